@@ -1,0 +1,37 @@
+"""Packaging: the four rooms, the embedded data, and the extras."""
+
+import pathlib
+import re
+
+from setuptools import setup
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "sat_tf" / "__init__.py").read_text(encoding="utf-8"))[1]
+
+setup(
+    name="sat-tf",
+    version=VERSION,
+    description="Smooth Adversarial Training in TensorFlow/Keras: train and judge robust image classifiers.",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=["hparams", "layers", "resnet", "sat_tf", "sat_tf.data", "sat_tf.experiment"],
+    package_data={"sat_tf.data": ["fashion_mnist_12k.npz", "fashion_mnist_12k.LICENSE"]},
+    install_requires=[
+        "tensorflow>=2.18",
+        "keras>=3.6",
+        "tensorflow-datasets>=4.9",
+        "absl-py>=1.4",
+        "numpy>=1.26",
+        "tqdm>=4.60",
+        "matplotlib>=3.7",
+        "tensorboard>=2.18",
+        "importlib_resources>=5",
+    ],
+    extras_require={
+        "gpu": ["tensorflow[and-cuda]>=2.18"],
+        "tpu": ["tensorflow-tpu>=2.18"],
+        "dev": ["pytest>=8", "ruff>=0.6"],
+    },
+)
