@@ -1,0 +1,127 @@
+"""Convolution and the batch normalisation behind it, as one layer."""
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable("layers")
+class ConvNorm(keras.layers.Layer):
+    """Convolve, then normalise by batch (Ioffe & Szegedy 2015): `[b, h, w, c] -> [b, h', w', filters]`.
+
+    In training mode the batch's own statistics normalise, and the moving ones follow them:
+    `moving = momentum * moving + (1 - momentum) * batch` (the variance with Bessel's correction, as TF1's fused
+    operation does). In inference mode the moving statistics are folded into the kernel, so that an attack's or an
+    evaluation's forward and backward passes pay for a convolution with a bias and nothing else.
+
+    Args:
+      filters: output channels.
+      kernel_size: height and width of the kernel, odd.
+      strides: of both directions.
+      groups: channels are convolved in this many independent groups; the kernel is `[k, k, c / groups, filters]`.
+      padding: "same" as TensorFlow pads (with stride 2 an even picture gets its padding right and below only), or
+        "symmetric": `kernel_size // 2` pixels of zeros on every side.
+      momentum, epsilon: of the batch normalisation.
+      zero_gamma: start gamma at zero instead of one (the last normalisation of a residual branch).
+
+    Under `tf.distribute` every replica normalises by its own part of the batch; the moving statistics are the mean
+    over the replicas.
+    """
+
+    def __init__(
+        self, filters, kernel_size, strides=1, groups=1, padding="same", momentum=0.9, epsilon=1e-5, zero_gamma=False,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if padding not in ("same", "symmetric"):
+            raise ValueError(f"Expected padding 'same' or 'symmetric'. Received: padding={padding!r}.")
+        if filters % groups:
+            raise ValueError(f"Expected filters that groups divides. Received: filters={filters}, groups={groups}.")
+        self.filters = filters
+        self.kernel_size = kernel_size
+        self.strides = strides
+        self.groups = groups
+        self.padding = padding
+        self.momentum = momentum
+        self.epsilon = epsilon
+        self.zero_gamma = zero_gamma
+
+    def build(self, input_shape):
+        channels = input_shape[-1]
+        if channels % self.groups:
+            raise ValueError(f"Expected channels that groups divides. Received: channels={channels}, "
+                             f"groups={self.groups}.")
+        vector = {"shape": (self.filters,), "autocast": False}
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(self.kernel_size, self.kernel_size, channels // self.groups, self.filters),
+            initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
+            autocast=False,
+        )
+        self.gamma = self.add_weight(name="gamma", initializer="zeros" if self.zero_gamma else "ones", **vector)
+        self.beta = self.add_weight(name="beta", initializer="zeros", **vector)
+        moving = {**vector, "trainable": False, "aggregation": "mean"}
+        self.moving_mean = self.add_weight(name="moving_mean", initializer="zeros", **moving)
+        self.moving_variance = self.add_weight(name="moving_variance", initializer="ones", **moving)
+
+    def call(self, inputs, training=False):
+        kernel = tf.convert_to_tensor(self.kernel)
+        if training:
+            outputs = self._convolve(inputs, kernel)
+            outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+                outputs, self.gamma, self.beta, epsilon=self.epsilon, is_training=True
+            )
+            self._follow(self.moving_mean, mean)
+            self._follow(self.moving_variance, variance)
+            return outputs
+        scale = self.gamma * tf.math.rsqrt(self.moving_variance + self.epsilon)
+        offset = self.beta - self.moving_mean * scale
+        outputs = self._convolve(inputs, kernel * scale)
+        return tf.nn.bias_add(outputs, tf.cast(offset, outputs.dtype))
+
+    def _follow(self, moving, batch):
+        moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
+
+    def _convolve(self, inputs, kernel):
+        padding = "SAME"
+        if self.padding == "symmetric" and self.strides > 1:  # with stride 1 the two paddings are the same
+            side = self.kernel_size // 2
+            inputs = tf.pad(inputs, [[0, 0], [side, side], [side, side], [0, 0]])
+            padding = "VALID"
+        return grouped_conv2d(inputs, tf.cast(kernel, inputs.dtype), self.strides, padding, self.groups)
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, _ = input_shape
+        return (batch, *(None if n is None else -(-n // self.strides) for n in (height, width)), self.filters)
+
+    def get_config(self):
+        names = ("filters", "kernel_size", "strides", "groups", "padding", "momentum", "epsilon", "zero_gamma")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+def grouped_conv2d(inputs, kernel, strides, padding, groups):
+    """Convolve in groups, on the CPU with dense convolutions: `[b, h, w, c] -> [b, h', w', filters]`.
+
+    TensorFlow has no CPU gradient of a grouped convolution, and the one that XLA compiles, which Keras falls back to,
+    is some 200 times slower than this (benchmarks/grouped_conv.py): four groups at a time, as one dense convolution
+    with a block-diagonal kernel. Other devices run the grouped kernel as it is.
+
+    Args:
+      inputs: `[b, h, w, c]`.
+      kernel: `[k, k, c / groups, filters]`.
+      strides: of both directions.
+      padding: "SAME" or "VALID".
+      groups: how many.
+    """
+    if groups == 1 or tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):
+        return tf.nn.conv2d(inputs, kernel, strides, padding)
+    together = 4 if groups % 4 == 0 else 1
+    pieces = groups // together
+    parts = zip(tf.split(inputs, pieces, -1), tf.split(kernel, pieces, -1), strict=True)
+    return tf.concat([tf.nn.conv2d(i, _block_diagonal(k, together), strides, padding) for i, k in parts], -1)
+
+
+def _block_diagonal(kernel, groups):
+    height, width, channels, filters = kernel.shape
+    blocks = tf.reshape(kernel, [height, width, 1, channels, groups, filters // groups])
+    blocks *= tf.reshape(tf.eye(groups, dtype=kernel.dtype), [1, 1, groups, 1, groups, 1])
+    return tf.reshape(blocks, [height, width, groups * channels, filters])

@@ -1,0 +1,118 @@
+"""Convolution with normalisation: against Keras' two layers, grouped kernels, folding, moving statistics."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from layers import ConvNorm
+from layers.convolution import grouped_conv2d
+
+
+def randomised(layer, channels, seed=0):
+    layer.build((None, None, None, channels))
+    rng = np.random.default_rng(seed)
+    for variable in layer.variables:
+        low = 0.5 if variable.name in ("gamma", "moving_variance") else -0.5
+        variable.assign(rng.uniform(low, low + 1, variable.shape))
+    return layer
+
+
+def keras_twin(layer):
+    """Return the same computation as Keras' own convolution and normalisation, for paddings that Keras has."""
+    conv = keras.layers.Conv2D(layer.filters, layer.kernel_size, layer.strides, "same", use_bias=False)
+    norm = keras.layers.BatchNormalization(momentum=layer.momentum, epsilon=layer.epsilon)
+    conv.build((None, None, None, layer.kernel.shape[2]))
+    norm.build((None, None, None, layer.filters))
+    conv.set_weights([layer.kernel.numpy()])
+    norm.set_weights([v.numpy() for v in (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)])
+    return conv, norm
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("kernel_size,strides", [(1, 1), (3, 1), (3, 2), (7, 2)])
+def test_equals_convolution_then_normalisation(kernel_size, strides, training):
+    layer = randomised(ConvNorm(6, kernel_size, strides), 5)
+    conv, norm = keras_twin(layer)
+    images = tf.constant(np.random.default_rng(1).normal(size=[4, 9, 8, 5]), tf.float32)
+    np.testing.assert_allclose(
+        layer(images, training=training), norm(conv(images), training=training), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_folded_gradients_are_those_of_two_layers():
+    layer = randomised(ConvNorm(6, 3), 5)
+    conv, norm = keras_twin(layer)
+    images = tf.constant(np.random.default_rng(1).normal(size=[4, 8, 8, 5]), tf.float32)
+    gradients = []
+    for function in (lambda x: layer(x, training=False), lambda x: norm(conv(x), training=False)):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            loss = tf.reduce_sum(tf.sin(function(images)))
+        gradients.append(tape.gradient(loss, images))
+    np.testing.assert_allclose(*gradients, rtol=1e-4, atol=1e-4)
+
+
+def test_symmetric_padding_pads_both_sides():
+    layer = randomised(ConvNorm(4, 3, 2, padding="symmetric"), 3)
+    images = tf.constant(np.random.default_rng(2).normal(size=[2, 8, 8, 3]), tf.float32)
+    padded = tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]])
+    scale = layer.gamma / tf.sqrt(layer.moving_variance + layer.epsilon)
+    expected = (tf.nn.conv2d(padded, layer.kernel, 2, "VALID") - layer.moving_mean) * scale + layer.beta
+    np.testing.assert_allclose(layer(images, training=False), expected, rtol=1e-4, atol=1e-5)
+    assert layer(images).shape == layer.compute_output_shape(images.shape)
+
+
+def test_moving_statistics_follow_the_batch_in_training_only():
+    layer = ConvNorm(3, 1, momentum=0.75)
+    layer.build((None, None, None, 3))
+    layer.kernel.assign(np.eye(3)[None, None])
+    images = np.random.default_rng(3).normal(2.0, 3.0, size=[6, 4, 4, 3]).astype(np.float32)
+    layer(images, training=False)
+    np.testing.assert_array_equal(layer.moving_mean, np.zeros(3))
+    layer(images, training=True)
+    np.testing.assert_allclose(layer.moving_mean, 0.25 * images.mean((0, 1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(layer.moving_variance, 0.75 + 0.25 * images.var((0, 1, 2), ddof=1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("groups", [2, 8, 32, 6])
+@pytest.mark.parametrize("strides", [1, 2])
+def test_grouped_convolution_and_gradients(groups, strides):
+    rng = np.random.default_rng(4)
+    images = tf.constant(rng.normal(size=[2, 6, 6, groups * 2]), tf.float32)
+    kernel = tf.constant(rng.normal(size=[3, 3, 2, groups * 3]), tf.float32)
+
+    def separate(images, kernel):
+        pairs = zip(tf.split(images, groups, -1), tf.split(kernel, groups, -1), strict=True)
+        return tf.concat([tf.nn.conv2d(x, k, strides, "SAME") for x, k in pairs], -1)
+
+    results = []
+    for function in (lambda x, k: grouped_conv2d(x, k, strides, "SAME", groups), separate):
+        with tf.GradientTape() as tape:
+            tape.watch([images, kernel])
+            outputs = function(images, kernel)
+            loss = tf.reduce_sum(tf.sin(outputs))
+        results.append([outputs, *tape.gradient(loss, [images, kernel])])
+    for mine, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("training", [False, True])
+def test_half_precision(policy, training):
+    layer = ConvNorm(4, 3, dtype=policy)
+    outputs = layer(tf.random.stateless_normal([2, 8, 8, 3], [0, 1]), training=training)
+    assert outputs.dtype == tf.as_dtype(policy.removeprefix("mixed_"))
+    assert layer.kernel.dtype == layer.gamma.dtype == "float32"
+
+
+def test_serializes():
+    layer = ConvNorm(8, 3, 2, 4, "symmetric", momentum=0.8, epsilon=1e-3, zero_gamma=True, name="conv")
+    copy = ConvNorm.from_config(layer.get_config())
+    assert copy.get_config() == layer.get_config()
+
+
+@pytest.mark.parametrize("arguments", [{"padding": "valid"}, {"groups": 3}])
+def test_bad_arguments(arguments):
+    with pytest.raises(ValueError, match=r"Expected .* Received"):
+        ConvNorm(8, 3, **arguments)
