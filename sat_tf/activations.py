@@ -1,0 +1,215 @@
+"""Activation layers: ReLU, its smooth approximations, and the table of their names."""
+
+import difflib
+import functools
+import math
+
+import keras
+import tensorflow as tf
+
+register = keras.saving.register_keras_serializable("sat_tf")
+
+
+class Activation(keras.layers.Layer):
+    """An elementwise function as a layer, `[...] -> [...]`; half-precision inputs are computed in float32."""
+
+    def call(self, inputs):
+        if inputs.dtype in (tf.float16, tf.bfloat16):
+            return tf.cast(self.function(tf.cast(inputs, tf.float32)), inputs.dtype)
+        return self.function(inputs)
+
+    def function(self, x):
+        raise TypeError(f"Expected a subclass that defines function(x). Received: {type(self).__name__}.")
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+class Parametric(Activation):
+    """An activation with one fixed positive number alpha."""
+
+    def __init__(self, alpha=1.0, **kwargs):
+        super().__init__(**kwargs)
+        if not (math.isfinite(alpha) and alpha > 0):
+            raise ValueError(f"Expected a finite alpha > 0 for {type(self).__name__}. Received: alpha={alpha}.")
+        self.alpha = float(alpha)
+
+    def get_config(self):
+        return {**super().get_config(), "alpha": self.alpha}
+
+
+@register
+class ReLU(Activation):
+    """max(x, 0); its derivative jumps at 0 (Nair & Hinton 2010)."""
+
+    def function(self, x):
+        return tf.nn.relu(x)
+
+
+@register
+class Swish(Activation):
+    """x sigmoid(x), also called SiLU (Ramachandran et al. 2017; Elfving et al. 2018)."""
+
+    def function(self, x):
+        return tf.nn.silu(x)
+
+
+@register
+class Softplus(Activation):
+    """log(1 + exp(x)) (Nair & Hinton 2010)."""
+
+    def function(self, x):
+        return tf.nn.softplus(x)
+
+
+@register
+class ParametricSoftplus(Parametric):
+    """log(1 + exp(alpha x)) / alpha, near ReLU for a large alpha (SAT paper, equation 2: alpha = 10)."""
+
+    def __init__(self, alpha=10.0, **kwargs):
+        super().__init__(alpha, **kwargs)
+
+    def function(self, x):
+        return tf.nn.softplus(self.alpha * x) / self.alpha
+
+
+@register
+class GELU(Activation):
+    """x Phi(x), Phi the standard normal distribution function, exact (Hendrycks & Gimpel 2016)."""
+
+    def function(self, x):
+        # erfc keeps the tail of Phi that 1 + erf loses to cancellation.
+        return 0.5 * x * tf.math.erfc(-x * math.sqrt(0.5))
+
+
+@register
+class GELUTanh(Activation):
+    """x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2, the GELU of the SAT release (Hendrycks & Gimpel 2016)."""
+
+    def function(self, x):
+        return _tanh_gelu(x)
+
+
+@register
+class ELU(Parametric):
+    """x for x >= 0, alpha (exp(x) - 1) below; smooth only for alpha = 1 (Clevert et al. 2016)."""
+
+    def function(self, x):
+        return tf.nn.elu(x) if self.alpha == 1.0 else tf.where(x >= 0, x, self.alpha * tf.nn.elu(x))
+
+
+@register
+class CELU(Parametric):
+    """x for x >= 0, alpha (exp(x / alpha) - 1) below; smooth for every alpha (Barron 2017)."""
+
+    def function(self, x):
+        # min keeps exp from overflowing in the branch that is not taken, whose gradient would be 0 * inf.
+        return tf.where(x >= 0, x, self.alpha * tf.math.expm1(tf.minimum(x, 0.0) / self.alpha))
+
+
+@register
+class SmoothReLU(Activation):
+    """x - log(alpha x + 1) / alpha for x >= 0, 0 below; alpha is learned at every site.
+
+    One number a site, shared by its channels. It is positive by squaring: alpha = raw^2, and `raw` is the variable.
+    Weight decay leaves it alone (see `optim.decays`).
+    Source: SAT paper, equations 5 and 6; start at alpha = 400 as in its Section 4.2 and the release (raw = 20).
+    """
+
+    def __init__(self, alpha=400.0, **kwargs):
+        super().__init__(**kwargs)
+        if not (math.isfinite(alpha) and alpha > 0):
+            raise ValueError(f"Expected a finite alpha > 0 for SmoothReLU. Received: alpha={alpha}.")
+        self.initial_alpha = float(alpha)
+
+    def build(self, input_shape):
+        initializer = keras.initializers.Constant(math.sqrt(self.initial_alpha))
+        self.raw = self.add_weight(name="raw", shape=(1,), initializer=initializer, autocast=False)
+
+    def function(self, x):
+        raw = tf.cast(tf.convert_to_tensor(self.raw), x.dtype)
+        alpha = tf.maximum(tf.square(raw), 1e-8)  # raw that crosses zero must not divide by it
+        positive = tf.nn.relu(x)
+        return positive - tf.math.log1p(alpha * positive) / alpha
+
+    def get_config(self):
+        return {**super().get_config(), "alpha": self.initial_alpha}
+
+
+@register
+class Mish(Activation):
+    """x tanh(softplus(x)) (Misra 2019)."""
+
+    def function(self, x):
+        return _mish(x)
+
+
+@tf.custom_gradient
+def _tanh_gelu(x):
+    """x sigmoid(2u), which is x (1 + tanh(u)) / 2 without the cancellation in its tail."""
+    scale = 2 * math.sqrt(2 / math.pi)
+    twice_u = scale * (x + 0.044715 * x**3)
+    gate = tf.sigmoid(twice_u)
+
+    def gradient(upstream):
+        slope = scale * (1 + 3 * 0.044715 * tf.square(x))
+        return upstream * (gate + x * gate * tf.sigmoid(-twice_u) * slope)
+
+    return x * gate, gradient
+
+
+@tf.custom_gradient
+def _mish(x):
+    """x t with t = tanh(log(1 + exp(x))) as a quotient of polynomials in exp(-|x|), so that 1 - t keeps its digits."""
+    e = tf.exp(-tf.abs(x))
+    e2 = tf.square(e)
+    quotient = 1 / tf.where(x > 0, 1 + 2 * e + 2 * e2, 2 + 2 * e + e2)
+    t = tf.where(x > 0, 1 + 2 * e, e2 + 2 * e) * quotient
+
+    def gradient(upstream):
+        rest = tf.where(x > 0, 2 * e2, 2.0 * tf.ones_like(x)) * quotient  # 1 - t
+        return upstream * (t + x * rest * (1 + t) * tf.sigmoid(x))
+
+    return x * t, gradient
+
+
+ACTIVATIONS = {
+    "relu": ReLU,
+    "swish": Swish,
+    "silu": Swish,
+    "softplus": Softplus,
+    "parametric_softplus": ParametricSoftplus,
+    "gelu": GELU,
+    "gelu_tanh": GELUTanh,
+    "elu": ELU,
+    "celu": CELU,
+    "smoothrelu": SmoothReLU,
+    "mish": Mish,
+}
+
+
+def factory(spec):
+    """Return the factory of an activation: `layer_name -> keras.Layer`, a new layer at each call.
+
+    Args:
+      spec: a name of `ACTIVATIONS`, with its number after a colon where it has one: "swish", "celu:1.5".
+
+    Raises:
+      ValueError: unknown name, or a number that the activation does not take.
+    """
+    name, _, number = spec.partition(":")
+    if name not in ACTIVATIONS:
+        near = difflib.get_close_matches(name, ACTIVATIONS, 1, 0.0)[0]
+        raise ValueError(f"Expected an activation of {', '.join(ACTIVATIONS)}. Received: act={spec!r}; "
+                         f"did you mean {near}?")
+    layer = ACTIVATIONS[name]
+    if ":" not in spec:
+        return lambda layer_name: layer(name=layer_name)
+    if not issubclass(layer, (Parametric, SmoothReLU)):
+        raise ValueError(f"Expected {name} without a number. Received: act={spec!r}.")
+    try:
+        build = functools.partial(layer, float(number))
+        build()  # a bad alpha fails here, not when the model is half built
+    except ValueError as error:
+        raise ValueError(f"Expected {name}:alpha with a finite alpha > 0. Received: act={spec!r}.") from error
+    return lambda layer_name: build(name=layer_name)
