@@ -1,0 +1,28 @@
+"""ResNet and ResNeXt with a pluggable activation: pictures in [0, 1] to logits."""
+
+from resnet.bottleneck import VARIANTS as BOTTLENECK_VARIANTS
+from resnet.bottleneck import build_bottleneck
+from resnet.small import VARIANTS as SMALL_VARIANTS
+from resnet.small import build_small
+
+VARIANTS = {**dict.fromkeys(BOTTLENECK_VARIANTS, build_bottleneck), **dict.fromkeys(SMALL_VARIANTS, build_small)}
+
+
+def build(variant, act, classes=1000, **norm):
+    """Build one network of the family.
+
+    Args:
+      variant: a key of `VARIANTS`, such as "resnet50", "resnext50-32x4d", "resnet20".
+      act: activation factory, `layer_name -> keras.Layer`; called once for every activation site.
+      classes: number of logits.
+      **norm: `momentum` and `epsilon` of every batch normalisation.
+
+    Returns:
+      A `keras.Model`: float32 RGB `[batch, h, w, 3]` in [0, 1] -> float32 logits `[batch, classes]`.
+    """
+    if variant not in VARIANTS:
+        raise ValueError(f"Expected a variant of {', '.join(VARIANTS)}. Received: variant={variant!r}.")
+    return VARIANTS[variant](variant, act, classes, **norm)
+
+
+__all__ = ["VARIANTS", "build"]

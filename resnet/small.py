@@ -1,0 +1,55 @@
+"""Small ResNets for 32-pixel pictures."""
+
+import keras
+import tensorflow as tf
+
+from layers import ConvNorm
+
+VARIANTS = {"resnet20": 3}  # blocks in each of the three groups
+
+
+def build_small(variant, act, classes, **norm):
+    """Build a ResNet of 6n + 2 layers for 32-pixel pictures (He et al. 2015, Section 4.2); arguments as `resnet.build`.
+
+    Three groups of n two-layer blocks with 16, 32 and 64 channels; shortcuts without parameters (option A).
+    """
+    inputs = keras.Input((None, None, 3), name="images")
+    x = keras.layers.Rescaling(2.0, -1.0, name="scale")(inputs)
+    x = act("conv0_act")(ConvNorm(16, 3, name="conv0", **norm)(x))
+    for group in range(3):
+        for block in range(VARIANTS[variant]):
+            strides = 2 if group > 0 and block == 0 else 1
+            x = _block(x, f"group{group}_block{block}", 16 * 2**group, strides, act, norm)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    logits = keras.layers.Dense(classes, kernel_initializer="he_normal", dtype="float32", name="linear")(x)
+    return keras.Model(inputs, logits, name=variant)
+
+
+def _block(x, name, filters, strides, act, norm):
+    shortcut = x if strides == 1 else Subsample(filters, name=f"{name}_shortcut")(x)
+    x = act(f"{name}_conv1_act")(ConvNorm(filters, 3, strides, name=f"{name}_conv1", **norm)(x))
+    x = ConvNorm(filters, 3, name=f"{name}_conv2", **norm)(x)
+    return act(f"{name}_act")(keras.layers.Add(name=f"{name}_add")([x, shortcut]))
+
+
+@keras.saving.register_keras_serializable("resnet")
+class Subsample(keras.layers.Layer):
+    """Take every second pixel and pad with zero channels, half on each side: `[b, h, w, c] -> [b, h/2, w/2, filters]`.
+
+    Source: He et al. 2015, Section 4.2, shortcut option A.
+    """
+
+    def __init__(self, filters, **kwargs):
+        super().__init__(**kwargs)
+        self.filters = filters
+
+    def call(self, inputs):
+        missing = self.filters - inputs.shape[-1]
+        return tf.pad(inputs[:, ::2, ::2], [[0, 0], [0, 0], [0, 0], [missing // 2, missing - missing // 2]])
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, _ = input_shape
+        return (batch, *(None if n is None else -(-n // 2) for n in (height, width)), self.filters)
+
+    def get_config(self):
+        return {**super().get_config(), "filters": self.filters}

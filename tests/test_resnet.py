@@ -1,0 +1,154 @@
+"""Parameter counts, every activation site, the released networks' logits, input sizes."""
+
+import math
+import re
+import zlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import resnet
+from sat_tf import activations, attacks, losses
+
+SITES = {"resnet20": 19, "resnet50": 49, "resnet101": 100, "resnet152": 151, "resnext50-32x4d": 49,
+         "resnext50-32x8d": 49, "resnext152-32x8d": 151}
+TRAINED = {"resnet50": 25_557_032, "resnet101": 44_549_160, "resnet152": 60_192_808, "resnext50-32x4d": 25_028_904,
+           "resnext152-32x8d": 122_372_392}
+
+
+def lazily(build):
+    """Build a model whose weights cost neither time nor memory worth naming: zeros."""
+    original = keras.initializers.VarianceScaling.__call__
+    keras.initializers.VarianceScaling.__call__ = lambda self, shape, dtype=None: tf.zeros(shape, dtype or "float32")
+    try:
+        return build()
+    finally:
+        keras.initializers.VarianceScaling.__call__ = original
+
+
+def trained(model):
+    return sum(math.prod(v.shape) for v in model.trainable_variables)
+
+
+@pytest.mark.parametrize("variant", TRAINED)
+def test_trained_parameters(variant):
+    model = lazily(lambda: resnet.build(variant, activations.factory("relu")))
+    assert trained(model) == TRAINED[variant]
+    assert model.output_shape == (None, 1000)
+
+
+def test_smoothrelu_adds_one_parameter_a_site():
+    model = lazily(lambda: resnet.build("resnet50", activations.factory("smoothrelu")))
+    assert trained(model) == 25_557_032 + 49
+
+
+def test_resnet20_parameters():
+    assert trained(resnet.build("resnet20", activations.factory("relu"), 10)) == 269_722
+
+
+@pytest.mark.parametrize("variant", resnet.VARIANTS)
+def test_every_site_uses_the_chosen_activation(variant):
+    """A recording factory counts the sites, and no other nonlinearity is left in the graph."""
+    made = []
+
+    class Marked(keras.layers.Layer):
+        def call(self, inputs):
+            return tf.atan(inputs)
+
+    def act(name):
+        made.append(Marked(name=name))
+        return made[-1]
+
+    model = lazily(lambda: resnet.build(variant, act, 10))
+    assert len(made) == SITES[variant] == len({layer.name for layer in made})
+    assert all(layer in model.layers for layer in made)
+    graph = tf.function(lambda x: model(x, training=True)).get_concrete_function(
+        tf.TensorSpec([2, 32, 32, 3], tf.float32)
+    ).graph
+    operations = [operation.type for operation in graph.get_operations()]
+    assert operations.count("Atan") == SITES[variant]
+    assert not set(operations) & {"Relu", "Sigmoid", "Tanh", "Elu", "Softplus", "Selu", "Erf", "Relu6"}
+
+
+@pytest.mark.parametrize("variant,sizes", [("resnet50", (32, 64, 224, 299, 380)), ("resnext50-32x4d", (32, 64)),
+                                           ("resnet20", (32, 33, 64))])
+def test_any_input_size(variant, sizes):
+    model = resnet.build(variant, activations.factory("swish"), 7)
+    for size in sizes:
+        logits = model(tf.zeros([1, size, size, 3]), training=False)
+        assert logits.shape == (1, 7) and logits.dtype == tf.float32
+
+
+def released_value(name, shape):
+    """Draw a variable of the release by its name, as the reference vectors were made."""
+    rng = np.random.RandomState(zlib.crc32(name.encode()))
+    if name.endswith("conv3/bn/gamma"):
+        return rng.uniform(0.1, 0.3, shape)
+    if name.endswith(("gamma", "variance/EMA")):
+        return rng.uniform(0.5, 1.5, shape)
+    if name.endswith(("beta", "mean/EMA")):
+        return rng.normal(0, 0.2, shape)
+    if name.endswith("/b"):
+        return rng.normal(0, 0.1, shape)
+    if name.endswith("linear/W"):
+        return rng.normal(0, 0.02, shape)
+    return rng.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape)
+
+
+def released_name(path):
+    """Return the release's name of one of our variables: group0_block0_conv1/kernel -> group0/block0/conv1/W."""
+    layer, _, name = path.partition("/")
+    layer = re.sub(r"_(block|conv)", r"/\1", layer)
+    names = {"kernel": "W", "bias": "b", "gamma": "bn/gamma", "beta": "bn/beta", "moving_mean": "bn/mean/EMA",
+             "moving_variance": "bn/variance/EMA"}
+    return f"{layer}/{names[name]}"
+
+
+RELEASED = {  # activation: logits of class 0..3 and argmax of each picture, cross-entropy clean and after PGD-10
+    "relu": ([[1.21344, -1.35522, -3.78792, 1.10783], [0.86588, -1.6037, -3.31363, 0.74757]], [164, 164],
+             [9.293032, 9.047188], [11.73897, 11.3705]),
+    "silu": ([[0.11626, -0.14599, -0.37039, 0.34889], [0.01453, -0.11846, -0.38444, 0.10304]], [888, 795],
+             [6.599308, 6.763612], [7.287789, 7.720738]),
+}
+
+
+@pytest.mark.parametrize("act", RELEASED)
+def test_logits_and_attack_of_the_released_network(act):
+    """The release's own network code gave these numbers on the same random weights (it sees BGR pictures)."""
+    logits, classes, clean, attacked = RELEASED[act]
+    model = lazily(lambda: resnet.build("resnet50", activations.factory(act)))
+    for variable in model.variables:
+        value = released_value(released_name(variable.path), tuple(variable.shape))
+        variable.assign(value[:, :, ::-1] if variable.path == "conv0/kernel" else value)
+    images = tf.constant(np.random.RandomState(0).randint(0, 256, [2, 64, 64, 3]) / 255, tf.float32)
+    labels = tf.constant([3, 700])
+    mine = model(images, training=False).numpy()
+    np.testing.assert_allclose(mine[:, :4], logits, atol=1e-4)
+    assert mine.argmax(1).tolist() == classes
+    loss_fn = lambda x: losses.cross_entropy(model(x, training=False), labels)  # noqa: E731
+    np.testing.assert_allclose(loss_fn(images), clean, rtol=1e-4)
+    attack = attacks.PGD(epsilon=4 / 255, step_size=1 / 255, steps=10, random_start=False)
+    np.testing.assert_allclose(loss_fn(tf.function(lambda x: attack(loss_fn, x, 0))(images)), attacked, rtol=1e-3)
+
+
+def test_initial_weights():
+    model = resnet.build("resnet50", activations.factory("relu"))
+    gammas = [(v.path, float(tf.reduce_max(tf.abs(v)))) for v in model.trainable_variables if v.name == "gamma"]
+    assert all((value == 0) == path.endswith("conv3/gamma") for path, value in gammas)
+    kernel = model.get_layer("group2_block1_conv2").kernel.numpy()
+    np.testing.assert_allclose(kernel.std(), np.sqrt(2 / (9 * 256)), rtol=0.02)
+    np.testing.assert_allclose(model.get_layer("linear").kernel.numpy().std(), 0.01, rtol=0.02)
+
+
+def test_subsample_takes_every_second_pixel_and_pads_channels():
+    images = tf.reshape(tf.range(32.0), [1, 4, 4, 2])
+    shortcut = resnet.small.Subsample(6)(images)
+    np.testing.assert_array_equal(shortcut[..., 2:4], images[:, ::2, ::2])
+    assert not shortcut.numpy()[..., [0, 1, 4, 5]].any()
+
+
+def test_unknown_variant():
+    with pytest.raises(ValueError, match="Received: variant='resnet51'"):
+        resnet.build("resnet51", activations.factory("relu"))
