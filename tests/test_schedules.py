@@ -1,0 +1,42 @@
+"""Schedules at steps worked out by hand, in Python and in a graph."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from sat_tf import schedules
+
+
+def values(schedule, at):
+    traced = tf.function(schedule)
+    eager = [float(schedule(step)) for step in at]
+    np.testing.assert_allclose([float(traced(tf.constant(step))) for step in at], eager, rtol=1e-6)
+    return eager
+
+
+def test_steps_divides_by_ten_at_each_boundary():
+    schedule = schedules.steps(peak=0.1, total_steps=100, decay_steps=[30, 60, 90])
+    np.testing.assert_allclose(
+        values(schedule, [0, 29, 30, 59, 60, 89, 90, 99]), [0.1, 0.1, 0.01, 0.01, 1e-3, 1e-3, 1e-4, 1e-4], rtol=1e-5
+    )
+
+
+def test_cosine_ends_at_zero():
+    schedule = schedules.cosine(peak=2.0, total_steps=100)
+    np.testing.assert_allclose(values(schedule, [0, 50, 100, 120]), [2, 1, 0, 0], atol=1e-6)
+
+
+def test_constant():
+    np.testing.assert_allclose(values(schedules.constant(peak=0.3), [0, 10**6]), [0.3, 0.3])
+
+
+def test_warm_up_rises_in_a_line():
+    schedule = schedules.warm_up(schedules.constant(peak=1.0), 4)
+    np.testing.assert_allclose(values(schedule, [0, 1, 3, 4, 50]), [0.25, 0.5, 1, 1, 1])
+    assert float(schedules.warm_up(schedules.constant(peak=1.0), 0)(0)) == 1.0
+
+
+@pytest.mark.parametrize("name", schedules.SCHEDULES)
+def test_every_schedule_is_finite_and_never_above_its_peak(name):
+    schedule = schedules.SCHEDULES[name](peak=0.7, total_steps=50, decay_steps=[20])
+    assert all(0 <= value <= 0.7 + 1e-6 for value in values(schedule, range(0, 60, 7)))
