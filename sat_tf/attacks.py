@@ -1,0 +1,144 @@
+"""Attacks: they climb a per-picture loss inside a ball around the picture, and know neither model nor label."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PGD:
+    """Projected gradient ascent in the L-infinity ball (Madry et al. 2018): signs of the gradient, final iterate.
+
+    `attack(loss_fn, images, seed) -> adversarial`: `images` float32 `[batch, h, w, 3]` in [0, 1], `loss_fn` maps
+    such a batch to losses `[batch]`, `seed` fixes the random start: an int, an int32 `[2]` for the whole batch, or
+    int32 `[batch, 2]`, one a picture. The result has the shape of `images`, lies inside ball and [0, 1] to the last
+    bit of float32, and carries no gradient.
+
+    Attributes:
+      epsilon: radius of the ball as a fraction of the pixel range, 8/255.
+      step_size: step of each iteration, the same unit.
+      steps: iterations, a Python int; they run in one `tf.while_loop`, memory does not grow with them.
+      random_start: begin at a uniform random point of the ball instead of the picture.
+      clean_start: probability with which a batch begins at its pictures after all (the SAT release trains with 0.2).
+    """
+
+    epsilon: float
+    step_size: float
+    steps: int
+    random_start: bool = True
+    clean_start: float = 0.0
+
+    def __post_init__(self):
+        for name in ("epsilon", "step_size"):
+            value = getattr(self, name)
+            if not tf.is_tensor(value) and not 0 <= value <= 1:
+                raise ValueError(f"Expected {name} in [0, 1], such as 8/255. Received: {name}={value}.")
+        if self.steps < 0:
+            raise ValueError(f"Expected steps >= 0. Received: steps={self.steps}.")
+        if not 0 <= self.clean_start <= 1:
+            raise ValueError(f"Expected a probability clean_start. Received: clean_start={self.clean_start}.")
+
+    def __call__(self, loss_fn, images, seed):
+        return self.climb(loss_fn, images, self.start(images, seed), self.steps)
+
+    def iterates(self, loss_fn, images, seed):
+        """Yield `(steps taken, pictures)` on the way, after 1, 2, 5, 10, 20, 50 ... steps and after the last."""
+        marks = {mark * 10**power for power in range(9) for mark in (1, 2, 5) if mark * 10**power < self.steps}
+        taken, adversarial = 0, self.start(images, seed)
+        for mark in sorted({*marks, self.steps}):
+            adversarial = self.climb(loss_fn, images, adversarial, mark - taken)
+            taken = mark
+            yield taken, adversarial
+
+    def start(self, images, seed):
+        """Return the point that the first step leaves from, `[batch, h, w, 3]`."""
+        images = tf.stop_gradient(images)
+        if not self.random_start:
+            return images
+        seed = as_seed(seed)
+        epsilon = tf.cast(self.epsilon, images.dtype)
+        noise = epsilon * uniform_noise(tf.shape(images), seed, images.dtype)
+        if self.clean_start:
+            coin = tf.random.experimental.stateless_fold_in(tf.reshape(seed, [-1, 2])[0], 1)
+            draw = tf.random.stateless_uniform([], coin)
+            noise *= tf.cast(draw >= self.clean_start, images.dtype)
+        return tf.clip_by_value(images + noise, *linf_ball(images, self.epsilon))
+
+    def climb(self, loss_fn, images, start, steps):
+        """Return where `steps` iterations from `start` end, inside the ball around `images`; all `[batch, h, w, 3]`."""
+        images = tf.stop_gradient(images)
+        low, high = linf_ball(images, self.epsilon)
+        step_size = tf.cast(self.step_size, images.dtype)
+
+        def body(i, adversarial):
+            direction = tf.sign(input_gradient(loss_fn, adversarial))
+            return i + 1, tf.clip_by_value(adversarial + step_size * direction, low, high)
+
+        _, adversarial = tf.while_loop(
+            lambda i, _: i < steps, body, (0, tf.stop_gradient(start)), parallel_iterations=1, maximum_iterations=steps
+        )
+        return tf.stop_gradient(adversarial)
+
+
+def input_gradient(loss_fn, images):
+    """Return the gradient of the summed losses to the pictures only: `[batch, h, w, 3]`."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(images)
+        loss = tf.reduce_sum(loss_fn(images))
+    return tape.gradient(loss, images, unconnected_gradients="zero")
+
+
+def linf_ball(images, epsilon):
+    """Return the lowest and highest picture of the ball, cut to [0, 1]: two tensors `[batch, h, w, 3]`.
+
+    `images - epsilon` and `images + epsilon` round to the nearest float, which may lie outside the ball by half an
+    ulp. The error of either sum is computed exactly (Knuth's two-sum), and a bound that lies outside moves to the
+    next float inside; the ball itself is that of `epsilon` rounded down to the pictures' precision.
+    """
+    if not tf.is_tensor(epsilon):
+        rounded = np.asarray(epsilon, images.dtype.as_numpy_dtype)
+        epsilon = np.nextafter(rounded, rounded.dtype.type(0)) if float(rounded) > epsilon else rounded
+    epsilon = tf.cast(epsilon, images.dtype)
+    high = _inward(images, epsilon, images)
+    low = _inward(images, -epsilon, images)
+    return tf.maximum(low, 0.0), tf.minimum(high, 1.0)
+
+
+def _inward(a, b, center):
+    total = a + b
+    b_used = total - a
+    error = (a - (total - b_used)) + (b - b_used)  # a + b = total + error, exactly
+    outside = error * tf.sign(b) < 0
+    return tf.where(outside, tf.math.nextafter(total, center), total)
+
+
+def as_seed(seed):
+    """Return a stateless seed, int32 `[2]` or `[batch, 2]`, of an int or of such a tensor."""
+    return tf.constant([0, seed], tf.int32) if isinstance(seed, int) else tf.cast(seed, tf.int32)
+
+
+def uniform_noise(shape, seed, dtype=tf.float32):
+    """Return uniform numbers in [-1, 1) of `shape`; a seed `[batch, 2]` draws every picture from its own."""
+    if seed.shape.rank == 1:
+        return tf.random.stateless_uniform(shape, seed, -1.0, 1.0, dtype)
+    draw = lambda one: tf.random.stateless_uniform(shape[1:], one, -1.0, 1.0, dtype)  # noqa: E731
+    return tf.map_fn(draw, seed, fn_output_signature=dtype)
+
+
+def clean(*, epsilon, step_size, steps):
+    """Leave the pictures as they are: clean accuracy."""
+    return lambda loss_fn, images, seed: images
+
+
+def fgsm(*, epsilon, step_size, steps):
+    """Take one step of length epsilon from the picture itself (Goodfellow et al. 2015)."""
+    return PGD(epsilon=epsilon, step_size=epsilon, steps=1, random_start=False)
+
+
+def pgd(*, epsilon, step_size, steps):
+    """Climb k steps from a random start in the L-infinity ball, written pgd-k (Madry et al. 2018)."""
+    return PGD(epsilon=epsilon, step_size=step_size, steps=steps)
+
+
+ATTACKS = {"clean": clean, "fgsm": fgsm, "pgd": pgd}

@@ -1,0 +1,60 @@
+"""Methods: how the pictures are perturbed before an update, and what the update minimises.
+
+The mode of batch normalisation is written here and nowhere else: an attack looks at the model in inference mode, an
+update in training mode.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from sat_tf import attacks, losses
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Standard:
+    """Train on the pictures as they are.
+
+    `perturb` and `loss` are the contract of every method. `loss` returns the values `[batch]` to minimise and a dict
+    of quantities `[batch]` to report.
+    """
+
+    loss_fn: Callable = losses.cross_entropy
+
+    def perturb(self, model, images, labels, step, seed):
+        """Return the pictures to train on, `[batch, h, w, 3]`; no gradient flows through them."""
+        return images
+
+    def loss(self, model, clean, adversarial, labels):
+        """Return losses `[batch]` of an update and `{"accuracy": [batch]}` on the pictures it sees."""
+        logits = model(adversarial, training=True)
+        correct = tf.argmax(logits, -1, labels.dtype) == labels
+        return self.loss_fn(logits, labels), {"accuracy": tf.cast(correct, tf.float32)}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AdversarialTraining(Standard):
+    """Train on adversarial pictures only (Madry et al. 2018); with a smooth activation this is SAT (Xie et al. 2020).
+
+    The attack climbs the loss that the update minimises, against the model in inference mode, whose moving statistics
+    stay as they are.
+    """
+
+    attack: attacks.PGD
+
+    def perturb(self, model, images, labels, step, seed):
+        return self.attack(lambda x: self.loss_fn(model(x, training=False), labels), images, seed)
+
+
+def standard(attack):
+    """Train on clean pictures."""
+    return Standard()
+
+
+def sat(attack):
+    """Train on adversarial pictures that PGD makes before every update (the SAT paper with a smooth activation)."""
+    return AdversarialTraining(attack=attack)
+
+
+METHODS = {"standard": standard, "sat": sat}

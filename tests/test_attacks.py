@@ -1,0 +1,195 @@
+"""Properties of every attack on random models: radius, range, seed, closed form, strength, graph."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from sat_tf import attacks, losses
+
+RADII = [0.0, 1 / 255, 4 / 255, 8 / 255, 0.1, 0.3, 1 / 3, 1.0]
+
+
+def random_model(seed, act=tf.nn.silu):
+    """Return a small random convolutional classifier: `[b, 8, 8, 3]` -> `[b, 10]`."""
+    rng = np.random.default_rng(seed)
+    kernel = tf.Variable(rng.normal(0, 0.4, [3, 3, 3, 12]), dtype=tf.float32)
+    dense = tf.Variable(rng.normal(0, 0.4, [16 * 12, 10]), dtype=tf.float32)
+    return lambda x: tf.reshape(act(tf.nn.conv2d(x * 2 - 1, kernel, 2, "SAME")), [-1, 16 * 12]) @ dense
+
+
+def pictures(seed, count=16):
+    """Return pictures with many pixels at the ends of the range and very near to them, and labels."""
+    rng = np.random.default_rng(seed)
+    images = rng.uniform(-0.2, 1.2, [count, 8, 8, 3]).clip(0, 1).astype(np.float32)
+    images[rng.random(images.shape) < 0.1] *= 1e-4
+    return tf.constant(images), tf.constant(rng.integers(0, 10, count), tf.int32)
+
+
+def climb(model, labels):
+    return lambda x: losses.cross_entropy(model(x), labels)
+
+
+def pgd(epsilon=8 / 255, step_size=2 / 255, steps=5, **kwargs):
+    return attacks.PGD(epsilon=epsilon, step_size=step_size, steps=steps, **kwargs)
+
+
+@pytest.mark.parametrize("epsilon", RADII)
+@pytest.mark.parametrize("name", [name for name in attacks.ATTACKS if name != "clean"])
+def test_stays_inside_ball_and_range_to_the_last_bit(name, epsilon):
+    for seed in range(3):
+        images, labels = pictures(seed)
+        attack = attacks.ATTACKS[name](epsilon=epsilon, step_size=max(epsilon / 3, 1e-3), steps=4)
+        adversarial = tf.function(attack)(climb(random_model(seed), labels), images, seed).numpy()
+        assert adversarial.dtype == np.float32 and adversarial.shape == images.shape
+        assert adversarial.min() >= 0 and adversarial.max() <= 1
+        exact = np.abs(adversarial.astype(np.float64) - images.numpy().astype(np.float64))
+        assert exact.max() <= epsilon  # in exact arithmetic, of the epsilon that was asked for
+        assert np.abs(adversarial - images.numpy()).max() <= np.float32(epsilon)  # and as float32 subtracts
+
+
+def test_reaches_the_edge_of_the_ball():
+    images = tf.fill([1, 8, 8, 3], 0.3)
+    low, high = attacks.linf_ball(images, 8 / 255)
+    edge = np.float64(8 / 255)
+    for bound in (low, high):
+        assert 0 <= edge - np.abs(bound.numpy().astype(np.float64) - np.float64(np.float32(0.3))).max() < 6e-8
+
+
+@pytest.mark.parametrize("random_start", [False, True])
+def test_epsilon_zero_returns_the_picture(random_start):
+    images, labels = pictures(0)
+    attack = pgd(epsilon=0.0, random_start=random_start)
+    np.testing.assert_array_equal(attack(climb(random_model(0), labels), images, 7), images)
+
+
+def test_same_seed_same_result():
+    images, labels = pictures(1)
+    loss_fn = climb(random_model(1), labels)
+    attack = tf.function(lambda seed: pgd()(loss_fn, images, seed))
+    first, again, other = (attack(tf.constant([0, seed])).numpy() for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_a_picture_with_its_own_seed_does_not_depend_on_its_batch():
+    images, labels = pictures(2)
+    model = random_model(2)
+    seeds = tf.stack([tf.fill([16], 5), tf.range(16)], 1)
+    whole = pgd()(climb(model, labels), images, seeds)
+    part = pgd()(climb(model, labels[8:]), images[8:], seeds[8:])
+    np.testing.assert_allclose(whole[8:], part, atol=1e-7)
+
+
+@pytest.mark.parametrize("steps,step_size", [(1, 8 / 255), (4, 2 / 255), (20, 1 / 255), (3, 1 / 255)])
+def test_closed_form_on_a_linear_model(steps, step_size):
+    images, _ = pictures(3)
+    weights = tf.constant(np.random.default_rng(3).normal(size=[8, 8, 3]), tf.float32)
+    attack = pgd(8 / 255, step_size, steps, random_start=False)
+    adversarial = attack(lambda x: tf.reduce_sum(x * weights, [1, 2, 3]), images, 0)
+    reach = min(steps * step_size, 8 / 255)
+    np.testing.assert_allclose(adversarial, np.clip(images + reach * np.sign(weights), 0, 1), atol=1e-6)
+
+
+def test_random_start_fills_the_ball_and_reaches_the_closed_form():
+    images = tf.fill([64, 8, 8, 3], 0.5)
+    start = pgd().start(images, 0).numpy() - 0.5
+    assert abs(start.mean()) < 1e-3 and abs(start.std() - 8 / 255 / np.sqrt(3)) < 1e-3
+    weights = tf.constant(np.random.default_rng(3).normal(size=[8, 8, 3]), tf.float32)
+    adversarial = pgd(steps=8)(lambda x: tf.reduce_sum(x * weights, [1, 2, 3]), images, 0)
+    np.testing.assert_allclose(adversarial, 0.5 + 8 / 255 * np.sign(weights) * np.ones_like(images), atol=1e-6)
+
+
+def test_probability_of_a_clean_start():
+    images, _ = pictures(4)
+    clean = [bool((pgd(clean_start=0.2).start(images, seed).numpy() == images.numpy()).all()) for seed in range(300)]
+    assert 0.12 < np.mean(clean) < 0.28
+    np.testing.assert_array_equal(pgd(clean_start=1.0).start(images, 0), images)
+
+
+@pytest.mark.parametrize("act", [tf.nn.silu, tf.nn.relu])
+def test_more_steps_are_never_weaker_on_average(act):
+    means = []
+    for steps in (1, 2, 5, 10, 20):
+        values = []
+        for seed in range(6):
+            images, labels = pictures(seed)
+            loss_fn = climb(random_model(seed, act), labels)
+            values.append(tf.reduce_mean(loss_fn(pgd(8 / 255, 1 / 255, steps)(loss_fn, images, seed))))
+        means.append(np.mean(values))
+    assert np.all(np.diff(means) > -1e-4), means
+
+
+def test_stronger_than_noise():
+    images, labels = pictures(5)
+    loss_fn = climb(random_model(5), labels)
+    noise = pgd().start(images, 0)
+    assert tf.reduce_mean(loss_fn(pgd()(loss_fn, images, 0))) > tf.reduce_mean(loss_fn(noise)) + 0.1
+
+
+def graph_operations(steps):
+    images, labels = pictures(6)
+    model = random_model(6)
+    attack = tf.function(lambda x, y: pgd(steps=steps)(climb(model, y), x, 0))
+    graph = attack.get_concrete_function(images, labels).graph.as_graph_def()
+    return [node.op for node in graph.node], [needed_operations(function) for function in graph.library.function]
+
+
+def needed_operations(function):
+    """Return the operations of a graph function that its results depend on; the runtime drops the others."""
+    nodes = {node.name: node for node in function.node_def}
+    needed, todo = {}, [*function.ret.values(), *function.control_ret.values()]
+    while todo:
+        name = todo.pop().lstrip("^").partition(":")[0]
+        if name in nodes and name not in needed:
+            needed[name] = nodes[name].op
+            todo += nodes[name].input
+    return list(needed.values())
+
+
+def test_one_loop_whose_graph_does_not_grow_with_steps_and_has_no_weight_gradients():
+    (few, few_functions), (many, many_functions) = graph_operations(2), graph_operations(200)
+    assert len(few) == len(many) and sum(map(len, few_functions)) == sum(map(len, many_functions))
+    assert sum(op in ("While", "StatelessWhile") for op in many) == 1
+    assert any("Conv2DBackpropInput" in operations for operations in many_functions)
+    assert not any("Conv2DBackpropFilter" in operations for operations in many_functions)
+
+
+def test_no_gradient_flows_through():
+    images, labels = pictures(7)
+    weights = tf.Variable(tf.ones([3]))
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        adversarial = pgd()(lambda x: tf.reduce_sum(x * weights, [1, 2, 3]), images, 0)
+        total = tf.reduce_sum(adversarial)
+    assert tape.gradient(total, [images, weights]) == [None, None]
+
+
+def test_iterates_end_where_the_attack_ends():
+    images, labels = pictures(8)
+    loss_fn = climb(random_model(8), labels)
+    iterates = dict(pgd(steps=12).iterates(loss_fn, images, 3))
+    assert list(iterates) == [1, 2, 5, 10, 12]
+    np.testing.assert_array_equal(iterates[12], pgd(steps=12)(loss_fn, images, 3))
+    np.testing.assert_array_equal(iterates[5], pgd(steps=5)(loss_fn, images, 3))
+
+
+def test_fgsm_is_one_step_from_the_picture():
+    images, labels = pictures(9)
+    loss_fn = climb(random_model(9), labels)
+    mine = attacks.fgsm(epsilon=4 / 255, step_size=1 / 255, steps=1)(loss_fn, images, 0)
+    expected = tf.clip_by_value(images + 4 / 255 * tf.sign(attacks.input_gradient(loss_fn, images)), 0, 1)
+    np.testing.assert_allclose(mine, expected, atol=1e-7)
+
+
+def test_radius_may_be_a_tensor():
+    images, labels = pictures(10)
+    loss_fn = climb(random_model(10), labels)
+    attack = tf.function(lambda epsilon: pgd(epsilon, epsilon / 4)(loss_fn, images, 0))
+    np.testing.assert_allclose(attack(tf.constant(8 / 255)), pgd()(loss_fn, images, 0), atol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [{"epsilon": 8}, {"epsilon": -0.1}, {"step_size": 2.0}, {"steps": -1},
+                                 {"clean_start": 1.5}, {"epsilon": float("nan")}])
+def test_bad_parameters(bad):
+    with pytest.raises(ValueError, match=r"Expected .* Received: "):
+        pgd(**bad)
