@@ -1,0 +1,148 @@
+"""Splits -> batches of static shape. Which picture comes when, and how it is changed, is a pure function of
+(seed, epoch, position in the epoch): not of parallelism, number of hosts, or where the run was resumed.
+"""
+
+import difflib
+
+import tensorflow as tf
+
+from sat_tf.preprocess import AUGMENTATIONS, center_crop
+
+fold_in = tf.random.experimental.stateless_fold_in
+
+
+def steps_per_epoch(split, batch_size, hosts=1):
+    """Return the number of whole global batches in an epoch; the rest of each permutation is not used.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if batch_size < 1 or hosts < 1 or batch_size * hosts > split.size:
+        raise ValueError(
+            f"Expected batch_size * hosts from 1 to the {split.size} pictures of the split. "
+            f"Received: {batch_size=}, {hosts=}. Choose a smaller batch_size."
+        )
+    return split.size // (batch_size * hosts)
+
+
+def train_batches(
+    split, *, batch_size, image_size, augment, seed, start_step=0, host=0, hosts=1, epochs=None
+) -> tf.data.Dataset:
+    """Return shuffled, augmented batches, epoch after epoch.
+
+    Position p of an epoch's permutation is the same picture with the same augmentation on any number of hosts. In sets
+    with random access host h takes positions step * global + h * batch_size + 0, 1, ... of each global batch; record
+    sets give each host an even share of the records instead.
+
+    Args:
+        split: A Split.
+        batch_size: Pictures a batch of this pipeline; the global batch is `hosts` times that.
+        image_size: Side in pixels.
+        augment: Key of `AUGMENTATIONS`, or a function `(image, size, seed) -> image` like them.
+        seed: int, or an integer tensor [2].
+        start_step: The dataset begins with this batch of the uninterrupted run, at (nearly) no cost.
+        host: Number of this pipeline, from 0.
+        hosts: Number of pipelines.
+        epochs: How many before the dataset ends, counted from step 0; None for no end.
+
+    Returns:
+        Dataset of (images float32 [batch_size, image_size, image_size, 3] in [0, 1], labels int32 [batch_size]).
+
+    Raises:
+        ValueError: for a batch larger than the split, or an unknown augmentation.
+    """
+    steps = steps_per_epoch(split, batch_size, hosts)
+    if not 0 <= host < hosts or start_step < 0:
+        raise ValueError(f"Expected 0 <= host < hosts and start_step >= 0. Received: {host=}, {hosts=}, {start_step=}.")
+    augment_fn = _augmentation(augment)
+    seed = tf.cast(seed, tf.int64)
+    seed = seed if seed.shape.rank else tf.stack([0, seed])
+
+    def epoch(number):
+        key = fold_in(seed, tf.cast(number, tf.int32))
+        start = tf.where(number == start_step // steps, tf.constant(start_step % steps, tf.int64), 0)
+        items = split.order(fold_in(key, 0), host, hosts, batch_size, start)
+        seeds = _picture_seeds(fold_in(key, 1), start, steps, batch_size, host, hosts)
+        return tf.data.Dataset.zip(items, seeds)
+
+    def picture(item, picture_seed):
+        image, label, _ = split.decode(item)
+        return augment_fn(image, image_size, picture_seed), label
+
+    last = tf.int64.max if epochs is None else epochs
+    pairs = tf.data.Dataset.range(start_step // steps, last).flat_map(epoch)
+    return _finished(_batched(pairs, picture, split, batch_size, drop_remainder=True))
+
+
+def evaluation_batches(split, *, batch_size, image_size) -> tf.data.Dataset:
+    """Return every picture exactly once, in natural order; the last batch is filled up with black ones of mask 0.
+
+    Args:
+        split: A Split.
+        batch_size: Pictures a batch.
+        image_size: Side in pixels.
+
+    Returns:
+        Dataset of (images float32 [batch_size, image_size, image_size, 3] in [0, 1], labels int32 [batch_size],
+        mask float32 [batch_size], 1 for a picture and 0 for filling).
+    """
+    if batch_size < 1:
+        raise ValueError(f"Expected a batch_size of at least 1. Received: {batch_size=}.")
+
+    def picture(item):
+        image, label, _ = split.decode(item)
+        return center_crop(image, image_size), label
+
+    def fill(images, labels):
+        count = tf.shape(labels)[0]
+        missing = [[0, batch_size - count]]
+        images = tf.pad(images, missing + [[0, 0]] * 3)
+        mask = tf.cast(tf.range(batch_size) < count, tf.float32)
+        shape = [batch_size, image_size, image_size, 3]
+        return tf.ensure_shape(images, shape), tf.ensure_shape(tf.pad(labels, missing), [batch_size]), mask
+
+    items = split.order(None, 0, 1, batch_size, 0)
+    return _finished(_batched(items, picture, split, batch_size, drop_remainder=False).map(fill))
+
+
+def _augmentation(augment):
+    if callable(augment):
+        return augment
+    if augment not in AUGMENTATIONS:
+        near = difflib.get_close_matches(str(augment), AUGMENTATIONS, n=1, cutoff=0)[0]
+        raise ValueError(f"Expected augment in {sorted(AUGMENTATIONS)}. Received: {augment=}. Did you mean {near!r}?")
+    return AUGMENTATIONS[augment]
+
+
+def _picture_seeds(seed, start, steps, batch_size, host, hosts):
+    """Return a dataset of int32 seeds [2]: for position p in the epoch, `fold_in(seed, p)`, a whole step at a time."""
+    head = fold_in(seed, 0)[0]  # fold_in is (hash of the seed, p)
+
+    def seeds_of_step(step):
+        positions = (step * hosts + host) * batch_size + tf.range(batch_size, dtype=tf.int64)
+        return tf.stack([tf.fill([batch_size], head), tf.cast(positions, tf.int32)], axis=1)
+
+    return tf.data.Dataset.range(start, steps).map(seeds_of_step).unbatch()
+
+
+def _batched(elements, picture_fn, split, batch_size, drop_remainder):
+    """Map `picture_fn` over the elements and batch them.
+
+    Small pictures in memory go batch by batch: a call of its own for each costs twice as much as the work in it.
+    """
+    parallel = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
+    if not split.in_memory:
+        return elements.map(picture_fn, **parallel).batch(batch_size, drop_remainder)
+
+    def pictures(*batch):
+        return tf.map_fn(lambda element: picture_fn(*element), batch, fn_output_signature=(tf.float32, tf.int32))
+
+    return elements.batch(batch_size, drop_remainder).map(pictures, **parallel)
+
+
+def _finished(dataset):
+    """Prefetch in fixed order; batches are placed on hosts here, so tf.distribute must not shard once more."""
+    options = tf.data.Options()
+    options.deterministic = True
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)

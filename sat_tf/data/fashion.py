@@ -1,0 +1,103 @@
+"""Fashion-MNIST (Xiao et al. 2017): a sixth of it inside the package, all of it from a folder of IDX files."""
+
+import gzip
+import hashlib
+import importlib.resources
+import io
+import os
+
+import numpy as np
+
+from sat_tf.data.splits import Data, expand, from_arrays, set_aside
+
+FASHION_MNIST_CLASSES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+# Written by `python -m sat_tf.data.make_fashion_mnist_12k` from the original files.
+FASHION_MNIST_12K_SHA256 = "014eeb927fde9597a43c13eca134a3bd4ad4db0c3fc617813abce9342a370f94"
+_DEBIAN_DIR = "/usr/share/datasets/fashion-mnist"
+_IDX_FILES = {"train": "train-{}-idx{}-ubyte", "test": "t10k-{}-idx{}-ubyte"}
+
+
+def fashion_mnist_12k(data_dir, held_out, seed):
+    """12,000 + 2,000 pictures of clothes from Fashion-MNIST, inside the package (32 px, 10 classes)."""
+    name = "fashion_mnist_12k.npz"
+    content = (importlib.resources.files("sat_tf.data") / name).read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != FASHION_MNIST_12K_SHA256:
+        raise ValueError(
+            f"Expected SHA-256 {FASHION_MNIST_12K_SHA256} of the package's {name}. "
+            f"Received: {digest}. Install the package anew."
+        )
+    with np.load(io.BytesIO(content)) as arrays:
+        parts = {part: (arrays[f"{part}_images"], arrays[f"{part}_labels"]) for part in ("train", "test")}
+        classes = tuple(map(str, arrays["classes"]))
+    return _data("fashion_mnist_12k", f"{name} of the package", classes, parts, held_out, seed)
+
+
+def fashion_mnist(data_dir, held_out, seed):
+    """60,000 + 10,000 pictures of clothes, from IDX files at data_dir, e.g. Debian's dataset-fashion-mnist (32 px)."""
+    folder = _DEBIAN_DIR if data_dir is None else expand(data_dir)
+    parts = {part: read_idx_pair(folder, part) for part in _IDX_FILES}
+    return _data("fashion_mnist", f"IDX files in {folder}", FASHION_MNIST_CLASSES, parts, held_out, seed)
+
+
+def read_idx_pair(folder, part):
+    """Return (images uint8 [n, 28, 28], labels uint8 [n]) of the part "train" or "test".
+
+    Raises:
+        FileNotFoundError: if a file is missing, plain and as .gz.
+        ValueError: if a file is not what its name says.
+    """
+    images = _read_idx(folder, _IDX_FILES[part].format("images", 3), dimensions=3)
+    labels = _read_idx(folder, _IDX_FILES[part].format("labels", 1), dimensions=1)
+    if len(images) != len(labels) or images.shape[1:] != (28, 28) or labels.max(initial=0) > 9:
+        shapes = f"images={list(images.shape)}, labels={list(labels.shape)} up to {labels.max(initial=0)}"
+        raise ValueError(f"Expected 28 x 28 pictures and a label from 0 to 9 for each in {folder}. Received: {shapes}.")
+    return images, labels
+
+
+def _read_idx(folder, name, dimensions):
+    """Return the uint8 array of an IDX file: 0, 0, 8 (uint8), dimensions, a big-endian uint32 each, the values."""
+    path = next((path for path in _candidates(folder, name) if os.path.isfile(path)), None)
+    if path is None:
+        raise FileNotFoundError(
+            f"Fashion-MNIST's {name} (plain or .gz) is not in {folder}: install Debian's package dataset-fashion-mnist "
+            f"(it puts the four files under {_DEBIAN_DIR}), or download them from "
+            "https://github.com/zalandoresearch/fashion-mnist and give their folder as data_dir."
+        )
+    try:
+        with (gzip.open if path.endswith(".gz") else open)(path, "rb") as file:
+            content = file.read()
+        if content[:4] != bytes([0, 0, 8, dimensions]):
+            raise ValueError(f"it begins with {content[:4].hex(' ')}")
+        shape = np.frombuffer(content, ">u4", dimensions, offset=4)
+        return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+    except (ValueError, EOFError, gzip.BadGzipFile) as error:
+        message = f"Expected a whole IDX file of {dimensions} dimensions of uint8. Received: {path} ({error})."
+        raise ValueError(message) from error
+
+
+def _candidates(folder, name):
+    return os.path.join(folder, name), os.path.join(folder, name + ".gz")
+
+
+def _data(name, source, classes, parts, held_out, seed):
+    train, held = set_aside(*_as_rgb_32(*parts["train"]), held_out, seed)
+    test = from_arrays(*_as_rgb_32(*parts["test"]))
+    return Data(name=name, source=source, classes=classes, image_size=32, train=train, held_out=held, test=test)
+
+
+def _as_rgb_32(images, labels):
+    """Return 28 px grey pictures as 32 px RGB: two black pixels on each side, the grey three times."""
+    padded = np.pad(images, [(0, 0), (2, 2), (2, 2)])
+    return np.repeat(padded[..., np.newaxis], 3, axis=-1), labels.astype(np.int32)

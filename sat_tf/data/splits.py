@@ -1,0 +1,150 @@
+"""What a data set is: labelled pictures that can be read in any order (`Split`), three of them (`Data`)."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Split:
+    """Labelled pictures, as an order of cheap items and a function that turns one item into a picture.
+
+    Attributes:
+        size: Number of pictures.
+        order: `(seed, host, hosts, block, start) -> dataset` of items, dicts that hold at least `index` (int64, the
+            place in the natural order). A pure function of its arguments. `seed` None is the natural order, a tensor
+            [2] (may be traced) fixes the permutation. Of `hosts` pipelines this one is `host`, with its share of the
+            items: every `hosts`-th block of `block` items, or any even part. Its first `start` blocks (may be traced)
+            are left out cheaply.
+        decode: `item -> (image uint8 [h, w, 3], label int32 [], index int64 [])`.
+        in_memory: Whether `decode` is only a look-up, so that whole batches are worth handling in one call.
+    """
+
+    size: int
+    order: Callable[..., tf.data.Dataset]
+    decode: Callable[[dict], tuple]
+    in_memory: bool = False
+
+    def epoch(self, seed, host=0, hosts=1, *, block=1, start=0):
+        """Return this host's pictures of one epoch as a dataset of (image, label, index)."""
+        items = self.order(seed, host, hosts, block, start)
+        return items.map(self.decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Data:
+    """A data set: three splits that share no picture.
+
+    Attributes:
+        name: Key in `DATASETS`.
+        source: Where the pictures came from and how they were split, for people.
+        classes: Class names; the label is the place.
+        image_size: Side in pixels that suits the set.
+        train, held_out, test: For fitting, for choosing checkpoints, for the number to report.
+        diagnose: Reads the files once more and says which one is broken, None if all are well.
+            Worth its time after a tf.errors.OpError in the input pipeline.
+    """
+
+    name: str
+    source: str
+    classes: tuple[str, ...]
+    image_size: int
+    train: Split
+    held_out: Split
+    test: Split
+    diagnose: Callable[[], str | None] = lambda: None
+
+
+def indexed(size, decode, *, in_memory=False):
+    """Return the Split of `size` pictures that `decode` finds by `item["index"]`, in any order at no cost.
+
+    The permutation is `stateless_shuffle`'s. Not `index_shuffle`'s, which would need no table: in TF 2.21 it knows only
+    256 permutations for each value of the second half of the seed, of any number of pictures.
+    """
+
+    def order(seed, host, hosts, block, start):
+        places = tf.range(tf.minimum(tf.cast(start, tf.int64) * block * hosts, size), size)
+        places = tf.boolean_mask(places, places // block % hosts == host)
+        if seed is not None:
+            places = tf.gather(tf.random.experimental.stateless_shuffle(tf.range(size, dtype=tf.int64), seed), places)
+        return tf.data.Dataset.from_tensor_slices({"index": places})
+
+    return Split(size=size, order=order, decode=decode, in_memory=in_memory)
+
+
+def from_arrays(images, labels):
+    """Return the Split of pictures in memory.
+
+    Args:
+        images: uint8 [n, h, w, 3].
+        labels: integers [n].
+
+    Raises:
+        ValueError: for another shape or type.
+    """
+    images, labels = np.asarray(images), np.asarray(labels)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+        raise ValueError(f"Expected uint8 images [n, h, w, 3]. Received: images={images.dtype} {list(images.shape)}.")
+    if labels.shape != images.shape[:1]:
+        raise ValueError(f"Expected one label a picture. Received: labels={list(labels.shape)} for {len(images)}.")
+    with tf.device("CPU:0"):  # the input pipeline runs there; an accelerator's memory is for the model
+        images, labels = tf.constant(images), tf.constant(labels, tf.int32)
+
+    def decode(item):
+        return tf.gather(images, item["index"]), tf.gather(labels, item["index"]), item["index"]
+
+    return indexed(int(images.shape[0]), decode, in_memory=True)
+
+
+def to_arrays(split):
+    """Return all pictures of a split of one picture size as NumPy arrays (images, labels), in natural order."""
+    batches = [(images, labels) for images, labels, _ in split.epoch(None).batch(1000).as_numpy_iterator()]
+    images, labels = zip(*batches, strict=True)
+    return np.concatenate(images), np.concatenate(labels)
+
+
+def held_out_size(held_out, size):
+    """Return how many of `size` training pictures to set aside: `held_out`, by default 1,000 or a tenth if less."""
+    count = min(1000, size // 10) if held_out is None else held_out
+    if not 0 <= count < size:
+        raise ValueError(
+            f"Expected held_out from 0 to {size - 1}, so that pictures to train on are left. Received: {held_out=}."
+        )
+    return count
+
+
+def draw(labels, count, seed):
+    """Choose `count` pictures, from each class in proportion.
+
+    Args:
+        labels: integers [n] from 0.
+        count: How many.
+        seed: int. RandomState's numbers are frozen by NumPy's compatibility policy, so the draw is for good.
+
+    Returns:
+        bool [n], True for the chosen.
+    """
+    labels = np.asarray(labels)
+    shuffled = np.random.RandomState(seed).permutation(len(labels))
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    counts = np.bincount(labels)
+    counts = counts[counts > 0]
+    place = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    fraction = (place + 0.5) / np.repeat(counts, counts)  # evenly spread within each class, whatever its size
+    chosen = np.zeros(len(labels), bool)
+    chosen[by_class[np.argsort(fraction, kind="stable")[:count]]] = True
+    return chosen
+
+
+def set_aside(images, labels, held_out, seed):
+    """Return the Splits (train, held_out) of training pictures in memory; see `draw`."""
+    chosen = draw(labels, held_out_size(held_out, len(labels)), seed)
+    return from_arrays(images[~chosen], labels[~chosen]), from_arrays(images[chosen], labels[chosen])
+
+
+def expand(data_dir):
+    """Return the folder with ~ written out; remote addresses stay as they are."""
+    return os.path.expanduser(os.fspath(data_dir))

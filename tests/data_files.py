@@ -1,0 +1,76 @@
+"""Pictures, files and batches that the tests of the data sets share."""
+
+import gzip
+
+import numpy as np
+import tensorflow as tf
+
+from sat_tf import data
+
+
+def noise(count, height, width, channels=3, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, height, width, channels), dtype=np.uint8)
+
+
+def write_idx(root, part, per_class, compress):
+    """Write `per_class` pictures of each class, in mixed order, as the two IDX files of a part."""
+    labels = np.random.default_rng(1).permutation(np.repeat(np.arange(10), per_class)).astype(np.uint8)
+    images = noise(len(labels), 28, 28, 1, seed=per_class)[..., 0]
+    prefix = {"train": "train", "test": "t10k"}[part]
+    for array, kind in ((images, "images-idx3"), (labels, "labels-idx1")):
+        content = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
+        path = root / f"{prefix}-{kind}-ubyte{'.gz' if compress else ''}"
+        path.write_bytes(gzip.compress(content) if compress else content)
+    return images, labels
+
+
+def write_tfds(root, name, classes, splits, config="", sides=32):
+    """Write a prepared TFDS data set: real TFRecord shards and metadata. `splits`: name -> pictures in each shard."""
+    import tensorflow_datasets as tfds
+
+    folder = root / name / config / "1.0.0"
+    folder.mkdir(parents=True)
+    names = [f"class {number}" for number in range(classes)]
+    features = tfds.features.FeaturesDict(
+        {"image": tfds.features.Image(shape=(None, None, 3)), "label": tfds.features.ClassLabel(names=names)}
+    )
+    infos = []
+    for split, shards in splits.items():
+        images = iter(noise(sum(shards), sides, sides, seed=len(split)))
+        for shard, count in enumerate(shards):
+            path = folder / f"{name}-{split}.tfrecord-{shard:05d}-of-{len(shards):05d}"
+            with tf.io.TFRecordWriter(str(path)) as writer:
+                for number in range(count):
+                    example = features.encode_example({"image": next(images), "label": number % classes})
+                    writer.write(features.serialize_example(example))
+        infos.append(tfds.core.SplitInfo(name=split, shard_lengths=shards, num_bytes=0))
+    tfds.folder_dataset.write_metadata(data_dir=folder, features=features, split_infos=infos, check_data=False)
+    return folder
+
+
+def write_folder(root, per_class, *, classes=("ant", "bee", "cat"), height=32, width=32, seed=0):
+    """Write PNG pictures into a folder for each class."""
+    for number, name in enumerate(classes):
+        folder = root / name
+        folder.mkdir(parents=True)
+        for place, image in enumerate(noise(per_class, height, width, seed=100 * seed + number)):
+            (folder / f"{place:03d}.png").write_bytes(tf.io.encode_png(image).numpy())
+    return root
+
+
+def batches(split, count=None, **arguments):
+    """Return a list of training batches as NumPy arrays."""
+    defaults = {"batch_size": 8, "image_size": 32, "augment": "pad_crop_flip", "seed": 5, "epochs": 2}
+    dataset = data.train_batches(split, **(defaults | arguments))
+    return list(dataset.take(-1 if count is None else count).as_numpy_iterator())
+
+
+def assert_same(left, right):
+    assert len(left) == len(right)
+    for (left_images, left_labels), (right_images, right_labels) in zip(left, right, strict=True):
+        np.testing.assert_array_equal(left_images, right_images)
+        np.testing.assert_array_equal(left_labels, right_labels)
+
+
+def indices(dataset):
+    return [int(index) for _, _, index in dataset.as_numpy_iterator()]
