@@ -1,0 +1,144 @@
+"""Checkpoints: a folder each, written under another name first, that carries its recipe.
+
+    <directory>/step-00000860/variables.index, variables.data-...   every variable, by path
+                              state.json                            step, recipe, history
+    <directory>/latest, best                                        the name of a folder
+"""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+
+import tensorflow as tf
+
+FORMAT = 1
+KINDS = ("latest", "best")
+
+
+def by_path(owner):
+    """Return `{path: tf.Variable}` of a model (statistics of normalisation included) or an optimizer."""
+    return {variable.path: variable.value for variable in owner.variables}
+
+
+def save(directory, variables, state, *, kinds=("latest",)):
+    """Write a checkpoint and point `kinds` to it; folders that nothing points to any more are removed.
+
+    Args:
+      directory: folder of the run's checkpoints.
+      variables: `{group: {path: tf.Variable}}`.
+      state: what JSON can hold; `state["step"]` names the folder.
+      kinds: of `KINDS`.
+
+    Returns:
+      The checkpoint's path.
+    """
+    directory = pathlib.Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"step-{state['step']:08d}"
+    partial = directory / f".{path.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    tf.train.Checkpoint(**variables).write(str(partial / "variables"))
+    sizes = {file.name: file.stat().st_size for file in partial.iterdir()}
+    (partial / "state.json").write_text(json.dumps({"format": FORMAT, **state, "sizes": sizes}, indent=1))
+    if path.exists():  # the same step of the same run: the same bits
+        shutil.rmtree(path)
+    os.replace(partial, path)
+    for kind in kinds:
+        _replace_text(directory / kind, path.name)
+    _remove_unused(directory)
+    return path
+
+
+def find(path, kind="latest"):
+    """Return the checkpoint that a user means: the path of a checkpoint, of a pointer to one, or of a run's folder.
+
+    Raises:
+      FileNotFoundError: there is none; the message says where it was looked for.
+    """
+    path = pathlib.Path(path)
+    if (path / "state.json").is_file():
+        return path
+    if path.is_file() and path.name in KINDS:
+        return path.parent / path.read_text().strip()
+    for directory in (path / "checkpoints", path):
+        for name in dict.fromkeys((kind, *KINDS)):
+            if (directory / name).is_file():
+                return directory / (directory / name).read_text().strip()
+    raise FileNotFoundError(f"Expected a checkpoint, looked for {path}/state.json, {path}/checkpoints/{kind} and "
+                            f"{path}/{kind}: not there. Train first, or name another --model_dir or --checkpoint.")
+
+
+def read_state(path):
+    """Return the state of a checkpoint, after a look at whether its files are whole."""
+    path = pathlib.Path(path)
+    try:
+        state = json.loads((path / "state.json").read_text())
+        sizes = {name: (path / name).stat().st_size for name in state["sizes"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OSError(f"The checkpoint {path} is damaged: {error}. Use another one.") from error
+    if state["format"] > FORMAT:
+        raise OSError(f"The checkpoint {path} has format {state['format']}; this version reads up to {FORMAT}.")
+    for name, size in sizes.items():
+        if size != state["sizes"][name]:
+            raise OSError(f"The checkpoint {path} is damaged: {name} has {size} bytes of {state['sizes'][name]}. "
+                          "Use another one.")
+    return state
+
+
+def restore(path, variables):
+    """Read a checkpoint's values into `variables`, `{group: {path: tf.Variable}}`; groups left out are not read.
+
+    Raises:
+      ValueError: names or shapes of a group differ; the message is the list of differences.
+      OSError: the files are damaged.
+    """
+    path = pathlib.Path(path)
+    read_state(path)
+    prefix = str(path / "variables")
+    try:
+        stored = _stored_shapes(prefix)
+        for group, mine in variables.items():
+            shapes = {name: tuple(variable.shape) for name, variable in mine.items()}
+            lines = differences(stored.get(group, {}), shapes)
+            if lines:
+                raise ValueError(f"Expected a checkpoint of this {group}. Received: {path}, which differs:\n"
+                                 + "\n".join(lines))
+        tf.train.Checkpoint(**variables).read(prefix).expect_partial()
+    except (tf.errors.OpError, RuntimeError) as error:
+        raise OSError(f"The checkpoint {path} is damaged: {str(error).splitlines()[0]}. Use another one.") from error
+
+
+def differences(stored, wanted, most=12):
+    """Return lines that tell two sets of variables, `{name: shape}`, apart: missing, extra, another shape."""
+    lines = [f"  missing in the file: {name} {wanted[name]}" for name in wanted if name not in stored]
+    lines += [f"  only in the file: {name} {stored[name]}" for name in stored if name not in wanted]
+    lines += [f"  another shape: {name} {stored[name]} in the file, {wanted[name]} in the model"
+              for name in wanted if name in stored and stored[name] != wanted[name]]
+    return lines[:most] + ([f"  and {len(lines) - most} more"] if len(lines) > most else [])
+
+
+def _stored_shapes(prefix):
+    """Return `{group: {path: shape}}` of a checkpoint."""
+    groups = {}
+    for key, shape in tf.train.list_variables(prefix):
+        match = re.fullmatch(r"(\w+)/(.+)/\.ATTRIBUTES/VARIABLE_VALUE", key)
+        if match:
+            name = match[2].replace(".S", "/").replace("..", ".")  # how TensorFlow escapes a key
+            groups.setdefault(match[1], {})[name] = tuple(shape)
+    return groups
+
+
+def _replace_text(path, text):
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def _remove_unused(directory):
+    used = {(directory / kind).read_text().strip() for kind in KINDS if (directory / kind).is_file()}
+    for path in directory.glob("step-*"):
+        if path.name not in used:
+            shutil.rmtree(path)

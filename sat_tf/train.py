@@ -1,0 +1,106 @@
+"""The training loop: N compiled steps a call, each of which perturbs first and then updates, on every replica."""
+
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from sat_tf import optim
+
+METRICS = ("loss", "accuracy")  # what a step reports, means over the global batch
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainState:
+    """What an update changes: the model's variables and the optimizer's, whose `iterations` is the step."""
+
+    model: keras.Model
+    optimizer: keras.optimizers.Optimizer
+
+    @property
+    def step(self):
+        """The number of updates made, a Python int."""
+        return int(self.optimizer.iterations.numpy())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Loop:
+    """A method at work on a model: call `run` and look at what it yields.
+
+    Attributes:
+      state: the model and its optimizer, built in the strategy's scope.
+      method: how to perturb and what to minimise, see `methods`.
+      strategy: a `tf.distribute.Strategy`.
+      batch_size: pictures an update, over all replicas; losses are summed and divided by it.
+      seed: an int; each step's randomness is the seed folded with step and replica.
+      weight_decay: of the kernels.
+    """
+
+    state: TrainState
+    method: Any
+    strategy: tf.distribute.Strategy
+    batch_size: int
+    seed: int = 0
+    weight_decay: float = 0.0
+
+    def step(self, images, labels):
+        """Perturb and update on one replica: float32 `[b, h, w, 3]`, int32 `[b]` -> this replica's share of METRICS."""
+        model, optimizer = self.state.model, self.state.optimizer
+        step = tf.cast(tf.convert_to_tensor(optimizer.iterations), tf.int32)
+        replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int32)
+        seed = tf.constant([0, self.seed])
+        for number in (step, replica):
+            seed = tf.random.experimental.stateless_fold_in(seed, number)
+        adversarial = tf.stop_gradient(self.method.perturb(model, images, labels, step, seed))
+        variables = model.trainable_variables
+        with tf.GradientTape() as tape:
+            losses, report = self.method.loss(model, images, adversarial, labels)
+            loss = tf.reduce_sum(losses) / self.batch_size  # the optimizer sums gradients over the replicas
+        gradients = tape.gradient(loss, variables)
+        decay = self.weight_decay / self.strategy.num_replicas_in_sync
+        optimizer.apply(optim.add_weight_decay(gradients, variables, decay), variables)
+        return tf.stack([loss, *(tf.reduce_sum(report[name]) / self.batch_size for name in METRICS[1:])])
+
+    def compile(self):
+        """Return `steps(iterator, count) -> metrics [count, len(METRICS)]`, one graph for every count."""
+
+        @tf.function
+        def steps(iterator, count):
+            metrics = tf.TensorArray(tf.float32, size=count, element_shape=[len(METRICS)])
+            for i in tf.range(count):
+                per_replica = self.strategy.run(self.step, next(iterator))
+                metrics = metrics.write(i, self.strategy.reduce("SUM", per_replica, axis=None))
+            return metrics.stack()
+
+        return steps
+
+    def run(self, batches, *, until, steps_per_call=10, pause_every=None):
+        """Train from the state's step until `until`; yield `(step, metrics [n, len(METRICS)])` after every call.
+
+        Args:
+          batches: a (distributed) data set that starts with the batch of the state's step: images and labels.
+          until: the step to stop at.
+          steps_per_call: the largest n.
+          pause_every: no call runs past a multiple of it, so that the caller can act there.
+
+        Raises:
+          FloatingPointError: the loss is not finite; the message names the step.
+        """
+        steps = self.compile()
+        iterator = iter(batches)
+        done = self.state.step
+        while done < until:
+            stop = min(done + steps_per_call, until)
+            if pause_every:
+                stop = min(stop, (done // pause_every + 1) * pause_every)
+            metrics = steps(iterator, tf.constant(stop - done)).numpy()
+            bad = np.flatnonzero(~np.isfinite(metrics[:, 0]))
+            if bad.size:
+                raise FloatingPointError(
+                    f"The loss of step {done + bad[0] + 1} is not finite ({metrics[bad[0], 0]}). A lower learning_rate "
+                    "or a longer warm-up helps most often."
+                )
+            done = stop
+            yield done, metrics

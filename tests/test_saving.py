@@ -1,0 +1,116 @@
+"""Checkpoints: round trip, pointers, strictness, damage, atomicity."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from sat_tf import models, optim, saving
+
+
+def groups(model, optimizer=None):
+    return {"model": saving.by_path(model)} | ({"optimizer": saving.by_path(optimizer)} if optimizer else {})
+
+
+@pytest.fixture(scope="module")
+def model():
+    return models.build("resnet20", "smoothrelu", 10)
+
+
+def test_round_trip_of_model_and_optimizer(tmp_path, model):
+    optimizer = optim.sgd(lambda step: tf.constant(0.1), momentum=0.9)
+    optimizer.build(model.trainable_variables)
+    optimizer.apply([tf.ones(v.shape) for v in model.trainable_variables])
+    path = saving.save(tmp_path, groups(model, optimizer), {"step": 12, "recipe": {"act": "smoothrelu"}})
+    other = models.build("resnet20", "smoothrelu", 10)
+    slots = optim.sgd(lambda step: tf.constant(0.1), momentum=0.9)
+    slots.build(other.trainable_variables)
+    saving.restore(path, groups(other, slots))
+    for one, two in zip([*model.variables, *optimizer.variables], [*other.variables, *slots.variables], strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert saving.read_state(path)["recipe"] == {"act": "smoothrelu"}
+    only_model = models.build("resnet20", "smoothrelu", 10)
+    saving.restore(path, groups(only_model))
+    np.testing.assert_array_equal(only_model.variables[0], model.variables[0])
+
+
+def test_pointers_keep_what_they_point_to_and_drop_the_rest(tmp_path, model):
+    for step, kinds in ((1, ("latest", "best")), (2, ("latest",)), (3, ("latest",))):
+        saving.save(tmp_path / "checkpoints", groups(model), {"step": step}, kinds=kinds)
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["best", "latest", "step-00000001", "step-00000003"]
+    assert saving.find(tmp_path).name == "step-00000003"
+    assert saving.find(tmp_path, "best").name == "step-00000001"
+    assert saving.find(tmp_path / "checkpoints" / "best").name == "step-00000001"
+    assert saving.find(tmp_path / "checkpoints" / "step-00000003").name == "step-00000003"
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="looked for"):
+        saving.find(tmp_path / "none")
+
+
+def test_another_model_is_refused_with_the_differences(tmp_path, model):
+    path = saving.save(tmp_path, groups(model), {"step": 1})
+    with pytest.raises(ValueError) as error:
+        saving.restore(path, groups(models.build("resnet20", "swish", 7)))
+    text = str(error.value)
+    assert "only in the file: conv0_act/raw (1,)" in text
+    assert "another shape: linear/kernel (64, 10) in the file, (64, 7) in the model" in text or "and " in text
+    with pytest.raises(ValueError, match="missing in the file"):
+        saving.restore(path, groups(models.build("resnet50", "smoothrelu", 10)))
+
+
+def test_a_refused_checkpoint_changes_nothing(tmp_path, model):
+    path = saving.save(tmp_path, groups(model), {"step": 1})
+    other = models.build("resnet20", "smoothrelu", 7)
+    before = other.get_weights()
+    with pytest.raises(ValueError, match="another shape"):
+        saving.restore(path, groups(other))
+    for one, two in zip(before, other.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "flipped", "state", "index"])
+def test_damage_is_said_in_one_line(tmp_path, model, damage):
+    path = saving.save(tmp_path, groups(model), {"step": 1})
+    data = next(path.glob("variables.data*"))
+    content = data.read_bytes()
+    if damage == "cut":
+        data.write_bytes(content[: len(content) // 2])
+    elif damage == "gone":
+        data.unlink()
+    elif damage == "flipped":
+        data.write_bytes(content[:5000] + bytes(255 - b for b in content[5000:6000]) + content[6000:])
+    elif damage == "state":
+        (path / "state.json").write_text("{")
+    else:
+        (path / "variables.index").write_bytes(b"x" * (path / "variables.index").stat().st_size)
+    with pytest.raises(OSError, match="is damaged") as error:
+        saving.restore(path, groups(model))
+    assert "\n" not in str(error.value)
+
+
+def test_a_failed_write_leaves_the_old_checkpoint(tmp_path, model, monkeypatch):
+    saving.save(tmp_path, groups(model), {"step": 1})
+
+    def full(self, prefix):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(tf.train.Checkpoint, "write", full)
+    with pytest.raises(OSError, match="No space"):
+        saving.save(tmp_path, groups(model), {"step": 2})
+    monkeypatch.undo()
+    assert saving.find(tmp_path).name == "step-00000001"
+    saving.restore(saving.find(tmp_path), groups(model))
+    saving.save(tmp_path, groups(model), {"step": 2})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "step-00000002"]
+
+
+def test_a_newer_format_is_refused(tmp_path, model):
+    path = saving.save(tmp_path, groups(model), {"step": 1})
+    state = json.loads((path / "state.json").read_text())
+    (path / "state.json").write_text(json.dumps({**state, "format": 99}))
+    with pytest.raises(OSError, match="format 99"):
+        saving.read_state(path)

@@ -1,0 +1,144 @@
+"""The loop: equals a hand-written update, is reproducible to the bit, resumes, runs on replicas, stops on NaN."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from sat_tf import attacks, methods, models, optim, saving, train
+
+ATTACK = attacks.PGD(epsilon=8 / 255, step_size=8 / 255, steps=1)
+
+
+def make_loop(*, strategy=None, method="sat", seed=0, batch_size=8, weight_decay=1e-3, rate=0.05):
+    keras.utils.set_random_seed(seed)
+    strategy = strategy or tf.distribute.get_strategy()
+    with strategy.scope():
+        model = models.build("resnet20", "swish", 10)
+        optimizer = optim.sgd(lambda step: rate * tf.ones([]), momentum=0.9)
+        optimizer.build(model.trainable_variables)
+    return train.Loop(
+        state=train.TrainState(model=model, optimizer=optimizer), method=methods.METHODS[method](ATTACK),
+        strategy=strategy, batch_size=batch_size, seed=seed, weight_decay=weight_decay,
+    )
+
+
+def batches(start=0, size=8, count=64, replicas=1):
+    rng = np.random.default_rng(0)
+    images = rng.random([count, size, 16, 16, 3]).astype(np.float32)
+    labels = rng.integers(0, 10, [count, size]).astype(np.int32)
+    data = tf.data.Dataset.from_tensor_slices((images, labels)).skip(start)
+    return data.unbatch().batch(size // replicas, drop_remainder=True)
+
+
+def values(loop):
+    return [v.numpy() for v in loop.state.model.variables]
+
+
+def run(loop, until, **kwargs):
+    start = loop.state.step
+    return np.concatenate([metrics for _, metrics in loop.run(batches(start), until=until, **kwargs)])
+
+
+def test_one_step_is_the_update_written_out_by_hand():
+    loop, twin = make_loop(method="standard"), make_loop(method="standard")
+    (loss, accuracy), = run(loop, 1)
+    images, labels = next(iter(batches()))
+    model = twin.state.model
+    with tf.GradientTape() as tape:
+        logits = model(images, training=True)
+        cross_entropy = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+        decay = sum(tf.reduce_sum(tf.square(v)) for v in model.trainable_variables if v.name == "kernel")
+        total = tf.reduce_mean(cross_entropy) + 1e-3 / 2 * decay
+    for variable, gradient in zip(
+        model.trainable_variables, tape.gradient(total, model.trainable_variables), strict=True
+    ):
+        variable.assign_sub(0.05 * gradient)
+    np.testing.assert_allclose(loss, tf.reduce_mean(cross_entropy), rtol=1e-5)
+    np.testing.assert_allclose(accuracy, np.mean(np.argmax(logits, -1) == labels))
+    for mine, expected in zip(values(loop), values(twin), strict=True):
+        np.testing.assert_allclose(mine, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_same_seed_same_bits_other_seed_other_bits():
+    first, again, other = make_loop(), make_loop(), make_loop(seed=1)
+    histories = [run(loop, 4, steps_per_call=2) for loop in (first, again, other)]
+    np.testing.assert_array_equal(histories[0], histories[1])
+    for one, two in zip(values(first), values(again), strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert not np.array_equal(histories[0], histories[2])
+
+
+def test_steps_per_call_and_resuming_change_nothing(tmp_path):
+    whole, parts = make_loop(), make_loop()
+    history = run(whole, 6, steps_per_call=6)
+    first = run(parts, 3, steps_per_call=2)
+    groups = lambda loop: {"model": saving.by_path(loop.state.model),  # noqa: E731
+                           "optimizer": saving.by_path(loop.state.optimizer)}
+    path = saving.save(tmp_path, groups(parts), {"step": 3})
+    resumed = make_loop(seed=0)
+    run(resumed, 1)  # whatever it held before is replaced
+    saving.restore(path, groups(resumed))
+    assert resumed.state.step == 3
+    second = run(resumed, 6, steps_per_call=1)
+    np.testing.assert_array_equal(history, np.concatenate([first, second]))
+    for one, two in zip(values(whole), values(resumed), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_calls_end_at_the_callers_pauses():
+    loop = make_loop(method="standard")
+    steps = [step for step, _ in loop.run(batches(), until=7, steps_per_call=4, pause_every=3)]
+    assert steps == [3, 6, 7]
+    assert loop.state.step == 7
+
+
+@pytest.mark.parametrize("method", methods.METHODS)
+def test_two_replicas_train(method, two_replicas):
+    strategy = two_replicas
+    loop = make_loop(strategy=strategy, method=method, weight_decay=1e-2)
+    data = strategy.distribute_datasets_from_function(lambda context: batches(replicas=2))
+    metrics = np.concatenate([m for _, m in loop.run(data, until=2)])
+    assert np.isfinite(metrics).all() and loop.state.step == 2
+    for variable in loop.state.model.variables:
+        copies = [copy.numpy() for copy in strategy.experimental_local_results(variable.value)]
+        assert len(copies) == 2
+        np.testing.assert_array_equal(*copies)
+
+
+def test_two_replicas_sum_what_one_device_computes(two_replicas):
+    """Without batch statistics in the way the update is the one of a single device, decay included."""
+    results = []
+    for replicas, strategy in ((1, tf.distribute.OneDeviceStrategy("CPU:0")), (2, two_replicas)):
+        with strategy.scope():
+            dense = keras.layers.Dense(10, kernel_initializer=keras.initializers.RandomNormal(seed=1))
+            model = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Flatten(), dense])
+            optimizer = optim.sgd(lambda step: tf.constant(0.1), momentum=0.9)
+            optimizer.build(model.trainable_variables)
+        attack = attacks.PGD(epsilon=8 / 255, step_size=8 / 255, steps=1, random_start=False)
+        loop = train.Loop(state=train.TrainState(model=model, optimizer=optimizer), strategy=strategy,
+                          method=methods.sat(attack), batch_size=8, weight_decay=0.1)
+        data = strategy.distribute_datasets_from_function(lambda context, n=replicas: batches(replicas=n))
+        metrics = np.concatenate([m for _, m in loop.run(data, until=3)])
+        results.append((metrics, model.get_weights()))
+    np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-5)
+    for one, two in zip(results[0][1], results[1][1], strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-6)
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_step():
+    loop = make_loop(method="standard")
+    images, labels = next(iter(batches()))
+    bad = tf.concat([images[:1] * float("nan"), images[1:]], 0)
+    data = tf.data.Dataset.from_tensor_slices((tf.stack([images] * 4 + [bad] * 3), tf.stack([labels] * 7)))
+    with pytest.raises(FloatingPointError, match="step 5 is not finite"):
+        list(loop.run(data, until=7, steps_per_call=3))
+
+
+def test_one_graph_serves_every_number_of_steps():
+    loop = make_loop(method="standard")
+    steps = loop.compile()
+    iterator = iter(batches())
+    for count in (1, 3, 2):
+        assert steps(iterator, tf.constant(count)).shape == (count, 2)
+    assert steps.experimental_get_tracing_count() == 1
