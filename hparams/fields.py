@@ -1,0 +1,126 @@
+"""The kinds of value that a recipe's fields take: each reads what a user typed and says what it expected."""
+
+import dataclasses
+import difflib
+import math
+
+from hparams.catalogue import names
+
+
+def field(default, read, text, *, evaluation=False):
+    """Declare a field of a recipe: its default, its reader `(name, value) -> value`, and what it means."""
+    metadata = {"read": read, "help": text, "evaluation": evaluation}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def expected(what, name, value, remedy=""):
+    """Return the error of a value that is not what was expected."""
+    return ValueError(f"Expected {what}. Received: {name}={value}.{' ' + remedy if remedy else ''}")
+
+
+def nearest(name, known):
+    """Return the known name that is most like a misspelt one."""
+    return difflib.get_close_matches(name, list(known), 1, 0.0)[0]
+
+
+def number(low, high, *, whole=False, above=False):
+    """Return a reader of numbers from `low` to `high`; `above`: `low` itself is too low; `whole`: integers only."""
+    what = f"{'a whole number' if whole else 'a number'} {'above' if above else 'of at least'} {low:g}"
+    what += f" and at most {high:g}" if math.isfinite(high) else ""
+
+    def read(name, value):
+        try:
+            result = int(str(value)) if whole else float(value)
+        except (TypeError, ValueError):
+            raise expected(what, name, value) from None
+        if not (low <= result <= high) or (above and result == low) or not math.isfinite(result):
+            raise expected(what, name, value)
+        return result
+
+    return read
+
+
+def radius(name, value):
+    """Read a radius or step size as a fraction of the pixel range: 8/255, 0.03."""
+    what = "a fraction of the pixel range from 0 to 1, written 8/255"
+    try:
+        above, _, below = str(value).partition("/")
+        result = float(above) / float(below or 1)
+    except (TypeError, ValueError, ZeroDivisionError):
+        raise expected(what, name, value) from None
+    if result > 1:
+        raise expected(what, name, value, f"Write --{name}={result:g}/255 if you count in grey levels.")
+    if not result >= 0:
+        raise expected(what, name, value)
+    return result
+
+
+def format_radius(value):
+    """Write a radius as `k/255` where it is a whole number of grey levels."""
+    levels = round(value * 255)
+    return f"{levels}/255" if abs(value * 255 - levels) < 1e-4 else f"{value:.6g}"
+
+
+def flag(name, value):
+    """Read true or false."""
+    known = {"true": True, "1": True, "false": False, "0": False}
+    if str(value).lower() not in known:
+        raise expected("true or false", name, value)
+    return known[str(value).lower()]
+
+
+def text(name, value):
+    """Read any text."""
+    return str(value)
+
+
+def one_of(*choices):
+    """Return a reader of one of a few words."""
+
+    def read(name, value):
+        if value not in choices:
+            raise expected(f"one of {', '.join(choices)}", name, value, f"Did you mean {nearest(str(value), choices)}?")
+        return value
+
+    return read
+
+
+def named(kind, separator=None):
+    """Return a reader of a name of the table `kind`, up to `separator` where a parameter may follow it."""
+
+    def read(name, value):
+        key = str(value).partition(separator)[0] if separator else str(value)
+        if key not in names(kind):
+            near = nearest(key, names(kind))
+            raise expected(f"a known {kind}", name, value, f"Did you mean {near}? --list shows all.")
+        if separator == ":" and separator in str(value):
+            number(0, math.inf, above=True)(name, str(value).partition(":")[2])
+        return str(value)
+
+    return read
+
+
+def several(read_one):
+    """Return a reader of a comma-separated list, or of a tuple: a tuple of what `read_one` reads."""
+
+    def read(name, value):
+        parts = value.split(",") if isinstance(value, str) else value
+        return tuple(read_one(name, part.strip() if isinstance(part, str) else part) for part in parts if part != "")
+
+    return read
+
+
+def optional(read_one):
+    """Return a reader that also takes nothing: None, "" or "none"."""
+    return lambda name, value: None if value in (None, "", "none", "None") else read_one(name, value)
+
+
+def attack(name, value):
+    """Read an attack with its number of steps: clean, fgsm, pgd-20."""
+    key, dash, steps = str(value).partition("-")
+    named("attack")(name, key)
+    if (key == "pgd") != bool(dash):
+        raise expected("an attack written clean, fgsm or pgd-k with k steps", name, value)
+    if dash:
+        number(1, 100_000, whole=True)(name, steps)
+    return str(value)

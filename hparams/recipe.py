@@ -1,0 +1,107 @@
+"""A recipe: everything that decides what a run computes, as one frozen, validated dataclass."""
+
+import dataclasses
+import math
+
+from hparams import fields as f
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Every field can be set from the command line with `--set name=value`.
+
+    Values are read and checked when a recipe is made, so a recipe that exists is valid in itself.
+    """
+
+    name: str = f.field("", f.text, "the recipe that the run started from")
+    model: str = f.field("resnet20", f.named("model"), "architecture")
+    act: str = f.field("swish", f.named("activation", ":"), "activation at every site, its number after a colon")
+    method: str = f.field("sat", f.named("method"), "what training does: standard, or sat with an attack in each step")
+    seed: int = f.field(0, f.number(0, 2**31 - 1, whole=True), "of weights, data order, augmentation and attacks")
+    strategy: str = f.field("auto", f.one_of("auto", "one", "mirrored"),
+                            "one device, mirrored over all of this machine, or auto: mirrored over several GPUs")
+
+    dataset: str = f.field("fashion_mnist_12k", f.named("data set"), "pictures and labels")
+    image_size: int | None = f.field(None, f.optional(f.number(8, 2048, whole=True)),
+                                     "pixels a side; none: the data set's own")
+    held_out: int | None = f.field(None, f.optional(f.number(1, 10**6, whole=True)),
+                                   "training pictures set aside for choosing checkpoints; none: the data set's own")
+    augment: str = f.field("none", f.named("augmentation"), "augmentation of training pictures")
+    batch_size: int = f.field(128, f.number(1, 2**20, whole=True), "pictures an update, over all replicas")
+    epochs: int = f.field(10, f.number(1, 10**5, whole=True), "passes over the training pictures")
+
+    epsilon: float = f.field(8 / 255, f.radius, "training attack: radius of the L-infinity ball")
+    step_size: float = f.field(8 / 255, f.radius, "training attack: step size")
+    attack_steps: int = f.field(1, f.number(1, 1000, whole=True), "training attack: steps")
+    random_start: bool = f.field(True, f.flag, "training attack: start at a random point of the ball")
+    clean_start: float = f.field(0.0, f.number(0, 1), "training attack: share of batches that start clean")
+
+    optimizer: str = f.field("sgd", f.named("optimizer"), "optimizer")
+    learning_rate: float = f.field(0.1, f.number(0, 1e3, above=True),
+                                   "peak rate for a batch of 256; scales with batch_size")
+    schedule: str = f.field("cosine", f.named("schedule"), "course of the learning rate after warm-up")
+    decay_epochs: tuple[float, ...] = f.field((), f.several(f.number(0, math.inf, above=True)),
+                                              "schedule steps: epochs at which the rate falls to a tenth")
+    warmup_epochs: float = f.field(0.0, f.number(0, 1000), "linear rise of the rate over the first epochs")
+    momentum: float = f.field(0.9, f.number(0, 0.9999), "of the optimizer")
+    nesterov: bool = f.field(False, f.flag, "look ahead along the momentum")
+    weight_decay: float = f.field(1e-4, f.number(0, 1), "L2 on kernels only")
+    norm_momentum: float = f.field(0.9, f.number(0, 0.99999), "batch normalisation: memory of the moving statistics")
+    norm_epsilon: float = f.field(1e-5, f.number(0, 1, above=True), "batch normalisation: added to the variance")
+    steps_per_call: int = f.field(10, f.number(1, 10**5, whole=True), "updates in one call of the compiled loop")
+
+    probe_attack: str = f.field("pgd-5", f.attack, "attack on the held-out pictures that chooses the best checkpoint")
+    probe_every: int = f.field(1, f.number(1, 10**5, whole=True), "epochs between two probes")
+
+    eval_attacks: tuple[str, ...] = f.field(("clean", "pgd-1", "pgd-20"), f.several(f.attack),
+                                            "attacks on the test pictures", evaluation=True)
+    eval_epsilon: float | None = f.field(None, f.optional(f.radius), "evaluation: radius; none: epsilon",
+                                         evaluation=True)
+    eval_step_size: float | None = f.field(None, f.optional(f.radius), "evaluation: step size; none: "
+                                           "1/255, or epsilon / steps where that is larger", evaluation=True)
+    eval_batch_size: int = f.field(200, f.number(1, 2**20, whole=True), "evaluation: pictures at a time",
+                                   evaluation=True)
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = field.metadata["read"](field.name, getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
+        if not self.eval_attacks:
+            raise f.expected("at least one attack, such as clean,pgd-20", "eval_attacks", "")
+        if self.schedule == "steps" and not self.decay_epochs:
+            raise f.expected("decay_epochs for the schedule steps, such as 30,60,90", "decay_epochs", "")
+
+    def replace(self, **changes):
+        """Return a copy with other values; an unknown field is an error that names the nearest one."""
+        known = [field.name for field in dataclasses.fields(self) if field.name != "name"]
+        for name, value in changes.items():
+            if name not in known:
+                raise f.expected("a field of the recipe", name, value,
+                                 f"Did you mean {f.nearest(name, known)}? --list shows all.")
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self):
+        """Return `{field: value}` as JSON holds it: tuples become lists."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values):
+        """Return the recipe of `to_dict`, as a file holds it."""
+        return cls(name=values.get("name", "")).replace(**{k: v for k, v in values.items() if k != "name"})
+
+    def differences(self, other, *, fields=None):
+        """Return "field: mine, theirs" for each of `fields` (default: those of training) where two recipes differ."""
+        fields = fields or [field.name for field in dataclasses.fields(self) if not field.metadata["evaluation"]]
+        mine, theirs = self.to_dict(), other.to_dict()
+        return [f"{k}: {mine[k]} there, {theirs[k]} here" for k in fields if k != "name" and mine[k] != theirs[k]]
+
+
+EVALUATION_FIELDS = tuple(field.name for field in dataclasses.fields(Recipe) if field.metadata["evaluation"])
+
+
+def fields_help():
+    """Return `{field: (default, meaning)}` of every field that `--set` takes."""
+    return {
+        field.name: (field.default, field.metadata["help"])
+        for field in dataclasses.fields(Recipe) if field.name != "name"
+    }

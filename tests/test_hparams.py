@@ -1,0 +1,113 @@
+"""Recipes: reading, refusing, round trip; names without TensorFlow; the published settings."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+
+import hparams
+
+
+def test_tables_are_read_without_tensorflow_and_are_the_tables():
+    from sat_tf import activations, attacks, data, methods, models, optim, preprocess, schedules
+
+    tables = {"model": models.MODELS, "activation": activations.ACTIVATIONS, "method": methods.METHODS,
+              "data set": data.DATASETS, "attack": attacks.ATTACKS, "augmentation": preprocess.AUGMENTATIONS,
+              "schedule": schedules.SCHEDULES, "optimizer": optim.OPTIMIZERS}
+    assert set(tables) == set(hparams.TABLES)
+    for kind, table in tables.items():
+        assert list(hparams.names(kind)) == list(table)
+        described = [name for name in table if hparams.names(kind)[name]]
+        assert kind == "model" or len(described) == len(table), f"{kind}: rows without a docstring"
+
+
+def test_importing_recipes_takes_no_tensorflow():
+    code = "import hparams, sys; hparams.choose({}); assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", hparams.RECIPES)
+def test_every_recipe_round_trips_and_has_a_source(name):
+    recipe = hparams.get(name)
+    assert recipe.name == name
+    stored = json.loads(json.dumps(recipe.to_dict()))
+    assert hparams.Recipe.from_dict(stored) == recipe
+    assert hparams.RECIPES[name].__doc__
+
+
+def test_the_papers_recipe():
+    recipe = hparams.choose({"model": "resnet50", "dataset": "imagenet2012"})
+    expected = {"epochs": 100, "learning_rate": 0.1, "batch_size": 256, "momentum": 0.9, "schedule": "steps",
+                "decay_epochs": (30, 60, 90), "weight_decay": 1e-4, "epsilon": 4 / 255, "step_size": 4 / 255,
+                "attack_steps": 1, "act": "swish", "method": "sat", "optimizer": "sgd", "image_size": 224,
+                "norm_momentum": 0.9, "norm_epsilon": 1e-5, "augment": "imagenet", "warmup_epochs": 0}
+    assert {name: getattr(recipe, name) for name in expected} == expected
+
+
+def test_the_embedded_data_is_the_default():
+    recipe = hparams.choose({"model": "resnet50"})
+    assert (recipe.name, recipe.dataset, recipe.model, recipe.epsilon) == ("fashion", "fashion_mnist_12k", "resnet50",
+                                                                          8 / 255)
+
+
+@pytest.mark.parametrize("text,value", [("8/255", 8 / 255), ("0.5", 0.5), ("0", 0.0), ("1", 1.0), ("1e-3", 1e-3),
+                                        ("0.5/255", 0.5 / 255)])
+def test_radii(text, value):
+    assert hparams.radius("epsilon", text) == value
+
+
+def test_a_radius_in_grey_levels_is_refused_with_the_remedy():
+    with pytest.raises(ValueError, match=r"Received: epsilon=8\. Write --epsilon=8/255"):
+        hparams.choose({"epsilon": "8"})
+
+
+@pytest.mark.parametrize("value,text", [(8 / 255, "8/255"), (0.0, "0/255"), (0.1, "0.1")])
+def test_format_radius(value, text):
+    assert hparams.format_radius(value) == text
+
+
+BAD = [
+    ("model", "resnet51", "Did you mean resnet50"), ("act", "swich", "Did you mean swish"),
+    ("act", "elu:-1", "above 0"), ("act", "elu:x", "a number"), ("method", "at", "Did you mean sat"),
+    ("dataset", "cifar", "Did you mean cifar10"), ("epochs", "0", "at least 1"), ("epochs", "2.5", "whole number"),
+    ("epochs", "1e9", "whole number"), ("batch_size", "-4", "at least 1"), ("epsilon", "1.5", "8/255"),
+    ("epsilon", "-0.1", "fraction"), ("epsilon", "nan", "fraction"), ("step_size", "1/0", "fraction"),
+    ("step_size", "abc", "fraction"), ("attack_steps", "0", "at least 1"), ("seed", "-1", "at least 0"),
+    ("learning_rate", "inf", "number"), ("learning_rate", "0", "above 0"), ("momentum", "1", "at most"),
+    ("nesterov", "maybe", "true or false"), ("clean_start", "2", "at most 1"), ("eval_attacks", "", "at least one"),
+    ("eval_attacks", "clean,pgd", "pgd-k"), ("eval_attacks", "pgd-0", "at least 1"),
+    ("eval_attacks", "clean-3", "pgd-k"), ("eval_attacks", "pdg-3", "Did you mean pgd"),
+    ("schedule", "steps", "decay_epochs"), ("augment", "flip", "Did you mean"), ("strategy", "tpu", "one of"),
+    ("image_size", "4", "at least 8"), ("epoch", "3", "Did you mean epochs"), ("weight_decay", "-1", "at least 0"),
+]
+
+
+@pytest.mark.parametrize("name,value,says", BAD)
+def test_bad_values_are_refused(name, value, says):
+    with pytest.raises(ValueError, match=says) as error:
+        hparams.choose({name: value})
+    assert "Received: " in str(error.value) and "\n" not in str(error.value)
+
+
+def test_unknown_recipe():
+    with pytest.raises(ValueError, match="Did you mean fashion"):
+        hparams.get("fasion")
+
+
+def test_differences_name_both_sides():
+    one = hparams.get("fashion")
+    assert one.differences(one.replace(act="relu", epochs="7")) == ["act: swish there, relu here",
+                                                                  f"epochs: {one.epochs} there, 7 here"]
+    assert one.differences(one.replace(eval_attacks="clean")) == []
+
+
+def test_recipes_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        hparams.get("fashion").epochs = 3
+
+
+def test_every_field_is_explained():
+    assert all(meaning for _, meaning in hparams.fields_help().values())
+    assert set(hparams.EVALUATION_FIELDS) < set(hparams.fields_help())
