@@ -1,0 +1,154 @@
+"""Train, judge and export robust image classifiers by Smooth Adversarial Training.
+
+  python main.py --model=resnet20 --act=swish                      train on the embedded data, judge, report
+  python main.py --model=resnet20 --act=swish --method=standard    the same without an attack in training
+  python main.py --mode=eval --model_dir=DIR --eval_attacks=clean,pgd-200 --epsilon=4/255
+  python main.py --mode=export --model_dir=DIR                     a SavedModel for serving
+  python main.py --list                                            all names, and every field that --set takes
+
+The same command goes on where it was stopped. Radii are fractions of the pixel range, written 8/255.
+"""
+
+import contextlib
+import os
+import pathlib
+import shlex
+import sys
+
+from absl import flags
+
+import hparams
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("model", None, "Architecture, such as resnet20 (the default), resnet50.")
+flags.DEFINE_string("act", None, "Activation, its number after a colon: swish (the default), celu:1.5.")
+flags.DEFINE_string("method", None, "sat (the default): an attack before each update; or standard.")
+flags.DEFINE_string("dataset", None, "Data set; fashion_mnist_12k, the default, comes with the package.")
+flags.DEFINE_string("data_dir", None, "Where the data set lies.")
+flags.DEFINE_string("model_dir", None, "Folder of the run; default: runs/<model>-<act>-<method>-<dataset>-seed<seed>.")
+flags.DEFINE_string("recipe", None, "Recipe to start from; default: the paper's for imagenet2012, else fashion.")
+flags.DEFINE_enum("mode", "train", ["train", "eval", "export"], "What to do.")
+flags.DEFINE_string("checkpoint", None, "eval, export: a checkpoint's folder; default: the best one of --model_dir.")
+flags.DEFINE_string("epochs", None, "Passes over the training pictures.")
+flags.DEFINE_string("batch_size", None, "Pictures an update (train), pictures at a time (eval).")
+flags.DEFINE_string("epsilon", None, "Radius of the attack, 8/255: of training and its evaluation, or of eval.")
+flags.DEFINE_string("step_size", None, "Step size of the attack, 8/255: in training, or of eval.")
+flags.DEFINE_string("attack_steps", None, "Steps of the training attack.")
+flags.DEFINE_string("seed", None, "Of weights, data order, augmentation and attacks.")
+flags.DEFINE_string("eval_attacks", None, "Attacks on the test pictures, such as clean,pgd-1,pgd-20,pgd-200.")
+flags.DEFINE_multi_string("set", [], "Any field of the recipe: --set learning_rate=0.05 (repeatable).")
+flags.DEFINE_bool("list", False, "Print models, activations, data sets, methods, attacks, recipes and fields.")
+flags.DEFINE_bool("help", False, "Print this.", short_name="h")
+flags.DEFINE_bool("traceback", False, "On an error print where it happened, for a bug report.")
+
+RECIPE_FLAGS = (
+    "model", "act", "method", "dataset", "epochs", "batch_size", "epsilon", "step_size", "attack_steps", "seed",
+    "eval_attacks",
+)
+EVAL_NAMES = {"epsilon": "eval_epsilon", "step_size": "eval_step_size", "batch_size": "eval_batch_size"}
+
+
+def changes_from_flags():
+    """Return `{field: value}` of what the user set; in eval mode radius, step size and batch are the evaluation's."""
+    rename = EVAL_NAMES if FLAGS.mode == "eval" else {}
+    changes = {rename.get(name, name): FLAGS[name].value for name in RECIPE_FLAGS if FLAGS[name].value is not None}
+    for setting in FLAGS.set:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise ValueError(f"Expected --set field=value. Received: --set {setting}.")
+        changes[name] = value
+    return changes
+
+
+def default_model_dir(recipe):
+    """Return the folder of a run that the user did not name."""
+    act = recipe.act.replace(":", "_")
+    return pathlib.Path("runs") / f"{recipe.model}-{act}-{recipe.method}-{recipe.dataset}-seed{recipe.seed}"
+
+
+def run():
+    """Do what the flags say."""
+    changes = changes_from_flags()
+    recipe = hparams.get(FLAGS.recipe).replace(**changes) if FLAGS.recipe else hparams.choose(changes)
+    if FLAGS.mode == "train" and FLAGS.checkpoint:
+        raise ValueError("Expected --checkpoint with --mode=eval or export; training goes on from --model_dir's own.")
+    if FLAGS.mode != "train" and FLAGS.recipe:
+        raise ValueError(f"Expected --recipe with --mode=train; --mode={FLAGS.mode} takes the checkpoint's own.")
+    model_dir = FLAGS.model_dir or (None if FLAGS.checkpoint else default_model_dir(recipe))
+    command = shlex.join(["python", *sys.argv])
+    with quiet_start():
+        from sat_tf import experiment  # TensorFlow takes seconds: everything above answers at once
+
+        experiment.start()
+    if FLAGS.mode == "train":
+        experiment.train(recipe, model_dir, data_dir=FLAGS.data_dir, command=command)
+        return
+    do = {"eval": experiment.evaluate, "export": experiment.export}[FLAGS.mode]
+    do(changes, model_dir=model_dir, checkpoint=FLAGS.checkpoint, data_dir=FLAGS.data_dir, command=command)
+
+
+@contextlib.contextmanager
+def quiet_start():
+    """Drop what TensorFlow's C++ side writes to stderr while it loads; no setting reaches that (tensorflow/100442)."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def usage():
+    """Return what --help prints."""
+    lines = [__doc__, "flags:"]
+    for name in ("mode", *RECIPE_FLAGS, "set", "recipe", "data_dir", "model_dir", "checkpoint", "list", "traceback"):
+        lines.append(f"  --{name:16}{FLAGS[name].help}")
+    return "\n".join(lines)
+
+
+def listing():
+    """Return what --list prints."""
+    lines = []
+    for kind in hparams.TABLES:
+        lines += [f"{kind}s:", *(f"  {name:24}{text}".rstrip() for name, text in hparams.names(kind).items()), ""]
+    lines.append("recipes:")
+    lines += [f"  {name:24}{make.__doc__.partition(chr(10))[0]}" for name, make in hparams.RECIPES.items()]
+    lines += ["", "fields that --set takes (default, meaning):"]
+    for name, (default, text) in hparams.fields_help().items():
+        default = ",".join(map(str, default)) if isinstance(default, tuple) else default
+        lines.append(f"  {name:18}{default!s:22} {text}")
+    return "\n".join(lines)
+
+
+def main(argv):
+    """Parse flags, run, and turn a user's mistake (2) or a failure (1) into one line and an exit status."""
+    try:
+        rest = FLAGS(argv)[1:]
+        if rest:
+            raise ValueError(f"Expected flags only, written --name=value. Received: {' '.join(rest)}.")
+        if FLAGS.help or FLAGS.list:
+            print(listing() if FLAGS.list else usage())
+            return 0
+        run()
+        return 0
+    except (ValueError, flags.Error) as error:
+        return failed(error, 2)
+    except (OSError, ArithmeticError, MemoryError, KeyboardInterrupt) as error:
+        return failed(error, 1)
+
+
+def failed(error, status):
+    """Say on stderr what went wrong and return the exit status."""
+    if FLAGS.is_parsed() and FLAGS.traceback:
+        raise error
+    print(str(error) or "Stopped.", file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's own start-up notes
+    sys.exit(main(sys.argv))

@@ -1,0 +1,112 @@
+"""What a recipe's words mean: its model, optimizer, attack, method, strategy."""
+
+import functools
+import os
+import platform
+import sys
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+import sat_tf
+from sat_tf import attacks, methods, models, optim, schedules
+
+
+def build_model(recipe, classes):
+    """Return the recipe's model with fresh weights."""
+    return models.build(recipe.model, recipe.act, classes, momentum=recipe.norm_momentum, epsilon=recipe.norm_epsilon)
+
+
+def make_deterministic(seed):
+    """Fix every source of randomness: the same seed on the same machine gives the same bits."""
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+
+
+def make_strategy(recipe):
+    """Return the recipe's distribution strategy; the batches must split over its replicas."""
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    mirrored = recipe.strategy == "mirrored" or (recipe.strategy == "auto" and len(devices) > 1
+                                                 and devices[0].device_type == "GPU")
+    strategy = mirrored_strategy(tuple(d.name for d in devices)) if mirrored else tf.distribute.get_strategy()
+    replicas = strategy.num_replicas_in_sync
+    for name in ("batch_size", "eval_batch_size"):
+        if getattr(recipe, name) % replicas:
+            received = f"{name}={getattr(recipe, name)}"
+            raise ValueError(f"Expected a multiple of the {replicas} replicas. Received: {received}.")
+    return strategy
+
+
+@functools.cache
+def mirrored_strategy(devices):
+    """Return the one MirroredStrategy of these devices, a tuple of names.
+
+    One a process: a second over the same devices would number its collectives from the start again, and TensorFlow
+    would take them for those of the first.
+    """
+    return tf.distribute.MirroredStrategy(devices)
+
+
+def make_attack(name, epsilon, step_size):
+    """Return the attack that a name such as "pgd-20" means.
+
+    An unset step size is 1/255, or epsilon / steps where that is larger, the release's rule: fewer steps than grey
+    levels could not reach the edge of the ball.
+    """
+    key, _, steps = name.partition("-")
+    steps = int(steps or 1)
+    step_size = max(1 / 255, epsilon / steps) if step_size is None else step_size
+    return attacks.ATTACKS[key](epsilon=epsilon, step_size=min(step_size, 1.0), steps=steps)
+
+
+def attack_facts(attack):
+    """Return an attack's parameters for the report; null where it has none."""
+    known = isinstance(attack, attacks.PGD)
+    return {"norm": "linf" if known else None} | {
+        name: getattr(attack, name) if known else None for name in ("epsilon", "step_size", "steps", "random_start")
+    }
+
+
+def make_method(recipe):
+    """Return the recipe's training method with its attack."""
+    attack = attacks.PGD(
+        epsilon=recipe.epsilon, step_size=recipe.step_size, steps=recipe.attack_steps,
+        random_start=recipe.random_start, clean_start=recipe.clean_start,
+    )
+    return methods.METHODS[recipe.method](attack)
+
+
+def make_optimizer(recipe, epoch_steps, total_steps):
+    """Return the recipe's optimizer; its rate is quoted for 256 pictures and scales with the batch."""
+    schedule = schedules.SCHEDULES[recipe.schedule](
+        peak=recipe.learning_rate * recipe.batch_size / 256, total_steps=total_steps,
+        decay_steps=[round(epoch * epoch_steps) for epoch in recipe.decay_epochs],
+    )
+    schedule = schedules.warm_up(schedule, round(recipe.warmup_epochs * epoch_steps))
+    return optim.OPTIMIZERS[recipe.optimizer](schedule, momentum=recipe.momentum, nesterov=recipe.nesterov)
+
+
+def best_by(recipe):
+    """Return the accuracy that chooses the best checkpoint: robust, but clean where training never sees an attack."""
+    return "clean" if recipe.method == "standard" else "robust"
+
+
+def make_progress(total, what, unit, done=0):
+    """Return a progress bar with ETA on stderr; less often where that is a file."""
+    pause = 0.5 if sys.stderr.isatty() else 10
+    return tqdm(total=total, initial=done, desc=what, unit=unit, dynamic_ncols=True, mininterval=pause, smoothing=0.1)
+
+
+def versions():
+    """Return the versions that a number depends on."""
+    return {"python": platform.python_version(), "tensorflow": tf.__version__, "keras": keras.__version__,
+            "numpy": np.__version__, "sat_tf": sat_tf.__version__}
+
+
+def machine(strategy):
+    """Return what the run computed on."""
+    return {"system": platform.platform(), "processor": platform.machine(), "cores": str(os.cpu_count()),
+            "devices": ", ".join(sorted({d.device_type for d in tf.config.list_logical_devices()})),
+            "replicas": str(strategy.num_replicas_in_sync)}

@@ -1,0 +1,68 @@
+"""The judgement of a model on the test pictures, and its report."""
+
+import datetime
+import math
+import pathlib
+
+import numpy as np
+
+from sat_tf import data, evaluate, losses, report
+from sat_tf.experiment import assembly
+
+
+def judge(recipe, model, dataset, strategy, folder, facts, history, model_dir):
+    """Evaluate a model on the test pictures under the recipe's attacks, write the report, print the last lines."""
+    size = recipe.image_size or dataset.image_size
+    batches = data.evaluation_batches(dataset.test, batch_size=recipe.eval_batch_size, image_size=size)
+    rows, curve, evaluators = [], None, {}
+    for name in recipe.eval_attacks:
+        epsilon = recipe.epsilon if recipe.eval_epsilon is None else recipe.eval_epsilon
+        attack = assembly.make_attack(name, epsilon, recipe.eval_step_size)
+        evaluators[name] = evaluate.Evaluator(
+            model, attack, losses.cross_entropy, strategy=strategy, seed=recipe.seed
+        )
+        with assembly.make_progress(dataset.test.size, name, "picture") as progress:
+            counts, total, seconds = evaluators[name].count(batches, progress.update)
+        correct = counts[max(counts)]
+        rows.append({"attack": name, **assembly.attack_facts(attack), "seed": recipe.seed, "split": "test",
+                     "count": total, "correct": correct, "accuracy": correct / total, "wall_time_seconds": seconds})
+        if len(counts) > 1 and (curve is None or max(counts) > curve["steps"][-1]):
+            curve = {"attack": name, "epsilon": attack.epsilon, "step_size": attack.step_size, "count": total,
+                     "steps": list(counts), "accuracy": [value / total for value in counts.values()]}
+    clean = [row["accuracy"] for row in rows if row["attack"] == "clean"]
+    if curve and clean:
+        curve["steps"], curve["accuracy"] = [0, *curve["steps"]], [clean[0], *curve["accuracy"]]
+    full = {
+        "schema_version": report.SCHEMA_VERSION,
+        "created": datetime.datetime.now().astimezone().isoformat("T", "seconds"),
+        "model": recipe.model, "act": recipe.act, "method": recipe.method, "seed": recipe.seed, **facts,
+        "dataset": {"name": dataset.name, "source": dataset.source, "train": dataset.train.size,
+                    "held_out": dataset.held_out.size, "test": dataset.test.size, "classes": list(dataset.classes)},
+        "parameters": {"trainable": count(model.trainable_variables), "total": count(model.variables)},
+        "recipe": recipe.to_dict(), "versions": assembly.versions(), "machine": assembly.machine(strategy),
+        "evaluations": rows, "curve": curve,
+    }
+    strongest = max(evaluators, key=lambda name: getattr(evaluators[name].attack, "steps", 0))
+    panel = make_panel(evaluators[strongest], strongest, batches, dataset.classes)
+    paths = report.write(folder, full, history, panel)
+    places = {"report": paths["report.md"], "pictures": str(pathlib.Path(folder) / "pictures"),
+              "checkpoint": facts["checkpoint"]["path"],
+              "TensorBoard logs": str(pathlib.Path(model_dir) / "tensorboard")}
+    print("\n".join(report.summary_lines(full, places)), flush=True)
+    return full
+
+
+def make_panel(evaluator, name, batches, classes, most=8):
+    """Return one picture of each of the first `most` classes, clean and attacked, with predictions."""
+    images, labels, mask = (part.numpy() for part in next(iter(batches)))
+    labels_seen, firsts = np.unique(labels[mask > 0], return_index=True)
+    images, labels = images[firsts[:most]], labels_seen[:most]
+    attacked = evaluator.adversarial(images, labels)
+    return {"clean": images, "adversarial": attacked, "labels": labels, "clean_predictions": evaluator.predict(images),
+            "adversarial_predictions": evaluator.predict(attacked), "classes": list(classes), "attack": name,
+            "epsilon": getattr(evaluator.attack, "epsilon", 0.0)}
+
+
+def count(variables):
+    """Return the number of values in some variables."""
+    return sum(math.prod(variable.shape) for variable in variables)

@@ -1,0 +1,226 @@
+"""Whole runs on tiny synthetic data: train, resume to the same bits, judge, export, refuse."""
+
+import json
+import os
+import pathlib
+import signal
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import hparams
+from sat_tf import attacks, experiment, saving
+from sat_tf.experiment import assembly, training
+
+TINY = {"dataset": "synthetic", "epochs": 2, "batch_size": 64, "held_out": 40, "eval_attacks": "clean,pgd-1,pgd-3",
+        "probe_attack": "pgd-1", "eval_batch_size": 50, "steps_per_call": 2}
+
+
+def tiny(**changes):
+    return hparams.choose({**TINY, **changes})
+
+
+def weights(model_dir, kind="latest"):
+    reader = tf.train.load_checkpoint(str(saving.find(model_dir, kind) / "variables"))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()
+            if name.startswith(("model", "optimizer"))}
+
+
+def assert_same(one, two):
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        np.testing.assert_array_equal(value, two[name], err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Return the folder and the report of a finished run."""
+    model_dir = tmp_path_factory.mktemp("run") / "a"
+    return model_dir, experiment.train(tiny(), model_dir, command="python main.py")
+
+
+def test_a_run_leaves_everything_behind(finished, capsys):
+    model_dir, report = finished
+    names = {str(path.relative_to(model_dir)) for path in model_dir.rglob("*")}
+    assert {"recipe.json", "report.json", "report.md", "checkpoints/latest", "checkpoints/best",
+            "pictures/training_curves.png", "pictures/accuracy_vs_steps.png", "pictures/panel.png"} <= names
+    assert any(name.startswith("tensorboard/events") for name in names)
+    assert not [name for name in names if "partial" in name or "tmp" in name]
+    assert json.loads((model_dir / "report.json").read_text())["evaluations"] == report["evaluations"]
+    rows = {row["attack"]: row for row in report["evaluations"]}
+    assert list(rows) == ["clean", "pgd-1", "pgd-3"]
+    assert all(row["count"] == report["dataset"]["test"] and 0 <= row["accuracy"] <= 1 for row in rows.values())
+    assert rows["pgd-1"]["step_size"] == 8 / 255 and rows["pgd-3"]["step_size"] == pytest.approx(8 / 255 / 3)
+    assert report["curve"]["steps"] == [0, 1, 2, 3]
+    assert report["parameters"]["trainable"] == 269_722
+    assert report["recipe"]["seed"] == 0 and report["versions"]["tensorflow"] == tf.__version__
+
+
+def test_same_seed_same_bits(finished, tmp_path):
+    experiment.train(tiny(), tmp_path / "again")
+    assert_same(weights(finished[0]), weights(tmp_path / "again"))
+
+
+def test_a_stopped_run_goes_on_to_the_same_bits(finished, tmp_path, monkeypatch):
+    """Ctrl-C in the middle of the first epoch, then the same command."""
+    model_dir = tmp_path / "stopped"
+    take = training.Training._take
+
+    def interrupt(self, step, metrics, progress):
+        take(self, step, metrics, progress)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(training.Training, "_take", interrupt)
+    with pytest.raises(KeyboardInterrupt, match="Stopped at step 2 of .* the same command goes on from there"):
+        experiment.train(tiny(), model_dir)
+    monkeypatch.undo()
+    assert saving.find(model_dir).name == "step-00000002"
+    report = experiment.train(tiny(), model_dir)
+    assert_same(weights(finished[0]), weights(model_dir))
+    histories = [saving.read_state(saving.find(d))["history"] for d in (finished[0], model_dir)]
+    for row, twin in zip(*histories, strict=True):
+        assert {k: v for k, v in row.items() if k != "seconds"} == pytest.approx(
+            {k: v for k, v in twin.items() if k != "seconds"})
+    assert [r["correct"] for r in report["evaluations"]] == [r["correct"] for r in finished[1]["evaluations"]]
+
+
+def test_a_finished_run_is_judged_again_and_not_trained(finished, monkeypatch):
+    monkeypatch.setattr(training.Training, "_take", lambda *_: pytest.fail("trained again"))
+    report = experiment.train(tiny(eval_attacks="clean"), finished[0])
+    assert [row["attack"] for row in report["evaluations"]] == ["clean"]
+
+
+def test_another_recipe_in_the_same_folder_is_refused(finished):
+    before = {path: path.read_bytes() for path in finished[0].rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match="act: swish there, relu here; epochs: 2 there, 3 here"):
+        experiment.train(tiny(act="relu", epochs=3), finished[0])
+    assert before == {path: path.read_bytes() for path in finished[0].rglob("*") if path.is_file()}
+
+
+def test_evaluation_has_a_folder_of_its_own(finished):
+    model_dir, first = finished
+    before = (model_dir / "report.json").read_bytes()
+    for number in (1, 2):
+        report = experiment.evaluate(
+            {"eval_attacks": "clean,fgsm,pgd-2", "eval_epsilon": "4/255", "eval_step_size": "1/255"},
+            model_dir=model_dir,
+        )
+        assert (model_dir / "evaluations" / f"{number:03d}" / "report.md").is_file()
+    rows = {row["attack"]: row for row in report["evaluations"]}
+    assert (rows["pgd-2"]["epsilon"], rows["pgd-2"]["step_size"], rows["pgd-2"]["steps"]) == (4 / 255, 1 / 255, 2)
+    assert rows["clean"]["correct"] == first["evaluations"][0]["correct"]
+    assert report["checkpoint"]["kind"] == "best" and report["training"] is None
+    assert (model_dir / "report.json").read_bytes() == before
+
+
+def test_evaluation_does_not_depend_on_its_batch(finished):
+    changes = {"eval_attacks": "pgd-3"}
+    reports = [experiment.evaluate({**changes, "eval_batch_size": size}, model_dir=finished[0]) for size in (7, 100)]
+    assert reports[0]["evaluations"][0]["correct"] == reports[1]["evaluations"][0]["correct"]
+
+
+def test_another_model_than_the_checkpoints_is_refused(finished):
+    with pytest.raises(ValueError, match="act: swish there, relu here"):
+        experiment.evaluate({"act": "relu"}, model_dir=finished[0])
+
+
+def test_other_classes_than_the_checkpoints_are_refused(finished):
+    with pytest.raises(ValueError, match="Expected the 10 classes .* dataset=fashion_mnist_12k"):
+        experiment.evaluate({"dataset": "fashion_mnist_12k"}, model_dir=finished[0])
+
+
+def test_export(finished):
+    result = experiment.export({}, model_dir=finished[0])
+    assert result["difference"] < 1e-5
+    reloaded = tf.saved_model.load(result["path"]).signatures["serving_default"]
+    assert reloaded(images=tf.zeros([3, 32, 32, 3]))["logits"].shape == (3, 10)
+    with pytest.raises(FileExistsError):
+        experiment.export({}, model_dir=finished[0])
+
+
+def test_a_batch_larger_than_the_data_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="Received: batch_size=5000"):
+        experiment.train(tiny(batch_size=5000), tmp_path / "run")
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="Expected a --model_dir that can be written"):
+        experiment.train(tiny(), tmp_path / "file" / "run")
+
+
+def test_a_diverging_run_stops_and_keeps_the_last_checkpoint(tmp_path):
+    with pytest.raises(FloatingPointError, match="not finite"):
+        experiment.train(tiny(learning_rate=1e3, warmup_epochs=0, schedule="constant", epochs=30,
+                              weight_decay=0.9), tmp_path / "run")
+
+
+def test_mirrored_training_and_evaluation(tmp_path):
+    report = experiment.train(tiny(strategy="mirrored", epochs=1, eval_attacks="clean,pgd-2"), tmp_path / "run")
+    assert report["machine"]["replicas"] == "2"
+    one = experiment.evaluate({"strategy": "one", "eval_attacks": "clean,pgd-2"}, model_dir=tmp_path / "run")
+    assert [r["correct"] for r in one["evaluations"]] == [r["correct"] for r in report["evaluations"]]
+
+
+def test_replicas_must_divide_the_batch(two_replicas):
+    with pytest.raises(ValueError, match="multiple of the 2 replicas"):
+        assembly.make_strategy(tiny(strategy="mirrored", batch_size=63))
+
+
+@pytest.mark.parametrize("name,epsilon,step_size,expected", [
+    ("pgd-1", 4 / 255, None, 4 / 255), ("pgd-10", 4 / 255, None, 1 / 255), ("pgd-200", 4 / 255, None, 1 / 255),
+    ("pgd-2", 8 / 255, None, 4 / 255), ("pgd-20", 8 / 255, 2 / 255, 2 / 255), ("pgd-1", 8 / 255, 1 / 255, 1 / 255)])
+def test_step_size_of_evaluation_attacks(name, epsilon, step_size, expected):
+    attack = assembly.make_attack(name, epsilon, step_size)
+    assert isinstance(attack, attacks.PGD) and attack.step_size == pytest.approx(expected)
+    assert attack.steps == int(name.partition("-")[2])
+
+
+def test_best_by():
+    assert assembly.best_by(tiny()) == "robust" and assembly.best_by(tiny(method="standard")) == "clean"
+
+
+def test_a_broken_picture_met_while_training_is_named(tmp_path):
+    broken = tmp_path / "broken.jpg"
+
+    class Pictures:
+        diagnose = staticmethod(lambda: f"{broken} cannot be decoded.")
+
+    with pytest.raises(OSError, match="broken.jpg"), experiment.naming_failures(Pictures):
+        tf.io.decode_jpeg(b"\xff\xd8\xff nothing")
+
+
+def test_next_folder(tmp_path):
+    assert experiment.next_folder(tmp_path / "none").name == "001"
+    for name in ("001", "007", "notes"):
+        (tmp_path / name).mkdir()
+    assert experiment.next_folder(tmp_path) == pathlib.Path(tmp_path / "008")
+
+
+def test_two_replicas_see_the_pictures_of_one_device(two_replicas, tmp_path):
+    """Epochs begin at the same steps and hold the same pictures, whatever the number of replicas."""
+    seen = []
+    for strategy in (tf.distribute.get_strategy(), two_replicas):
+        run = training.Training(tiny(batch_size=48), experiment.data.load("synthetic", held_out=40), strategy, tmp_path)
+        iterator = iter(run._batches(3))
+        steps = []
+        for _ in range(2 * run.epoch_steps):
+            images, _ = next(iterator)
+            steps.append(np.concatenate([part.numpy() for part in strategy.experimental_local_results(images)]))
+        seen.append(steps)
+    np.testing.assert_array_equal(*seen)
+
+
+def test_a_checkpoint_by_its_path_reports_into_its_run(finished):
+    path = saving.find(finished[0], "latest")
+    before = len(list((finished[0] / "evaluations").glob("*")))
+    report = experiment.evaluate({"eval_attacks": "clean"}, checkpoint=path)
+    assert report["checkpoint"]["path"] == str(path)
+    assert len(list((finished[0] / "evaluations").glob("*"))) == before + 1
+
+
+def test_a_folder_is_not_claimed_before_there_is_data(tmp_path):
+    with pytest.raises(OSError):
+        experiment.train(tiny(dataset="folder"), tmp_path / "run", data_dir=tmp_path / "none")
+    assert not (tmp_path / "run" / "recipe.json").exists()

@@ -1,0 +1,104 @@
+"""The arrows of the house: which room imports which. An import that is not listed here is a bug."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+ROOMS = ("sat_tf", "layers", "resnet", "hparams")
+
+ARROWS = {  # room or module: what of ours it may import
+    "hparams": set(),
+    "layers": set(),
+    "resnet": {"layers"},
+    "sat_tf": set(),
+    **{f"sat_tf.{leaf}": set() for leaf in ("activations", "losses", "schedules", "attacks", "preprocess", "saving",
+                                            "report", "evaluate", "export", "interruption")},
+    "sat_tf.optim": {"sat_tf.schedules"},
+    "sat_tf.data": {"sat_tf.preprocess"},
+    "sat_tf.models": {"sat_tf.activations", "resnet"},
+    "sat_tf.methods": {"sat_tf.losses", "sat_tf.attacks", "sat_tf.schedules"},
+    "sat_tf.train": {"sat_tf.methods", "sat_tf.optim"},
+    "sat_tf.experiment": {"hparams", "sat_tf", *(f"sat_tf.{name}" for name in (
+        "activations", "attacks", "data", "evaluate", "export", "interruption", "losses", "methods", "models", "optim",
+        "report", "saving", "schedules", "train"))},
+    "main": {"hparams", "sat_tf.experiment"},
+}
+STANDARD_ONLY = "hparams"
+FILES = [ROOT / "main.py", *(file for room in ROOMS for file in sorted((ROOT / room).rglob("*.py")))]
+
+
+def module_of(file):
+    """Return the module or package whose arrows a file must keep: sat_tf/data/folder.py -> sat_tf.data."""
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    if parts[0] != "sat_tf" or parts[1] == "__init__":
+        return parts[0]
+    return ".".join(parts[:2])
+
+
+def imports_of(file):
+    """Return every module that a file imports, at its top or inside a function."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            inside = {f"{node.module}.{alias.name}" for alias in node.names}
+            modules = {name for name in inside if is_module(name)}
+            found |= modules | ({node.module} if modules != inside else set())
+    return found
+
+
+def is_module(name):
+    path = ROOT.joinpath(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def ours(name):
+    """Return the module or package that an imported name belongs to, None where it is not ours."""
+    parts = name.split(".")
+    if parts[0] not in ROOMS:
+        return None
+    return ".".join(parts[:2]) if parts[0] == "sat_tf" else parts[0]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_imports_follow_the_arrows(file):
+    module = module_of(file)
+    assert module in ARROWS, f"{module} has no row in ARROWS"
+    wanted = {ours(name) for name in imports_of(file)} - {None, module}
+    assert wanted <= ARROWS[module], f"{file.name} imports {sorted(wanted - ARROWS[module])}"
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if module_of(f) in (STANDARD_ONLY, "sat_tf", "main")],
+                         ids=lambda file: str(file.relative_to(ROOT)))
+def test_what_answers_at_once_imports_nothing_heavy(file):
+    top = {node for node in ast.parse(file.read_text(encoding="utf-8")).body
+           if isinstance(node, (ast.Import, ast.ImportFrom))}
+    names = {alias.name for node in top if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in top if isinstance(node, ast.ImportFrom)}
+    heavy = {name for name in names if name.split(".")[0] in ("tensorflow", "keras", "numpy", "matplotlib", "tqdm")}
+    assert not heavy and "sat_tf.experiment" not in names
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_only_experiment_reads_recipes_and_only_main_reads_flags(file):
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    read = {node.value.id for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)}
+    assert module_of(file) == "main" or "FLAGS" not in read
+    assert module_of(file) in ("hparams", "sat_tf.experiment", "main") or "recipe" not in read
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_files_stay_readable(file):
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= 400
+    assert file.stem not in ("utils", "common", "base", "helpers")
+
+
+def test_every_module_has_its_test():
+    modules = {module_of(file).rpartition(".")[2] for file in FILES} - {"sat_tf"}
+    tested = {file.stem.removeprefix("test_") for file in (ROOT / "tests").glob("test_*.py")}
+    assert modules <= tested

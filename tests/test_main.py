@@ -1,0 +1,129 @@
+"""The real command line: instant answers, one line for every mistake, the README's commands, Ctrl-C."""
+
+import os
+import pathlib
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+TINY = ["--dataset=synthetic", "--epochs=1", "--set", "held_out=40", "--eval_attacks=clean,pgd-2"]
+
+
+def run(*flags, cwd, **kwargs):
+    """Run main.py in a process of its own; return its exit status, stdout and stderr."""
+    done = subprocess.run([sys.executable, ROOT / "main.py", *flags], cwd=cwd, capture_output=True, text=True, **kwargs)
+    return done.returncode, done.stdout, done.stderr
+
+
+def assert_one_line(status, err, wanted_status, says):
+    assert status == wanted_status, err
+    assert len(err.strip().splitlines()) == 1, err
+    assert says in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("flag,says", [("--help", "--eval_attacks"), ("-h", "main.py"), ("--list", "smoothrelu")])
+def test_help_and_list_answer_in_under_a_second_without_tensorflow(flag, says, tmp_path):
+    started = time.monotonic()
+    status, out, err = run(flag, cwd=tmp_path)
+    assert time.monotonic() - started < 1
+    assert (status, err) == (0, "") and says in out
+    imported = subprocess.run([sys.executable, "-X", "importtime", ROOT / "main.py", flag], capture_output=True,
+                              text=True, cwd=tmp_path).stderr
+    assert "absl.flags" in imported and "tensorflow" not in imported and "numpy" not in imported
+
+
+def test_list_names_everything(tmp_path):
+    import hparams
+
+    _, out, _ = run("--list", cwd=tmp_path)
+    for kind in hparams.TABLES:
+        assert all(f"  {name}" in out for name in hparams.names(kind)), kind
+    assert all(f"  {name}" in out for name in [*hparams.RECIPES, *hparams.fields_help()])
+
+
+@pytest.mark.parametrize("flags,says", [
+    (["--model=resnet51"], "Did you mean resnet50"), (["--act=swich"], "Did you mean swish"),
+    (["--dataset=cifar"], "Did you mean cifar10"), (["--set", "epoch=3"], "Did you mean epochs"),
+    (["--epsilon=8"], "--epsilon=8/255"), (["--epochs=-1"], "epochs=-1"), (["--batch_size=0"], "batch_size=0"),
+    (["--modle=x"], "Did you mean"), (["train"], "Received: train"), (["--mode=trian"], "train|eval|export"),
+    (["--set", "epochs"], "field=value"), (["--recipe=fasion"], "Did you mean fashion"),
+    (["--checkpoint=x"], "--mode=eval"), (["--eval_attacks=pgd"], "pgd-k"), (["--seed=1.5"], "whole number"),
+])
+def test_usage_errors_are_one_line_at_once(flags, says, tmp_path):
+    started = time.monotonic()
+    status, out, err = run(*flags, cwd=tmp_path)
+    assert time.monotonic() - started < 1
+    assert_one_line(status, err, 2, says)
+    assert out == "" and list(tmp_path.iterdir()) == []
+
+
+def test_failures_are_one_line(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    cases = [
+        (["--dataset=folder", "--data_dir=none"], 1, "none"),
+        (["--dataset=folder", "--data_dir=empty"], None, "empty"),
+        (["--dataset=cifar10", "--data_dir=empty"], 1, "cifar10"),
+        (["--dataset=synthetic", "--model_dir=file/run"], 1, "model_dir=file/run"),
+        (["--dataset=synthetic", "--batch_size=5000"], 2, "batch_size=5000"),
+        (["--mode=eval", "--model_dir=none"], 1, "looked for"),
+    ]
+    for flags, wanted, says in cases:
+        status, _, err = run(*flags, cwd=tmp_path)
+        assert_one_line(status, err, wanted or status, says)
+        assert status in (1, 2)
+
+
+def test_train_interrupt_resume_eval_export(tmp_path):
+    """A first epoch is stopped by Ctrl-C; the same command goes on, says so, and its last lines name every result."""
+    flags = [*TINY, "--model_dir=run", "--set", "steps_per_call=1", "--epochs=3"]
+    process = subprocess.Popen([sys.executable, ROOT / "main.py", *flags], cwd=tmp_path, stderr=subprocess.PIPE,
+                               stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"})
+    seen = ""
+    while "training:" not in seen:  # from here on Ctrl-C is a request to stop
+        seen += process.stderr.read(1)
+        assert process.poll() is None, seen
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 1 and "Traceback" not in err
+    assert "Stopped at step" in err.strip().splitlines()[-1] and "same command" in err
+
+    status, out, err = run(*flags, cwd=tmp_path)
+    assert status == 0, err
+    assert "Going on from step" in err
+    lines = out.strip().splitlines()
+    assert lines[0].startswith("clean accuracy: ") and lines[1].startswith("PGD-2 accuracy (epsilon 8/255")
+    for line, name in zip(lines[2:], ("report", "pictures", "checkpoint", "TensorBoard logs"), strict=True):
+        assert line.startswith(f"{name}: ") and (tmp_path / line.partition(": ")[2]).exists()
+    for noise in ("oneDNN", "cuda", "retracing", "Sharding"):
+        assert noise not in err
+
+    judge = ["--mode=eval", "--model_dir=run", "--eval_attacks=clean,fgsm", "--epsilon=4/255"]
+    status, out, err = run(*judge, cwd=tmp_path)
+    assert status == 0 and "FGSM accuracy (epsilon 4/255" in out, err
+    status, out, err = run("--mode=export", "--model_dir=run", cwd=tmp_path)
+    assert status == 0 and "SavedModel: run/export/step-" in out, err
+    assert_one_line(*run("--mode=export", "--model_dir=run", cwd=tmp_path)[::2], 1, "exists")
+    assert_one_line(*run(*flags, "--act=relu", cwd=tmp_path)[::2], 2, "act: swish there, relu here")
+    assert_one_line(*run("--mode=eval", "--model_dir=run", "--act=relu", cwd=tmp_path)[::2], 2, "relu here")
+
+
+def documented_commands():
+    """Return the flags of every `python main.py` line in the README and the help text."""
+    texts = (ROOT / "README.md").read_text(encoding="utf-8"), (ROOT / "main.py").read_text(encoding="utf-8")
+    found = re.findall(r"python main\.py((?: --?[\w=./,:-]+(?: \w+=[^\s`]+)?)*)", "\n".join(texts))
+    return sorted({command.strip() for command in found if command.strip()})
+
+
+@pytest.mark.parametrize("command", documented_commands())
+def test_documented_commands_parse(command):
+    """Every command that README or help shows makes a recipe; those of the main job run in the other tests."""
+    code = "import main, sys; main.FLAGS(['main.py', *sys.argv[1:]]); import hparams; c = main.changes_from_flags(); " \
+           "hparams.get(main.FLAGS.recipe).replace(**c) if main.FLAGS.recipe else hparams.choose(c)"
+    subprocess.run([sys.executable, "-c", code, *shlex.split(command)], check=True, cwd=ROOT)
