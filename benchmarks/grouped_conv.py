@@ -15,10 +15,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 import keras
 import tensorflow as tf
 
-from layers.convolution import grouped_conv2d
+from layers.convolution import conv2d
 
 WAYS = {
-    "ours": lambda x, k: grouped_conv2d(x, k, 1, "SAME", 32),
+    "ours": lambda x, k: conv2d(x, k, 1, "SAME", 32),
     "keras": lambda x, k: keras.ops.conv(x, k, padding="same"),
 }
 

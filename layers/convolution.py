@@ -1,5 +1,7 @@
 """Convolution and the batch normalisation behind it, as one layer."""
 
+import math
+
 import keras
 import tensorflow as tf
 
@@ -10,8 +12,9 @@ class ConvNorm(keras.layers.Layer):
 
     In training mode the batch's own statistics normalise, and the moving ones follow them:
     `moving = momentum * moving + (1 - momentum) * batch` (the variance with Bessel's correction, as TF1's fused
-    operation does). In inference mode the moving statistics are folded into the kernel, so that an attack's or an
-    evaluation's forward and backward passes pay for a convolution with a bias and nothing else.
+    operation does). In inference mode the moving statistics are a scale and an offset, which are folded into kernel
+    and bias, so that an attack's or an evaluation's forward and backward passes pay for a convolution and nothing
+    else; where the kernel is larger than the picture (the last stages at small sizes) the outputs are scaled instead.
 
     Args:
       filters: output channels.
@@ -75,8 +78,18 @@ class ConvNorm(keras.layers.Layer):
             return outputs
         scale = self.gamma * tf.math.rsqrt(self.moving_variance + self.epsilon)
         offset = self.beta - self.moving_mean * scale
-        outputs = self._convolve(inputs, kernel * scale)
-        return tf.nn.bias_add(outputs, tf.cast(offset, outputs.dtype))
+        if self._fold_pays(inputs.shape):
+            outputs = self._convolve(inputs, kernel * scale)
+            return tf.nn.bias_add(outputs, tf.cast(offset, outputs.dtype))
+        outputs = self._convolve(inputs, kernel)
+        return outputs * tf.cast(scale, outputs.dtype) + tf.cast(offset, outputs.dtype)
+
+    def _fold_pays(self, shape):
+        """Say whether scaling the kernel moves less memory than scaling the outputs forward and backward."""
+        if None in shape:
+            return True
+        positions = math.prod(shape[:3]) // self.strides**2
+        return self.kernel_size**2 * self.kernel.shape[2] <= 2 * positions
 
     def _follow(self, moving, batch):
         moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
@@ -87,7 +100,7 @@ class ConvNorm(keras.layers.Layer):
             side = self.kernel_size // 2
             inputs = tf.pad(inputs, [[0, 0], [side, side], [side, side], [0, 0]])
             padding = "VALID"
-        return grouped_conv2d(inputs, tf.cast(kernel, inputs.dtype), self.strides, padding, self.groups)
+        return conv2d(inputs, tf.cast(kernel, inputs.dtype), self.strides, padding, self.groups)
 
     def compute_output_shape(self, input_shape):
         batch, height, width, _ = input_shape
@@ -98,12 +111,12 @@ class ConvNorm(keras.layers.Layer):
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-def grouped_conv2d(inputs, kernel, strides, padding, groups):
-    """Convolve in groups, on the CPU with dense convolutions: `[b, h, w, c] -> [b, h', w', filters]`.
+def conv2d(inputs, kernel, strides, padding, groups=1):
+    """Convolve, on the CPU by what is fast there: `[b, h, w, c] -> [b, h', w', filters]`.
 
-    TensorFlow has no CPU gradient of a grouped convolution, and the one that XLA compiles, which Keras falls back to,
-    is some 200 times slower than this (benchmarks/grouped_conv.py): four groups at a time, as one dense convolution
-    with a block-diagonal kernel. Other devices run the grouped kernel as it is.
+    A 1x1 kernel is a matrix product there. TensorFlow has no CPU gradient of a grouped convolution, and the one that
+    XLA compiles, which Keras falls back to, is some 200 times slower than this (benchmarks/grouped_conv.py): four
+    groups at a time, as one dense convolution with a block-diagonal kernel. Other devices run the kernel as it is.
 
     Args:
       inputs: `[b, h, w, c]`.
@@ -112,8 +125,11 @@ def grouped_conv2d(inputs, kernel, strides, padding, groups):
       padding: "SAME" or "VALID".
       groups: how many.
     """
-    if groups == 1 or tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):
+    if tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):
         return tf.nn.conv2d(inputs, kernel, strides, padding)
+    if groups == 1:
+        pointwise = kernel.shape[:2] == (1, 1) and strides == 1
+        return tf.tensordot(inputs, kernel[0, 0], 1) if pointwise else tf.nn.conv2d(inputs, kernel, strides, padding)
     together = 4 if groups % 4 == 0 else 1
     pieces = groups // together
     parts = zip(tf.split(inputs, pieces, -1), tf.split(kernel, pieces, -1), strict=True)

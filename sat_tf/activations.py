@@ -51,7 +51,7 @@ class Swish(Activation):
     """x sigmoid(x), also called SiLU (Ramachandran et al. 2017; Elfving et al. 2018)."""
 
     def function(self, x):
-        return tf.nn.silu(x)
+        return _swish(x)
 
 
 @register
@@ -142,6 +142,18 @@ class Mish(Activation):
 
     def function(self, x):
         return _mish(x)
+
+
+@tf.custom_gradient
+def _swish(x):
+    """x sigmoid(x); its gradient in three operations where `tf.nn.silu` takes five, and as little kept in memory."""
+
+    def gradient(upstream):
+        with tf.control_dependencies([upstream]):  # so that the sigmoid is computed again, not kept until here
+            gate = tf.sigmoid(x)
+        return upstream * (gate + tf.raw_ops.SigmoidGrad(y=gate, dy=x))
+
+    return x * tf.sigmoid(x), gradient
 
 
 @tf.custom_gradient

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from layers import ConvNorm
-from layers.convolution import grouped_conv2d
+from layers.convolution import conv2d
 
 
 def randomised(layer, channels, seed=0):
@@ -87,7 +87,7 @@ def test_grouped_convolution_and_gradients(groups, strides):
         return tf.concat([tf.nn.conv2d(x, k, strides, "SAME") for x, k in pairs], -1)
 
     results = []
-    for function in (lambda x, k: grouped_conv2d(x, k, strides, "SAME", groups), separate):
+    for function in (lambda x, k: conv2d(x, k, strides, "SAME", groups), separate):
         with tf.GradientTape() as tape:
             tape.watch([images, kernel])
             outputs = function(images, kernel)
