@@ -3,6 +3,7 @@
     python benchmarks/grouped_conv.py
 """
 
+import argparse
 import os
 import pathlib
 import statistics
@@ -38,6 +39,7 @@ def attack_pass(convolve):
 
 def main():
     """Print the median time of either at the four stages of a ResNeXt-50-32x4d at 128 pixels."""
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     for size, channels in ((32, 128), (16, 256), (8, 512), (4, 1024)):
         images = tf.random.stateless_normal([16, size, size, channels], [0, 1])
         kernel = tf.random.stateless_normal([3, 3, channels // 32, channels], [0, 2])

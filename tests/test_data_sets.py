@@ -251,9 +251,12 @@ def test_broken_small_picture_is_named_before_training(tmp_path, damage):
     ]
 
 
-def test_broken_large_picture_stops_training_and_is_named(tmp_path):
+def test_broken_large_picture_stops_training_and_is_named(tmp_path, monkeypatch):
     broken = write_folder(tmp_path, 40, height=80, width=70) / "bee" / "001.png"
     broken.write_bytes(broken.read_bytes()[:2000])
+    with pytest.raises(ValueError, match=f"Received: {broken}. "):
+        data.load("folder", data_dir=tmp_path)
+    monkeypatch.setattr(folders, "_LOOKED_AT", 0)  # a set too large to look through before training
     loaded = data.load("folder", data_dir=tmp_path, held_out=0)
     with pytest.raises(tf.errors.InvalidArgumentError):
         for split in (loaded.train, loaded.test):

@@ -11,6 +11,7 @@ _ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 _TEST_FOLDERS = ("test", "val", "validation")
 _SMALL_SIDE, _SMALL_COUNT = 64, 100_000  # up to this the set is decoded once, into memory: at most 1.2 GB
 _LARGE_SIZE = 224
+_LOOKED_AT = 20_000  # up to this many larger pictures are decoded before training, half a minute, to find broken ones
 _PROBES = 32
 _READ = 500  # pictures between two moves of the progress bar
 
@@ -24,6 +25,8 @@ def folder(data_dir, held_out, seed):
     classes, paths, labels, tested, source = _listing(expand(data_dir))
     shapes = _probe(paths)
     images = _decode_all(paths, shapes[0]) if _fit_in_memory(shapes, len(paths)) else None
+    if images is None and len(paths) <= _LOOKED_AT and (broken := find_broken(paths)):
+        raise ValueError(_complaint(broken))
 
     def split(chosen):
         if images is None:

@@ -85,9 +85,12 @@ class Training:
     def summary(self):
         """Return the report's facts about the training."""
         steps = self.state.step
-        return {"steps": steps, "epochs": self.recipe.epochs, "wall_time_seconds": self.seconds,
-                "images_per_second": steps * self.recipe.batch_size / max(self.seconds, 1e-9), "best": self.best,
-                "best_by": assembly.best_by(self.recipe), "probe": self.recipe.probe_attack}
+        return {
+            "steps": steps, "epochs": self.recipe.epochs, "wall_time_seconds": round(self.seconds, 1),
+            "images_per_second": round(steps * self.recipe.batch_size / max(self.seconds, 1e-9), 1),
+            "probe": self.recipe.probe_attack, "best_step": self.best["step"],
+            f"best_held_out_{assembly.best_by(self.recipe)}_accuracy": self.best["score"][0],
+        }
 
     def _batches(self, step):
         def per_host(context):

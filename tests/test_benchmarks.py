@@ -1,0 +1,19 @@
+"""The benchmarks run and print what they promise (their numbers are for a quiet machine)."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.mark.parametrize("command,says", [
+    (["adversarial_step.py", "--model=resnet20", "--image_size=16", "--batch_size=4", "--rounds=2"], "ratio  "),
+    (["grouped_conv.py", "--help"], "usage"),
+])
+def test_benchmarks_run(command, says, tmp_path):
+    done = subprocess.run([sys.executable, BENCHMARKS / command[0], *command[1:]], capture_output=True, text=True,
+                          cwd=tmp_path)
+    assert done.returncode == 0 and says in done.stdout, done.stderr
