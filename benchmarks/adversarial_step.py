@@ -54,7 +54,7 @@ def main():
     parser.add_argument("--act", default="swish")
     parser.add_argument("--image_size", type=int, default=64)
     parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=25)
     arguments = parser.parse_args()
     steps = {method: make_step(method, arguments) for method in ("standard", "sat")}
     for step in steps.values():

@@ -75,6 +75,29 @@ def test_moving_statistics_follow_the_batch_in_training_only():
     np.testing.assert_allclose(layer.moving_variance, 0.75 + 0.25 * images.var((0, 1, 2), ddof=1), rtol=1e-4)
 
 
+@pytest.mark.parametrize("size,strides,side", [(1, 1, 5), (7, 2, 14), (7, 2, 13), (5, 2, 12), (3, 2, 8), (1, 2, 8)])
+def test_every_way_of_convolving_is_the_same_convolution(size, strides, side):
+    rng = np.random.default_rng(5)
+    images = tf.constant(rng.normal(size=[2, side, side, 3]), tf.float32)
+    kernel = tf.constant(rng.normal(size=[size, size, 3, 4]), tf.float32)
+    assert_same_function(
+        lambda x, k: conv2d(x, k, strides, "VALID"), lambda x, k: tf.nn.conv2d(x, k, strides, "VALID"), images, kernel
+    )
+
+
+def assert_same_function(mine, theirs, images, kernel):
+    """Compare values and both gradients of two functions of pictures and kernel."""
+    results = []
+    for function in (mine, theirs):
+        with tf.GradientTape() as tape:
+            tape.watch([images, kernel])
+            outputs = function(images, kernel)
+            loss = tf.reduce_sum(tf.sin(outputs))
+        results.append([outputs, *tape.gradient(loss, [images, kernel])])
+    for one, two in zip(*results, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("groups", [2, 8, 32, 6])
 @pytest.mark.parametrize("strides", [1, 2])
 def test_grouped_convolution_and_gradients(groups, strides):
@@ -86,15 +109,7 @@ def test_grouped_convolution_and_gradients(groups, strides):
         pairs = zip(tf.split(images, groups, -1), tf.split(kernel, groups, -1), strict=True)
         return tf.concat([tf.nn.conv2d(x, k, strides, "SAME") for x, k in pairs], -1)
 
-    results = []
-    for function in (lambda x, k: conv2d(x, k, strides, "SAME", groups), separate):
-        with tf.GradientTape() as tape:
-            tape.watch([images, kernel])
-            outputs = function(images, kernel)
-            loss = tf.reduce_sum(tf.sin(outputs))
-        results.append([outputs, *tape.gradient(loss, [images, kernel])])
-    for mine, theirs in zip(*results, strict=True):
-        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4)
+    assert_same_function(lambda x, k: conv2d(x, k, strides, "SAME", groups), separate, images, kernel)
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
