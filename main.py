@@ -75,7 +75,9 @@ def run():
         raise ValueError("Expected --checkpoint with --mode=eval or export; training goes on from --model_dir's own.")
     if FLAGS.mode != "train" and FLAGS.recipe:
         raise ValueError(f"Expected --recipe with --mode=train; --mode={FLAGS.mode} takes the checkpoint's own.")
-    model_dir = FLAGS.model_dir or (None if FLAGS.checkpoint else default_model_dir(recipe))
+    model_dir = None if FLAGS.checkpoint else default_model_dir(recipe)
+    if FLAGS.model_dir:
+        model_dir = pathlib.Path(FLAGS.model_dir).expanduser()
     command = shlex.join(["python", *sys.argv])
     with quiet_start():
         from sat_tf import experiment  # TensorFlow takes seconds: everything above answers at once
@@ -117,10 +119,10 @@ def listing():
         lines += [f"{kind}s:", *(f"  {name:24}{text}".rstrip() for name, text in hparams.names(kind).items()), ""]
     lines.append("recipes:")
     lines += [f"  {name:24}{make.__doc__.partition(chr(10))[0]}" for name, make in hparams.RECIPES.items()]
-    lines += ["", "fields that --set takes (default, meaning):"]
-    for name, (default, text) in hparams.fields_help().items():
-        default = ",".join(map(str, default)) if isinstance(default, tuple) else default
-        lines.append(f"  {name:18}{default!s:22} {text}")
+    defaults = hparams.choose({})
+    lines += ["", f"fields that --set takes (value in the recipe {defaults.name}, meaning):"]
+    for name, text in hparams.fields_help().items():
+        lines.append(f"  {name:18}{hparams.show(name, getattr(defaults, name)):22} {text}")
     return "\n".join(lines)
 
 

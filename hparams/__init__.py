@@ -1,11 +1,11 @@
 """What was run: recipes as Python, one function a published setting. Standard library only."""
 
 from hparams.catalogue import TABLES, names
-from hparams.fields import format_radius, radius
-from hparams.recipe import EVALUATION_FIELDS, Recipe, fields_help
+from hparams.fields import format_radius, radius, split_attack
+from hparams.recipe import EVALUATION_FIELDS, Recipe, fields_help, show
 from hparams.recipes import RECIPES, choose, get
 
 __all__ = [
     "EVALUATION_FIELDS", "RECIPES", "TABLES", "Recipe", "choose", "fields_help", "format_radius", "get", "names",
-    "radius",
+    "radius", "show", "split_attack",
 ]

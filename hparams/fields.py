@@ -49,7 +49,8 @@ def radius(name, value):
     except (TypeError, ValueError, ZeroDivisionError):
         raise expected(what, name, value) from None
     if result > 1:
-        raise expected(what, name, value, f"Write --{name}={result:g}/255 if you count in grey levels.")
+        remedy = f"If you count in grey levels write {result:g}/255." if result <= 255 else ""
+        raise expected(what, name, value, remedy)
     if not result >= 0:
         raise expected(what, name, value)
     return result
@@ -117,10 +118,16 @@ def optional(read_one):
 
 def attack(name, value):
     """Read an attack with its number of steps: clean, fgsm, pgd-20."""
-    key, dash, steps = str(value).partition("-")
+    key, steps = split_attack(str(value))
     named("attack")(name, key)
-    if (key == "pgd") != bool(dash):
-        raise expected("an attack written clean, fgsm or pgd-k with k steps", name, value)
-    if dash:
+    if key == str(value) and key.endswith("-k"):
+        raise expected(f"a number of steps for k in {key}", name, value)
+    if steps is not None:
         number(1, 100_000, whole=True)(name, steps)
     return str(value)
+
+
+def split_attack(text):
+    """Return the row of `ATTACKS` that an attack's name means and its steps: pgd-20 -> ("pgd-k", 20)."""
+    base, dash, steps = text.rpartition("-")
+    return (f"{base}-k", int(steps)) if dash and steps.isdecimal() else (text, None)

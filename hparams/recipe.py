@@ -71,7 +71,7 @@ class Recipe:
         if self.schedule == "steps" and not self.decay_epochs:
             raise f.expected("decay_epochs for the schedule steps, such as 30,60,90", "decay_epochs", "")
 
-    def replace(self, **changes):
+    def replace(self, /, **changes):
         """Return a copy with other values; an unknown field is an error that names the nearest one."""
         known = [field.name for field in dataclasses.fields(self) if field.name != "name"]
         for name, value in changes.items():
@@ -93,15 +93,21 @@ class Recipe:
         """Return "field: mine, theirs" for each of `fields` (default: those of training) where two recipes differ."""
         fields = fields or [field.name for field in dataclasses.fields(self) if not field.metadata["evaluation"]]
         mine, theirs = self.to_dict(), other.to_dict()
-        return [f"{k}: {mine[k]} there, {theirs[k]} here" for k in fields if k != "name" and mine[k] != theirs[k]]
+        unequal = [name for name in fields if name != "name" and mine[name] != theirs[name]]
+        return [f"{name}: {show(name, mine[name])} there, {show(name, theirs[name])} here" for name in unequal]
 
 
 EVALUATION_FIELDS = tuple(field.name for field in dataclasses.fields(Recipe) if field.metadata["evaluation"])
 
 
+def show(name, value):
+    """Return a field's value as a user would write it: 8/255, 30,60,90."""
+    radii = [field.name for field in dataclasses.fields(Recipe) if "epsilon" in field.name or "step_size" in field.name]
+    if name in radii and name != "norm_epsilon" and value is not None:
+        return f.format_radius(value)
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
 def fields_help():
-    """Return `{field: (default, meaning)}` of every field that `--set` takes."""
-    return {
-        field.name: (field.default, field.metadata["help"])
-        for field in dataclasses.fields(Recipe) if field.name != "name"
-    }
+    """Return `{field: meaning}` of every field that `--set` takes."""
+    return {field.name: field.metadata["help"] for field in dataclasses.fields(Recipe) if field.name != "name"}

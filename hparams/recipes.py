@@ -112,6 +112,9 @@ def choose(changes):
     Args:
       changes: `{field: value}`, as the command line names them.
     """
-    paper = changes.get("dataset") == "imagenet2012"
+    if changes.get("dataset") != "imagenet2012":
+        return get("fashion").replace(**changes)
     model = f.named("model")("model", changes.get("model", "resnet50"))
-    return get(model if paper and model in RECIPES else "fashion").replace(**changes)
+    if model not in RECIPES:
+        raise f.expected("a model with a recipe for imagenet2012", "model", model, "Or name the one to use: --recipe.")
+    return get(model).replace(**changes)

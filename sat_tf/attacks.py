@@ -28,6 +28,7 @@ class PGD:
     steps: int
     random_start: bool = True
     clean_start: float = 0.0
+    norm: str = dataclasses.field(default="linf", init=False)
 
     def __post_init__(self):
         for name in ("epsilon", "step_size"):
@@ -115,7 +116,8 @@ def _inward(a, b, center):
 
 def as_seed(seed):
     """Return a stateless seed, int32 `[2]` or `[batch, 2]`, of an int or of such a tensor."""
-    return tf.constant([0, seed], tf.int32) if isinstance(seed, int) else tf.cast(seed, tf.int32)
+    seed = tf.cast(seed, tf.int32)
+    return tf.stack([0, seed]) if seed.shape.rank == 0 else seed
 
 
 def uniform_noise(shape, seed, dtype=tf.float32):
@@ -137,8 +139,8 @@ def fgsm(*, epsilon, step_size, steps):
 
 
 def pgd(*, epsilon, step_size, steps):
-    """Climb k steps from a random start in the L-infinity ball, written pgd-k (Madry et al. 2018)."""
+    """Climb k steps from a random start in the L-infinity ball, (Madry et al. 2018)."""
     return PGD(epsilon=epsilon, step_size=step_size, steps=steps)
 
 
-ATTACKS = {"clean": clean, "fgsm": fgsm, "pgd": pgd}
+ATTACKS = {"clean": clean, "fgsm": fgsm, "pgd-k": pgd}  # -k: the name carries the number of steps, pgd-20

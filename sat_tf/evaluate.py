@@ -43,9 +43,9 @@ class Evaluator:
                 progress(counts[-1])
         return dict(zip(self.steps, correct.tolist(), strict=True)), int(total), time.perf_counter() - started
 
-    def adversarial(self, images, labels):
-        """Return the attacked pictures of one batch, as numpy `[batch, h, w, 3]`; the batch is the data's first."""
-        seeds = tf.stack([tf.fill([len(images)], self.seed), tf.range(len(images))], 1)
+    def adversarial(self, images, labels, places):
+        """Return pictures as `count` attacks them, numpy `[batch, h, w, 3]`; `places` are theirs in the data set."""
+        seeds = tf.stack([tf.fill([len(images)], self.seed), tf.constant(places, tf.int32)], 1)
         attack = tf.function(lambda x, y, s: self.attack(self._climb(y), x, s))
         return attack(tf.constant(images), tf.constant(labels), seeds).numpy()
 

@@ -36,8 +36,8 @@ def saved_model(model, directory, image_size, images):
     """
     directory = pathlib.Path(directory)
     if directory.exists():
-        raise FileExistsError(f"Expected a new folder for the export. Received: {directory}, which exists; remove it "
-                              "or name another --model_dir.")
+        raise FileExistsError(f"Expected a new folder for the export. Received: {directory}, which exists. Remove it "
+                              "first, or export to another --model_dir with --checkpoint.")
     partial = directory.with_name(f".{directory.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     serving = Serving(model, image_size)

@@ -4,7 +4,6 @@ import keras
 import tensorflow as tf
 
 
-@keras.saving.register_keras_serializable("sat_tf")
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     """A schedule of ours where Keras wants one of its own."""
 

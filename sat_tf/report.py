@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import warnings
 
 import numpy as np
 
@@ -252,7 +253,9 @@ def _figure(width: float, height: float, **options):
 
 def _png(figure) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # class names in a script that the font lacks
+        figure.savefig(buffer, format="png", dpi=_DPI)
     return buffer.getvalue()
 
 
@@ -385,12 +388,12 @@ def _draw_cell(axes, image: np.ndarray, panel: dict, index: int, predictions, is
     axes.set_axis_off()
     label, classes = int(panel["labels"][index]), panel["classes"]
     if is_top:
-        axes.set_title(_shorten(classes[label]), fontsize=9.5, fontweight="bold", pad=5)
+        axes.set_title(_shorten(classes[label]), fontsize=9.5, fontweight="bold", pad=5, parse_math=False)
     if predictions is not None:
         predicted = int(predictions[index])
         mark, color = ("\N{CHECK MARK}", "#00734F") if predicted == label else ("\N{BALLOT X}", "#B84700")
         axes.text(0.5, -0.04, f"{mark} {_shorten(classes[predicted])}", color=color, fontsize=9.5,
-                  ha="center", va="top", transform=axes.transAxes)  # fmt: skip
+                  ha="center", va="top", transform=axes.transAxes, parse_math=False)  # fmt: skip
 
 
 def _shorten(name: str, most: int = 12) -> str:

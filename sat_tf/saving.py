@@ -15,6 +15,7 @@ import tensorflow as tf
 
 FORMAT = 1
 KINDS = ("latest", "best")
+KEYS = ("format", "step", "sizes")  # what every state.json holds
 
 
 def by_path(owner):
@@ -40,13 +41,19 @@ def save(directory, variables, state, *, kinds=("latest",)):
     partial = directory / f".{path.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    tf.train.Checkpoint(**variables).write(str(partial / "variables"))
+    try:
+        tf.train.Checkpoint(**variables).write(str(partial / "variables"))
+    except tf.errors.OpError as error:  # TensorFlow calls a full disk an exhausted resource
+        shutil.rmtree(partial, ignore_errors=True)
+        raise OSError(f"The checkpoint {path} could not be written: {error.message}.") from error
     sizes = {file.name: file.stat().st_size for file in partial.iterdir()}
     (partial / "state.json").write_text(json.dumps({"format": FORMAT, **state, "sizes": sizes}, indent=1))
-    if path.exists():  # the same step of the same run: the same bits
-        shutil.rmtree(path)
-    os.replace(partial, path)
-    for kind in kinds:
+    if path.exists():  # the same step of the same run, with the same variables: only the state may be newer
+        os.replace(partial / "state.json", path / "state.json")
+        shutil.rmtree(partial)
+    else:
+        os.replace(partial, path)
+    for kind in sorted(kinds):  # best before latest: a state that knows of a best checkpoint must find it
         _replace_text(directory / kind, path.name)
     _remove_unused(directory)
     return path
@@ -64,20 +71,22 @@ def find(path, kind="latest"):
     if path.is_file() and path.name in KINDS:
         return path.parent / path.read_text().strip()
     for directory in (path / "checkpoints", path):
-        for name in dict.fromkeys((kind, *KINDS)):
-            if (directory / name).is_file():
-                return directory / (directory / name).read_text().strip()
+        if (directory / kind).is_file():
+            return directory / (directory / kind).read_text().strip()
     raise FileNotFoundError(f"Expected a checkpoint, looked for {path}/state.json, {path}/checkpoints/{kind} and "
                             f"{path}/{kind}: not there. Train first, or name another --model_dir or --checkpoint.")
 
 
-def read_state(path):
-    """Return the state of a checkpoint, after a look at whether its files are whole."""
+def read_state(path, keys=()):
+    """Return the state of a checkpoint, after a look at whether its files are whole and all `keys` are there."""
     path = pathlib.Path(path)
     try:
         state = json.loads((path / "state.json").read_text())
+        missing = [key for key in (*KEYS, *keys) if key not in state]
+        if missing:
+            raise ValueError(f"state.json lacks {', '.join(missing)}")
         sizes = {name: (path / name).stat().st_size for name in state["sizes"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise OSError(f"The checkpoint {path} is damaged: {error}. Use another one.") from error
     if state["format"] > FORMAT:
         raise OSError(f"The checkpoint {path} has format {state['format']}; this version reads up to {FORMAT}.")
@@ -104,20 +113,20 @@ def restore(path, variables):
             shapes = {name: tuple(variable.shape) for name, variable in mine.items()}
             lines = differences(stored.get(group, {}), shapes)
             if lines:
-                raise ValueError(f"Expected a checkpoint of this {group}. Received: {path}, which differs:\n"
-                                 + "\n".join(lines))
+                raise ValueError(f"Expected a checkpoint of this {group}. Received: {path}, which differs: "
+                                 + "; ".join(lines) + ".")
         tf.train.Checkpoint(**variables).read(prefix).expect_partial()
     except (tf.errors.OpError, RuntimeError) as error:
         raise OSError(f"The checkpoint {path} is damaged: {str(error).splitlines()[0]}. Use another one.") from error
 
 
-def differences(stored, wanted, most=12):
-    """Return lines that tell two sets of variables, `{name: shape}`, apart: missing, extra, another shape."""
-    lines = [f"  missing in the file: {name} {wanted[name]}" for name in wanted if name not in stored]
-    lines += [f"  only in the file: {name} {stored[name]}" for name in stored if name not in wanted]
-    lines += [f"  another shape: {name} {stored[name]} in the file, {wanted[name]} in the model"
-              for name in wanted if name in stored and stored[name] != wanted[name]]
-    return lines[:most] + ([f"  and {len(lines) - most} more"] if len(lines) > most else [])
+def differences(stored, wanted, most=6):
+    """Return phrases that tell two sets of variables, `{name: shape}`, apart: missing, extra, another shape."""
+    phrases = [f"missing in the file: {name} {wanted[name]}" for name in wanted if name not in stored]
+    phrases += [f"only in the file: {name} {stored[name]}" for name in stored if name not in wanted]
+    phrases += [f"another shape: {name} {stored[name]} in the file, {wanted[name]} in the model"
+                for name in wanted if name in stored and stored[name] != wanted[name]]
+    return phrases[:most] + ([f"and {len(phrases) - most} more"] if len(phrases) > most else [])
 
 
 def _stored_shapes(prefix):
@@ -139,6 +148,8 @@ def _replace_text(path, text):
 
 def _remove_unused(directory):
     used = {(directory / kind).read_text().strip() for kind in KINDS if (directory / kind).is_file()}
+    if not all(name and (directory / name).is_dir() for name in used):
+        return  # a damaged pointer: what it meant is not ours to guess
     for path in directory.glob("step-*"):
         if path.name not in used:
             shutil.rmtree(path)

@@ -33,6 +33,11 @@ def data_dir(tmp_path_factory):
     return root
 
 
+def folder_of(name, data_dir):
+    """Return where the session's files of a data set are, None for the sets that have none."""
+    return {"folder": data_dir / "folder", "fashion_mnist_12k": None, "synthetic": None}.get(name, data_dir)
+
+
 @pytest.fixture(scope="session")
 def load(data_dir):
     """Return `name -> Data`, each loaded once."""
@@ -40,7 +45,7 @@ def load(data_dir):
 
     def get(name):
         if name not in loaded:
-            loaded[name] = data.load(name, data_dir=data_dir / "folder" if name == "folder" else data_dir)
+            loaded[name] = data.load(name, data_dir=folder_of(name, data_dir))
         return loaded[name]
 
     return get
@@ -202,7 +207,7 @@ def test_splits_share_no_picture(load, name):
 
 @pytest.mark.parametrize("name", data.DATASETS)
 def test_held_out_is_fixed_in_number_and_choice(load, data_dir, name):
-    folder = data_dir / "folder" if name == "folder" else data_dir
+    folder = folder_of(name, data_dir)
     total = load(name).train.size + load(name).held_out.size
     twice = [data.load(name, data_dir=folder, held_out=20).held_out for _ in range(2)]
     assert twice[0].size == twice[1].size == 20
@@ -301,3 +306,9 @@ def test_held_out_pictures_are_balanced(load):
     for name, each in (("fashion_mnist_12k", 100), ("fashion_mnist", 2), ("synthetic", 4), ("folder", 2)):
         _, labels = to_arrays(load(name).held_out)
         assert set(np.bincount(labels)) == {each}
+
+
+@pytest.mark.parametrize("name", ["fashion_mnist_12k", "synthetic"])
+def test_a_folder_for_a_set_that_needs_none_is_refused(name, tmp_path):
+    with pytest.raises(ValueError, match="Expected no data_dir .*--dataset=folder"):
+        data.load(name, data_dir=tmp_path)

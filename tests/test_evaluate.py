@@ -87,6 +87,6 @@ def test_adversarial_pictures_and_predictions():
     images, labels = pictures(6)
     attack = attacks.PGD(epsilon=8 / 255, step_size=2 / 255, steps=5)
     evaluator = evaluate.Evaluator(model, attack, losses.cross_entropy, seed=1)
-    adversarial = evaluator.adversarial(images, labels)
+    adversarial = evaluator.adversarial(images, labels, np.arange(6))
     assert adversarial.shape == images.shape and 0 < np.abs(adversarial - images).max() <= np.float32(8 / 255)
     np.testing.assert_array_equal(evaluator.predict(images), model(images, False).numpy().argmax(-1))

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 import hparams
 from sat_tf import attacks, experiment, saving
-from sat_tf.experiment import assembly, training
+from sat_tf.experiment import assembly, places, training
 
 TINY = {"dataset": "synthetic", "epochs": 2, "batch_size": 64, "held_out": 40, "eval_attacks": "clean,pgd-1,pgd-3",
         "probe_attack": "pgd-1", "eval_batch_size": 50, "steps_per_call": 2}
@@ -87,8 +87,11 @@ def test_a_stopped_run_goes_on_to_the_same_bits(finished, tmp_path, monkeypatch)
 
 def test_a_finished_run_is_judged_again_and_not_trained(finished, monkeypatch):
     monkeypatch.setattr(training.Training, "_take", lambda *_: pytest.fail("trained again"))
+    before = (finished[0] / "report.json").read_bytes()
     report = experiment.train(tiny(eval_attacks="clean"), finished[0])
     assert [row["attack"] for row in report["evaluations"]] == ["clean"]
+    assert (finished[0] / "report.json").read_bytes() == before  # another judgement has a folder of its own
+    assert (finished[0] / "evaluations" / "001" / "report.json").is_file()
 
 
 def test_another_recipe_in_the_same_folder_is_refused(finished):
@@ -101,12 +104,13 @@ def test_another_recipe_in_the_same_folder_is_refused(finished):
 def test_evaluation_has_a_folder_of_its_own(finished):
     model_dir, first = finished
     before = (model_dir / "report.json").read_bytes()
+    taken = len(list((model_dir / "evaluations").glob("*")))
     for number in (1, 2):
         report = experiment.evaluate(
             {"eval_attacks": "clean,fgsm,pgd-2", "eval_epsilon": "4/255", "eval_step_size": "1/255"},
             model_dir=model_dir,
         )
-        assert (model_dir / "evaluations" / f"{number:03d}" / "report.md").is_file()
+        assert (model_dir / "evaluations" / f"{taken + number:03d}" / "report.md").is_file()
     rows = {row["attack"]: row for row in report["evaluations"]}
     assert (rows["pgd-2"]["epsilon"], rows["pgd-2"]["step_size"], rows["pgd-2"]["steps"]) == (4 / 255, 1 / 255, 2)
     assert rows["clean"]["correct"] == first["evaluations"][0]["correct"]
@@ -116,7 +120,7 @@ def test_evaluation_has_a_folder_of_its_own(finished):
 
 def test_evaluation_does_not_depend_on_its_batch(finished):
     changes = {"eval_attacks": "pgd-3"}
-    reports = [experiment.evaluate({**changes, "eval_batch_size": size}, model_dir=finished[0]) for size in (7, 100)]
+    reports = [experiment.evaluate({**changes, "eval_batch_size": size}, model_dir=finished[0]) for size in (7, 90)]
     assert reports[0]["evaluations"][0]["correct"] == reports[1]["evaluations"][0]["correct"]
 
 
@@ -187,15 +191,84 @@ def test_a_broken_picture_met_while_training_is_named(tmp_path):
     class Pictures:
         diagnose = staticmethod(lambda: f"{broken} cannot be decoded.")
 
-    with pytest.raises(OSError, match="broken.jpg"), experiment.naming_failures(Pictures):
+    with pytest.raises(OSError, match="broken.jpg"), experiment.naming_failures() as failing:
+        failing.dataset = Pictures
         tf.io.decode_jpeg(b"\xff\xd8\xff nothing")
+    with pytest.raises(OSError, match="TensorFlow failed: ") as error, experiment.naming_failures():
+        tf.io.decode_jpeg(b"\xff\xd8\xff nothing")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("message,kind", [("No space left on device", OSError), ("OOM", MemoryError)])
+def test_a_full_disk_is_not_lack_of_memory(message, kind):
+    with pytest.raises(kind), experiment.naming_failures():
+        raise tf.errors.ResourceExhaustedError(None, None, message)
 
 
 def test_next_folder(tmp_path):
-    assert experiment.next_folder(tmp_path / "none").name == "001"
+    assert places.next_folder(tmp_path / "none").name == "001"
     for name in ("001", "007", "notes"):
         (tmp_path / name).mkdir()
-    assert experiment.next_folder(tmp_path) == pathlib.Path(tmp_path / "008")
+    assert places.next_folder(tmp_path) == pathlib.Path(tmp_path / "008")
+
+
+def write_pictures(root, seed, count=4, names=("$1_$2", "b")):
+    """Write a folder of small pictures: as few as can be, one class with an odd name."""
+    rng = np.random.default_rng(seed)
+    for name in names:
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            image = tf.constant(rng.integers(0, 256, [32, 32, 3]), tf.uint8)
+            (root / name / f"{i}.png").write_bytes(tf.io.encode_png(image).numpy())
+    return root
+
+
+def test_a_folder_of_eight_pictures_trains(tmp_path):
+    few = {"dataset": "folder", "batch_size": 2, "held_out": None, "epochs": 1, "eval_attacks": "clean,pgd-1"}
+    report = experiment.train(tiny(**few), tmp_path / "run", data_dir=write_pictures(tmp_path / "a", 0))
+    assert report["dataset"]["held_out"] >= 1 and report["evaluations"][0]["count"] == report["dataset"]["test"]
+    with pytest.raises(ValueError, match="source: .*a there, .*b here|source: .* there, .* here"):
+        experiment.train(tiny(**few), tmp_path / "run", data_dir=write_pictures(tmp_path / "b", 1))
+
+
+def test_one_process_a_folder(tmp_path):
+    with places.locked(tmp_path), pytest.raises(OSError, match="Another process is training"), places.locked(tmp_path):
+        pass
+    with places.locked(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"act": 3}', '{"recipe": 1}'])
+def test_a_damaged_recipe_file_is_named(tmp_path, content):
+    (tmp_path / "recipe.json").write_text(content)
+    with pytest.raises((OSError, ValueError)) as error:
+        experiment.train(tiny(), tmp_path)
+    assert "recipe.json is damaged" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_evaluation_batch_larger_than_the_data_is_refused(finished):
+    with pytest.raises(ValueError, match="Received: batch_size=5000"):
+        experiment.evaluate({"eval_batch_size": 5000}, model_dir=finished[0])
+
+
+def test_an_evaluation_reports_the_recipe_of_the_training(finished):
+    report = experiment.evaluate({"seed": 5, "eval_attacks": "pgd-1"}, model_dir=finished[0])
+    assert report["recipe"]["seed"] == 0 and report["evaluations"][0]["seed"] == 5
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    run = training.Training(tiny(), experiment.data.load("synthetic", held_out=40), tf.distribute.get_strategy(),
+                            tmp_path)
+    run.state.model.get_layer("linear").bias.assign(np.full(10, np.nan))
+    with pytest.raises(FloatingPointError, match="linear/bias is not finite"):
+        run.save()
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_an_activation_that_takes_no_number_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match="without a number"):
+        experiment.train(tiny(act="swish:3"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_two_replicas_see_the_pictures_of_one_device(two_replicas, tmp_path):

@@ -59,7 +59,7 @@ def test_radii(text, value):
 
 
 def test_a_radius_in_grey_levels_is_refused_with_the_remedy():
-    with pytest.raises(ValueError, match=r"Received: epsilon=8\. Write --epsilon=8/255"):
+    with pytest.raises(ValueError, match=r"Received: epsilon=8\. If you count in grey levels write 8/255"):
         hparams.choose({"epsilon": "8"})
 
 
@@ -77,10 +77,12 @@ BAD = [
     ("step_size", "abc", "fraction"), ("attack_steps", "0", "at least 1"), ("seed", "-1", "at least 0"),
     ("learning_rate", "inf", "number"), ("learning_rate", "0", "above 0"), ("momentum", "1", "at most"),
     ("nesterov", "maybe", "true or false"), ("clean_start", "2", "at most 1"), ("eval_attacks", "", "at least one"),
-    ("eval_attacks", "clean,pgd", "pgd-k"), ("eval_attacks", "pgd-0", "at least 1"),
-    ("eval_attacks", "clean-3", "pgd-k"), ("eval_attacks", "pdg-3", "Did you mean pgd"),
+    ("eval_attacks", "clean,pgd", "Did you mean pgd-k"),
+    ("eval_attacks", "pgd-k", "number of steps"), ("eval_attacks", "pgd-0", "at least 1"),
+    ("eval_attacks", "clean-3", "known attack"), ("eval_attacks", "pdg-3", "Did you mean pgd"),
     ("schedule", "steps", "decay_epochs"), ("augment", "flip", "Did you mean"), ("strategy", "tpu", "one of"),
-    ("image_size", "4", "at least 8"), ("epoch", "3", "Did you mean epochs"), ("weight_decay", "-1", "at least 0"),
+    ("image_size", "4", "at least 8"), ("epoch", "3", "Did you mean epochs"),
+    ("self", "1", "Did you mean"), ("weight_decay", "-1", "at least 0"),
 ]
 
 
@@ -98,9 +100,15 @@ def test_unknown_recipe():
 
 def test_differences_name_both_sides():
     one = hparams.get("fashion")
-    assert one.differences(one.replace(act="relu", epochs="7")) == ["act: swish there, relu here",
-                                                                  f"epochs: {one.epochs} there, 7 here"]
+    assert one.differences(one.replace(act="relu", epochs="9", epsilon="4/255")) == ["act: swish there, relu here",
+                                                                  f"epochs: {one.epochs} there, 9 here",
+                                                                  "epsilon: 8/255 there, 4/255 here"]
     assert one.differences(one.replace(eval_attacks="clean")) == []
+
+
+def test_imagenet_needs_a_recipe_of_its_own():
+    with pytest.raises(ValueError, match="Received: model=resnet20. Or name the one to use"):
+        hparams.choose({"model": "resnet20", "dataset": "imagenet2012"})
 
 
 def test_recipes_are_frozen():
@@ -109,5 +117,5 @@ def test_recipes_are_frozen():
 
 
 def test_every_field_is_explained():
-    assert all(meaning for _, meaning in hparams.fields_help().values())
+    assert all(hparams.fields_help().values())
     assert set(hparams.EVALUATION_FIELDS) < set(hparams.fields_help())

@@ -50,7 +50,7 @@ def test_list_names_everything(tmp_path):
 @pytest.mark.parametrize("flags,says", [
     (["--model=resnet51"], "Did you mean resnet50"), (["--act=swich"], "Did you mean swish"),
     (["--dataset=cifar"], "Did you mean cifar10"), (["--set", "epoch=3"], "Did you mean epochs"),
-    (["--epsilon=8"], "--epsilon=8/255"), (["--epochs=-1"], "epochs=-1"), (["--batch_size=0"], "batch_size=0"),
+    (["--epsilon=8"], "write 8/255"), (["--epochs=-1"], "epochs=-1"), (["--batch_size=0"], "batch_size=0"),
     (["--modle=x"], "Did you mean"), (["train"], "Received: train"), (["--mode=trian"], "train|eval|export"),
     (["--set", "epochs"], "field=value"), (["--recipe=fasion"], "Did you mean fashion"),
     (["--checkpoint=x"], "--mode=eval"), (["--eval_attacks=pgd"], "pgd-k"), (["--seed=1.5"], "whole number"),

@@ -57,7 +57,7 @@ def test_another_model_is_refused_with_the_differences(tmp_path, model):
         saving.restore(path, groups(models.build("resnet20", "swish", 7)))
     text = str(error.value)
     assert "only in the file: conv0_act/raw (1,)" in text
-    assert "another shape: linear/kernel (64, 10) in the file, (64, 7) in the model" in text or "and " in text
+    assert "and " in text and "\n" not in text
     with pytest.raises(ValueError, match="missing in the file"):
         saving.restore(path, groups(models.build("resnet50", "smoothrelu", 10)))
 

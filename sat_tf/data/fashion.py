@@ -5,10 +5,11 @@ import hashlib
 import importlib.resources
 import io
 import os
+import zlib
 
 import numpy as np
 
-from sat_tf.data.splits import Data, expand, from_arrays, set_aside
+from sat_tf.data.splits import Data, expand, from_arrays, nothing_to_find, set_aside
 
 FASHION_MNIST_CLASSES = (
     "T-shirt/top",
@@ -30,6 +31,7 @@ _IDX_FILES = {"train": "train-{}-idx{}-ubyte", "test": "t10k-{}-idx{}-ubyte"}
 
 def fashion_mnist_12k(data_dir, held_out, seed):
     """12,000 + 2,000 pictures of clothes from Fashion-MNIST, inside the package (32 px, 10 classes)."""
+    nothing_to_find("fashion_mnist_12k", data_dir)
     name = "fashion_mnist_12k.npz"
     content = (importlib.resources.files("sat_tf.data") / name).read_bytes()
     digest = hashlib.sha256(content).hexdigest()
@@ -82,7 +84,7 @@ def _read_idx(folder, name, dimensions):
             raise ValueError(f"it begins with {content[:4].hex(' ')}")
         shape = np.frombuffer(content, ">u4", dimensions, offset=4)
         return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
-    except (ValueError, EOFError, gzip.BadGzipFile) as error:
+    except (ValueError, EOFError, OSError, zlib.error) as error:
         message = f"Expected a whole IDX file of {dimensions} dimensions of uint8. Received: {path} ({error})."
         raise ValueError(message) from error
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sat_tf.data.splits import Data, from_arrays, set_aside
+from sat_tf.data.splits import Data, from_arrays, nothing_to_find, set_aside
 
 _CLASSES, _SIZE, _TRAIN, _TEST = 10, 32, 400, 100
 _NOISE = 40.0  # standard deviation, in 255ths
@@ -10,6 +10,7 @@ _NOISE = 40.0  # standard deviation, in 255ths
 
 def synthetic(data_dir, held_out, seed):
     """500 pictures of 10 colour patterns under noise, made on the spot (32 px): for tests and dry runs."""
+    nothing_to_find("synthetic", data_dir)
     random = np.random.RandomState(0)
     patterns = random.uniform(48, 208, [_CLASSES, 4, 4, 3]).repeat(_SIZE // 4, 1).repeat(_SIZE // 4, 2)
     labels = np.arange(_TRAIN + _TEST, dtype=np.int32) % _CLASSES

@@ -39,8 +39,11 @@ def imagenet2012(data_dir, held_out, seed):
 
 def _in_memory(name, data_dir, held_out, seed):
     builder = _prepared(name, data_dir)
-    train, held = set_aside(*to_arrays(_records(builder, "train")), held_out, seed)
-    test = from_arrays(*to_arrays(_records(builder, "test")))
+    try:
+        train, held = set_aside(*to_arrays(_records(builder, "train")), held_out, seed)
+        test = from_arrays(*to_arrays(_records(builder, "test")))
+    except tf.errors.OpError as error:
+        raise OSError(_find_broken(_all_files(builder)) or error.message) from error
     return _data(name, builder, "", image_size=32, train=train, held_out=held, test=test)
 
 
@@ -61,12 +64,11 @@ def _streamed(name, data_dir, held_out, *, image_size, config="", note=""):
 
 
 def _data(name, builder, how, **fields):
-    files = [path for split in builder.info.splits.values() for path in _files(split)]
     return Data(
         name=name,
         source=f"{builder.data_path} (tensorflow-datasets{how})",
         classes=tuple(builder.info.features["label"].names),
-        diagnose=lambda: _find_broken(files),
+        diagnose=lambda: _find_broken(_all_files(builder)),
         **fields,
     )
 
@@ -92,6 +94,10 @@ def _prepared(name, data_dir, config="", note=""):
     if builder.info.file_format.value != "tfrecord":
         raise ValueError(f"Expected TFRecord files in {newest}. Received: {builder.info.file_format.value} files.")
     return builder
+
+
+def _all_files(builder):
+    return [path for split in builder.info.splits.values() for path in _files(split)]
 
 
 def _files(split_info):

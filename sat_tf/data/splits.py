@@ -108,7 +108,7 @@ def to_arrays(split):
 
 def held_out_size(held_out, size):
     """Return how many of `size` training pictures to set aside: `held_out`, by default 1,000 or a tenth if less."""
-    count = min(1000, size // 10) if held_out is None else held_out
+    count = min(1000, max(1, size // 10)) if held_out is None else held_out
     if not 0 <= count < size:
         raise ValueError(
             f"Expected held_out from 0 to {size - 1}, so that pictures to train on are left. Received: {held_out=}."
@@ -143,6 +143,15 @@ def set_aside(images, labels, held_out, seed):
     """Return the Splits (train, held_out) of training pictures in memory; see `draw`."""
     chosen = draw(labels, held_out_size(held_out, len(labels)), seed)
     return from_arrays(images[~chosen], labels[~chosen]), from_arrays(images[chosen], labels[chosen])
+
+
+def nothing_to_find(name, data_dir):
+    """Refuse a data_dir for a set that needs none: whoever names one means another set."""
+    if data_dir is not None:
+        raise ValueError(
+            f"Expected no data_dir for {name}, which needs no files. Received: {data_dir=}. "
+            "For pictures of your own say --dataset=folder."
+        )
 
 
 def expand(data_dir):

@@ -1,11 +1,10 @@
 """The one place where all parts meet, and the only reader of a recipe: train, evaluate, export."""
 
 import contextlib
-import json
 import logging
-import os
 import pathlib
 import sys
+import types
 
 import numpy as np
 import tensorflow as tf
@@ -14,9 +13,9 @@ from tqdm import tqdm
 
 import hparams
 from sat_tf import data, saving
-from sat_tf.experiment import assembly
+from sat_tf.experiment import assembly, places
 from sat_tf.experiment.judging import judge
-from sat_tf.experiment.training import Training
+from sat_tf.experiment.training import STATE, Training
 from sat_tf.export import saved_model
 
 JUDGING_FIELDS = (*hparams.EVALUATION_FIELDS, "dataset", "image_size", "held_out", "seed", "strategy")
@@ -57,20 +56,23 @@ def train(recipe, model_dir, *, data_dir=None, command=""):
       FloatingPointError: the loss is not finite; checkpoints are those from before.
       KeyboardInterrupt: stopped on demand; a checkpoint holds the state.
     """
-    model_dir = check_folder(model_dir, recipe)
+    assembly.check_names(recipe)
+    model_dir = places.check_folder(model_dir, recipe)
     assembly.make_deterministic(recipe.seed)
-    dataset = data.load(recipe.dataset, data_dir=data_dir, held_out=recipe.held_out)
-    strategy = assembly.make_strategy(recipe)
-    with naming_failures(dataset):
+    with places.locked(model_dir), naming_failures() as failing:
+        failing.dataset = dataset = data.load(recipe.dataset, data_dir=data_dir, held_out=recipe.held_out)
+        strategy = assembly.make_strategy(recipe)
         run = Training(recipe, dataset, strategy, model_dir)
         run.restore()
-        write_recipe(model_dir, recipe)
+        places.write_recipe(model_dir, recipe)
         run.train()
-    best = saving.find(model_dir, "best")
-    saving.restore(best, {"model": saving.by_path(run.state.model)})
-    facts = {"mode": "train", "command": command, "training": run.summary(),
-             "checkpoint": {"path": str(best), "kind": "best", "step": saving.read_state(best)["step"]}}
-    return judge(recipe, run.state.model, dataset, strategy, model_dir, facts, run.history, model_dir)
+        best = saving.find(model_dir, "best")
+        saving.restore(best, {"model": saving.by_path(run.state.model)})
+        facts = {"mode": "train", "command": command, "seed": recipe.seed, "recipe": recipe.to_dict(),
+                 "training": run.summary(),
+                 "checkpoint": {"path": str(best), "kind": "best", "step": saving.read_state(best)["step"]}}
+        folder = places.report_folder(model_dir, recipe)
+        return judge(recipe, run.state.model, dataset, strategy, folder, facts, run.history, model_dir, run.image_size)
 
 
 def evaluate(changes, *, model_dir=None, checkpoint=None, data_dir=None, command=""):
@@ -85,17 +87,21 @@ def evaluate(changes, *, model_dir=None, checkpoint=None, data_dir=None, command
       The report.
     """
     path, state, recipe = read_checkpoint(checkpoint or model_dir, changes)
-    model_dir = pathlib.Path(model_dir or run_of(path))
+    model_dir = pathlib.Path(model_dir or places.run_of(path))
+    image_size = recipe.image_size or state["data"]["image_size"]
     assembly.make_deterministic(recipe.seed)
-    dataset = data.load(recipe.dataset, data_dir=data_dir, held_out=recipe.held_out)
-    strategy = assembly.make_strategy(recipe)
-    with strategy.scope():
-        model = load_model(path, state, recipe, dataset.classes)
-    folder = next_folder(model_dir / "evaluations")
-    facts = {"mode": "eval", "command": command, "training": None,
-             "checkpoint": {"path": str(path), "kind": kind_of(path), "step": state["step"]}}
-    with naming_failures(dataset):
-        return judge(recipe, model, dataset, strategy, folder, facts, state["history"], model_dir)
+    with naming_failures() as failing:
+        failing.dataset = dataset = data.load(recipe.dataset, data_dir=data_dir, held_out=recipe.held_out)
+        if "eval_batch_size" in changes and recipe.eval_batch_size > dataset.test.size:
+            raise ValueError(f"Expected a batch of at most the {dataset.test.size} test pictures. "
+                             f"Received: batch_size={recipe.eval_batch_size}.")
+        strategy = assembly.make_strategy(recipe, ["eval_batch_size"])
+        with strategy.scope():
+            model = load_model(path, state, recipe, dataset.classes)
+        facts = {"mode": "eval", "command": command, "seed": recipe.seed, "recipe": state["recipe"], "training": None,
+                 "checkpoint": {"path": str(path), "kind": places.kind_of(path), "step": state["step"]}}
+        folder = places.next_folder(model_dir / "evaluations")
+        return judge(recipe, model, dataset, strategy, folder, facts, state["history"], model_dir, image_size)
 
 
 def export(changes, *, model_dir=None, checkpoint=None, data_dir=None, command=""):
@@ -105,10 +111,10 @@ def export(changes, *, model_dir=None, checkpoint=None, data_dir=None, command="
       `{"path", "difference"}`: where it is, and how far its logits are from the model's, relatively.
     """
     path, state, recipe = read_checkpoint(checkpoint or model_dir, changes)
-    model = load_model(path, state, recipe, state["classes"])
-    size = state["image_size"]
+    model = load_model(path, state, recipe, state["data"]["classes"])
+    size = recipe.image_size or state["data"]["image_size"]
     images = np.random.default_rng(0).random((8, size, size, 3), np.float32)
-    folder = pathlib.Path(model_dir or run_of(path)) / "export" / path.name
+    folder = pathlib.Path(model_dir or places.run_of(path)) / "export" / path.name
     folder.parent.mkdir(parents=True, exist_ok=True)
     difference = saved_model(model, folder, size, images)
     print(f"SavedModel: {folder}\nlargest relative difference to the model's logits: {difference:.1e}")
@@ -117,8 +123,8 @@ def export(changes, *, model_dir=None, checkpoint=None, data_dir=None, command="
 
 def load_model(path, state, recipe, classes):
     """Return the model of a checkpoint; the data's classes must be those it was trained on."""
-    if list(classes) != state["classes"]:
-        raise ValueError(f"Expected the {len(state['classes'])} classes that {path} was trained on. "
+    if list(classes) != state["data"]["classes"]:
+        raise ValueError(f"Expected the {len(state['data']['classes'])} classes that {path} was trained on. "
                          f"Received: dataset={recipe.dataset} with {len(classes)}: {', '.join(classes[:5])}, ...")
     model = assembly.build_model(recipe, len(classes))
     saving.restore(path, {"model": saving.by_path(model)})
@@ -128,7 +134,7 @@ def load_model(path, state, recipe, classes):
 def read_checkpoint(place, changes):
     """Return path, state and recipe of a checkpoint; `changes` to how it is judged are made, others refused."""
     path = saving.find(place, "best")
-    state = saving.read_state(path)
+    state = saving.read_state(path, STATE)
     stored = hparams.Recipe.from_dict(state["recipe"])
     recipe = stored.replace(**changes)
     trained = [name for name in stored.to_dict() if name not in JUDGING_FIELDS]
@@ -138,60 +144,19 @@ def read_checkpoint(place, changes):
     return path, state, recipe
 
 
-def run_of(path):
-    """Return the folder of the run that a checkpoint belongs to; a checkpoint that was moved is its own."""
-    return path.parents[1] if path.parent.name == "checkpoints" else path
-
-
-def kind_of(path):
-    """Return "best" or "latest" as the pointers beside a checkpoint say."""
-    pointers = [kind for kind in ("best", "latest") if (path.parent / kind).is_file()
-                and (path.parent / kind).read_text().strip() == path.name]
-    return pointers[0] if pointers else "none"
-
-
-def check_folder(model_dir, recipe):
-    """Return the folder of a run after making sure that it can be written and holds no other recipe's run."""
-    model_dir = pathlib.Path(model_dir)
-    try:
-        model_dir.mkdir(parents=True, exist_ok=True)
-        probe = model_dir / f".writable-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise OSError(f"Expected a --model_dir that can be written. Received: model_dir={model_dir}: "
-                      f"{error.strerror}.") from error
-    file = model_dir / "recipe.json"
-    if file.exists():
-        differences = hparams.Recipe.from_dict(json.loads(file.read_text())).differences(recipe)
-        if differences:
-            raise ValueError(f"Expected the recipe of the run in {model_dir}. Received another one: "
-                             f"{'; '.join(differences)}. Name another --model_dir, or repeat its flags to go on.")
-    return model_dir
-
-
-def write_recipe(model_dir, recipe):
-    """Write `recipe.json`, under another name first."""
-    partial = model_dir / ".recipe.json.partial"
-    partial.write_text(json.dumps(recipe.to_dict(), indent=1) + "\n")
-    os.replace(partial, model_dir / "recipe.json")
-
-
 @contextlib.contextmanager
-def naming_failures(dataset):
-    """Turn TensorFlow's errors into what the user can act on: a broken picture is named, lack of memory explained."""
+def naming_failures():
+    """Turn TensorFlow's errors into what the user can act on: a broken picture is named, lack of memory explained.
+
+    Yields a namespace whose `dataset` is asked for what is broken in it, as soon as it is set.
+    """
+    failing = types.SimpleNamespace(dataset=None)
     try:
-        yield
+        yield failing
     except tf.errors.ResourceExhaustedError as error:
+        if "No space left" in error.message:
+            raise OSError(f"The disk is full: {error.message}") from error
         raise MemoryError("Out of memory. A smaller --batch_size (or --set eval_batch_size) needs less.") from error
     except tf.errors.OpError as error:
-        broken = dataset.diagnose()
-        if broken is None:
-            raise
-        raise OSError(broken) from error
-
-
-def next_folder(parent):
-    """Return the first free numbered folder of `parent`: 001, 002, ..."""
-    taken = [int(path.name) for path in parent.glob("[0-9]*") if path.name.isdigit()] if parent.exists() else []
-    return parent / f"{max(taken, default=0) + 1:03d}"
+        broken = failing.dataset and failing.dataset.diagnose()
+        raise OSError(broken or f"TensorFlow failed: {error.message.splitlines()[0]}") from error

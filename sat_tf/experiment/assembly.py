@@ -1,5 +1,6 @@
 """What a recipe's words mean: its model, optimizer, attack, method, strategy."""
 
+import dataclasses
 import functools
 import os
 import platform
@@ -10,8 +11,14 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+import hparams
 import sat_tf
-from sat_tf import attacks, methods, models, optim, schedules
+from sat_tf import activations, attacks, data, methods, models, optim, schedules
+
+
+def check_names(recipe):
+    """Refuse an activation that can't be made, before anything is read or written."""
+    activations.factory(recipe.act)
 
 
 def build_model(recipe, classes):
@@ -25,14 +32,14 @@ def make_deterministic(seed):
     tf.config.experimental.enable_op_determinism()
 
 
-def make_strategy(recipe):
-    """Return the recipe's distribution strategy; the batches must split over its replicas."""
+def make_strategy(recipe, batches=("batch_size", "eval_batch_size")):
+    """Return the recipe's distribution strategy; the `batches` that will be used must split over its replicas."""
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     mirrored = recipe.strategy == "mirrored" or (recipe.strategy == "auto" and len(devices) > 1
                                                  and devices[0].device_type == "GPU")
     strategy = mirrored_strategy(tuple(d.name for d in devices)) if mirrored else tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync
-    for name in ("batch_size", "eval_batch_size"):
+    for name in batches:
         if getattr(recipe, name) % replicas:
             received = f"{name}={getattr(recipe, name)}"
             raise ValueError(f"Expected a multiple of the {replicas} replicas. Received: {received}.")
@@ -55,18 +62,23 @@ def make_attack(name, epsilon, step_size):
     An unset step size is 1/255, or epsilon / steps where that is larger, the release's rule: fewer steps than grey
     levels could not reach the edge of the ball.
     """
-    key, _, steps = name.partition("-")
-    steps = int(steps or 1)
+    key, steps = hparams.split_attack(name)
+    steps = steps or 1
     step_size = max(1 / 255, epsilon / steps) if step_size is None else step_size
     return attacks.ATTACKS[key](epsilon=epsilon, step_size=min(step_size, 1.0), steps=steps)
 
 
+def evaluation_batches(recipe, split, image_size, strategy):
+    """Return the batches of a split; a batch larger than the split would be padding only, so it is cut to that."""
+    replicas = strategy.num_replicas_in_sync
+    most = -(-split.size // replicas) * replicas
+    return data.evaluation_batches(split, batch_size=min(recipe.eval_batch_size, most), image_size=image_size)
+
+
 def attack_facts(attack):
     """Return an attack's parameters for the report; null where it has none."""
-    known = isinstance(attack, attacks.PGD)
-    return {"norm": "linf" if known else None} | {
-        name: getattr(attack, name) if known else None for name in ("epsilon", "step_size", "steps", "random_start")
-    }
+    known = dataclasses.asdict(attack) if dataclasses.is_dataclass(attack) else {}
+    return {name: known.get(name) for name in ("norm", "epsilon", "step_size", "steps", "random_start")}
 
 
 def make_method(recipe):

@@ -6,14 +6,13 @@ import pathlib
 
 import numpy as np
 
-from sat_tf import data, evaluate, losses, report
+from sat_tf import evaluate, losses, report
 from sat_tf.experiment import assembly
 
 
-def judge(recipe, model, dataset, strategy, folder, facts, history, model_dir):
+def judge(recipe, model, dataset, strategy, folder, facts, history, model_dir, image_size):
     """Evaluate a model on the test pictures under the recipe's attacks, write the report, print the last lines."""
-    size = recipe.image_size or dataset.image_size
-    batches = data.evaluation_batches(dataset.test, batch_size=recipe.eval_batch_size, image_size=size)
+    batches = assembly.evaluation_batches(recipe, dataset.test, image_size, strategy)
     rows, curve, evaluators = [], None, {}
     for name in recipe.eval_attacks:
         epsilon = recipe.epsilon if recipe.eval_epsilon is None else recipe.eval_epsilon
@@ -35,12 +34,12 @@ def judge(recipe, model, dataset, strategy, folder, facts, history, model_dir):
     full = {
         "schema_version": report.SCHEMA_VERSION,
         "created": datetime.datetime.now().astimezone().isoformat("T", "seconds"),
-        "model": recipe.model, "act": recipe.act, "method": recipe.method, "seed": recipe.seed, **facts,
+        "model": recipe.model, "act": recipe.act, "method": recipe.method,
         "dataset": {"name": dataset.name, "source": dataset.source, "train": dataset.train.size,
                     "held_out": dataset.held_out.size, "test": dataset.test.size, "classes": list(dataset.classes)},
         "parameters": {"trainable": count(model.trainable_variables), "total": count(model.variables)},
-        "recipe": recipe.to_dict(), "versions": assembly.versions(), "machine": assembly.machine(strategy),
-        "evaluations": rows, "curve": curve,
+        "versions": assembly.versions(), "machine": assembly.machine(strategy),
+        "evaluations": rows, "curve": curve, **facts,
     }
     strongest = max(evaluators, key=lambda name: getattr(evaluators[name].attack, "steps", 0))
     panel = make_panel(evaluators[strongest], strongest, batches, dataset.classes)
@@ -53,11 +52,17 @@ def judge(recipe, model, dataset, strategy, folder, facts, history, model_dir):
 
 
 def make_panel(evaluator, name, batches, classes, most=8):
-    """Return one picture of each of the first `most` classes, clean and attacked, with predictions."""
-    images, labels, mask = (part.numpy() for part in next(iter(batches)))
-    labels_seen, firsts = np.unique(labels[mask > 0], return_index=True)
-    images, labels = images[firsts[:most]], labels_seen[:most]
-    attacked = evaluator.adversarial(images, labels)
+    """Return the first picture of each of the first `most` classes, clean and attacked, with predictions."""
+    firsts = {}
+    for number, batch in enumerate(batches.as_numpy_iterator()):
+        for row, (image, label, real) in enumerate(zip(*batch, strict=True)):
+            if real and label not in firsts:
+                firsts[label] = (image, number * len(batch[1]) + row)
+        if len(firsts) == len(classes):
+            break
+    labels = np.array(sorted(firsts)[:most], np.int32)
+    images, places = (np.array(values) for values in zip(*(firsts[label] for label in labels), strict=True))
+    attacked = evaluator.adversarial(images, labels, places)
     return {"clean": images, "adversarial": attacked, "labels": labels, "clean_predictions": evaluator.predict(images),
             "adversarial_predictions": evaluator.predict(attacked), "classes": list(classes), "attack": name,
             "epsilon": getattr(evaluator.attack, "epsilon", 0.0)}

@@ -2,11 +2,15 @@
 
 import time
 
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
+import hparams
 from sat_tf import data, evaluate, interruption, losses, saving, train
 from sat_tf.experiment import assembly
+
+STATE = ("recipe", "data", "history", "best", "seconds", "sums", "summed")  # what a checkpoint holds beside variables
 
 
 class Training:
@@ -15,10 +19,10 @@ class Training:
     def __init__(self, recipe, dataset, strategy, model_dir):
         self.recipe, self.dataset, self.strategy, self.model_dir = recipe, dataset, strategy, model_dir
         self.image_size = recipe.image_size or dataset.image_size
-        if recipe.batch_size > dataset.train.size:
-            raise ValueError(f"Expected a batch of at most the {dataset.train.size} training pictures. "
-                             f"Received: batch_size={recipe.batch_size}.")
-        self.epoch_steps = dataset.train.size // recipe.batch_size
+        for part in ("held_out", "test"):
+            if not getattr(dataset, part).size:
+                raise ValueError(f"Expected pictures in the {part} part of {dataset.source}. Received: none.")
+        self.epoch_steps = data.steps_per_epoch(dataset.train, recipe.batch_size)
         self.total_steps = recipe.epochs * self.epoch_steps
         with strategy.scope():
             model = assembly.build_model(recipe, len(dataset.classes))
@@ -36,11 +40,26 @@ class Training:
             path = saving.find(self.model_dir, "latest")
         except FileNotFoundError:
             return
+        state = saving.read_state(path, STATE)
+        self._must_match(state)
         saving.restore(path, self.variables())
-        state = saving.read_state(path)
         self.history, self.best, self.seconds = state["history"], state["best"], state["seconds"]
         self.sums, self.summed = state["sums"], state["summed"]
         logging.info("Going on from step %d of %d, checkpoint %s.", self.state.step, self.total_steps, path)
+
+    def _must_match(self, state):
+        """Refuse to go on from a checkpoint of another recipe or other data."""
+        differences = hparams.Recipe.from_dict(state["recipe"]).differences(self.recipe)
+        mine, theirs = self._identity(), {key: state["data"].get(key) for key in self._identity()}
+        differences += [f"{key}: {theirs[key]} there, {mine[key]} here" for key in mine if mine[key] != theirs[key]]
+        if differences:
+            raise ValueError(f"Expected the recipe and the data of the run in {self.model_dir}. Received others: "
+                             f"{'; '.join(differences)}. Name another --model_dir.")
+
+    def _identity(self):
+        """Return what tells one data set from another, as a checkpoint holds it."""
+        return {"source": self.dataset.source, "train": self.dataset.train.size, "image_size": self.image_size,
+                "classes": list(self.dataset.classes)}
 
     def train(self):
         """Run the remaining steps; probe and save at the recipe's epochs."""
@@ -75,9 +94,13 @@ class Training:
 
     def save(self, kinds=()):
         """Write a checkpoint, the latest and whatever else `kinds` says."""
+        broken = [v.path for v in self.state.model.variables if not np.isfinite(v.numpy()).all()]
+        if broken:
+            raise FloatingPointError(f"After step {self.state.step} {broken[0]} is not finite. A lower learning_rate "
+                                     "helps most often.")
         state = {
-            "step": self.state.step, "recipe": self.recipe.to_dict(), "classes": list(self.dataset.classes),
-            "image_size": self.image_size, "history": self.history, "best": self.best, "seconds": self.seconds,
+            "step": self.state.step, "recipe": self.recipe.to_dict(), "data": self._identity(),
+            "history": self.history, "best": self.best, "seconds": self.seconds,
             "sums": self.sums, "summed": self.summed, "versions": assembly.versions(),
         }
         saving.save(self.model_dir / "checkpoints", self.variables(), state, kinds=("latest", *kinds))
@@ -127,9 +150,7 @@ class Training:
                "learning_rate": float(self.state.optimizer.learning_rate), "seconds": self.seconds}
         row |= {f"train/{name}": total / self.summed
                 for name, total in zip(train.METRICS, self.sums, strict=True)}
-        batches = data.evaluation_batches(
-            self.dataset.held_out, batch_size=self.recipe.eval_batch_size, image_size=self.image_size
-        )
+        batches = assembly.evaluation_batches(self.recipe, self.dataset.held_out, self.image_size, self.strategy)
         for quantity, name in (("clean_accuracy", "clean"), ("robust_accuracy", self.recipe.probe_attack)):
             counts, total, _ = self.probes[name].count(batches)
             row[f"held_out/{quantity}"] = list(counts.values())[-1] / total
