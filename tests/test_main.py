@@ -127,3 +127,11 @@ def test_documented_commands_parse(command):
     code = "import main, sys; main.FLAGS(['main.py', *sys.argv[1:]]); import hparams; c = main.changes_from_flags(); " \
            "hparams.get(main.FLAGS.recipe).replace(**c) if main.FLAGS.recipe else hparams.choose(c)"
     subprocess.run([sys.executable, "-c", code, *shlex.split(command)], check=True, cwd=ROOT)
+
+
+def test_the_readmes_python_runs():
+    """The notebook example, with a single attack step instead of twenty."""
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    scope = {}
+    exec(block.replace("steps=20", "steps=1"), scope)
+    assert scope["total"] == 2000 and 0 <= scope["correct"][1] <= 2000

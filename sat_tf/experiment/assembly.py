@@ -105,10 +105,14 @@ def best_by(recipe):
     return "clean" if recipe.method == "standard" else "robust"
 
 
-def make_progress(total, what, unit, done=0):
-    """Return a progress bar with ETA on stderr; less often where that is a file."""
+def make_progress(total, what, unit, done=0, *, passing=False):
+    """Return a progress bar with ETA on stderr; less often where that is a file.
+
+    A `passing` bar disappears when it is done, and is not shown in a file.
+    """
     pause = 0.5 if sys.stderr.isatty() else 10
-    return tqdm(total=total, initial=done, desc=what, unit=unit, dynamic_ncols=True, mininterval=pause, smoothing=0.1)
+    return tqdm(total=total, initial=done, desc=what, unit=unit, dynamic_ncols=True, mininterval=pause, smoothing=0.1,
+                leave=not passing, disable=None if passing else False)
 
 
 def versions():

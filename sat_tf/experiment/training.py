@@ -152,7 +152,10 @@ class Training:
                 for name, total in zip(train.METRICS, self.sums, strict=True)}
         batches = assembly.evaluation_batches(self.recipe, self.dataset.held_out, self.image_size, self.strategy)
         for quantity, name in (("clean_accuracy", "clean"), ("robust_accuracy", self.recipe.probe_attack)):
-            counts, total, _ = self.probes[name].count(batches)
+            with assembly.make_progress(
+                self.dataset.held_out.size, f"held out, {name}", "picture", passing=True
+            ) as progress:
+                counts, total, _ = self.probes[name].count(batches, progress.update)
             row[f"held_out/{quantity}"] = list(counts.values())[-1] / total
             tf.summary.scalar(f"held_out/{quantity}", row[f"held_out/{quantity}"], step)
         self.history.append(row)
