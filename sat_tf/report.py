@@ -75,9 +75,9 @@ def summary_lines(report: dict, paths: dict[str, str]) -> list[str]:
 
 def format_radius(radius: float) -> str:
     """Write a fraction of the pixel range in 255ths, "8/255" or "0.5/255", or as "0.0123" where that does not fit."""
-    halves = round(radius * 510)
-    is_exact = abs(halves / 510 - radius) <= 1e-6 and (halves != 0 or radius == 0)
-    return f"{halves / 2:g}/255" if is_exact else f"{radius:.4g}"
+    tenths = round(radius * 2550)
+    is_exact = abs(tenths / 2550 - radius) <= 1e-6 and (tenths != 0 or radius == 0)
+    return f"{tenths / 10:g}/255" if is_exact else f"{radius:.4g}"
 
 
 def wilson_interval(correct: int, count: int, z: float = 1.959964) -> tuple[float, float]:

@@ -86,7 +86,7 @@ def _prepared(name, data_dir, config="", note=""):
         # Not `tfds build`: in tensorflow-datasets 4.9.10 that program does not start without apache_beam.
         command = f"tfds.builder({full_name!r}, data_dir={root!r}).download_and_prepare()"
         raise FileNotFoundError(
-            f"{name} is not prepared for tensorflow-datasets under {folder}: with importlib_resources installed, too, "
+            f"{name} is not prepared for tensorflow-datasets under {folder}: "
             f'run `python -c "import tensorflow_datasets as tfds; {command}"`{note}.'
         )
     newest = max(versions, key=lambda path: [int(part) for part in os.path.basename(path).split(".")])
