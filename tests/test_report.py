@@ -89,7 +89,8 @@ def read(directory, name):
 @pytest.mark.parametrize(
     ("radius", "expected"),
     [(8 / 255, "8/255"), (0.5 / 255, "0.5/255"), (np.float32(4 / 255), "4/255"), (0.0, "0/255"), (1.0, "255/255"),
-     (0.0123, "0.0123"), (1e-7, "1e-07"), (8 / 255 / 5, "1.6/255"), (8 / 255 + 2e-6, "0.03137"), (0.25 / 255, "0.0009804")],
+     (0.0123, "0.0123"), (1e-7, "1e-07"), (8 / 255 / 5, "1.6/255"), (8 / 255 + 2e-6, "0.03137"),
+     (0.25 / 255, "0.0009804")],
 )  # fmt: skip
 def test_format_radius(radius, expected):
     assert report.format_radius(radius) == expected
