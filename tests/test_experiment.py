@@ -297,3 +297,12 @@ def test_a_folder_is_not_claimed_before_there_is_data(tmp_path):
     with pytest.raises(OSError):
         experiment.train(tiny(dataset="folder"), tmp_path / "run", data_dir=tmp_path / "none")
     assert not (tmp_path / "run" / "recipe.json").exists()
+
+
+def test_the_papers_recipe_takes_a_step(tmp_path):
+    """The ImageNet recipe of ResNet-50, on synthetic pictures instead: one update, a probe, a judgement."""
+    recipe = hparams.get("resnet50").replace(dataset="synthetic", image_size=32, held_out=40, epochs=1, batch_size=320,
+                                             probe_attack="pgd-1", eval_attacks="clean,pgd-1")
+    report = experiment.train(recipe, tmp_path / "run")
+    assert report["training"]["steps"] == 1 and report["parameters"]["trainable"] == 23_508_032 + 20_490
+    assert report["evaluations"][1]["epsilon"] == 4 / 255
