@@ -13,24 +13,7 @@ from sat_tf.experiment import assembly
 def judge(recipe, model, dataset, strategy, folder, facts, history, model_dir, image_size):
     """Evaluate a model on the test pictures under the recipe's attacks, write the report, print the last lines."""
     batches = assembly.evaluation_batches(recipe, dataset.test, image_size, strategy)
-    rows, curve, evaluators = [], None, {}
-    for name in recipe.eval_attacks:
-        epsilon = recipe.epsilon if recipe.eval_epsilon is None else recipe.eval_epsilon
-        attack = assembly.make_attack(name, epsilon, recipe.eval_step_size)
-        evaluators[name] = evaluate.Evaluator(
-            model, attack, losses.cross_entropy, strategy=strategy, seed=recipe.seed
-        )
-        with assembly.make_progress(dataset.test.size, name, "picture") as progress:
-            counts, total, seconds = evaluators[name].count(batches, progress.update)
-        correct = counts[max(counts)]
-        rows.append({"attack": name, **assembly.attack_facts(attack), "seed": recipe.seed, "split": "test",
-                     "count": total, "correct": correct, "accuracy": correct / total, "wall_time_seconds": seconds})
-        if len(counts) > 1 and (curve is None or max(counts) > curve["steps"][-1]):
-            curve = {"attack": name, "epsilon": attack.epsilon, "step_size": attack.step_size, "count": total,
-                     "steps": list(counts), "accuracy": [value / total for value in counts.values()]}
-    clean = [row["accuracy"] for row in rows if row["attack"] == "clean"]
-    if curve and clean:
-        curve["steps"], curve["accuracy"] = [0, *curve["steps"]], [clean[0], *curve["accuracy"]]
+    rows, curve, evaluators = measure(recipe, model, batches, dataset.test.size, strategy)
     full = {
         "schema_version": report.SCHEMA_VERSION,
         "created": datetime.datetime.now().astimezone().isoformat("T", "seconds"),
@@ -49,6 +32,33 @@ def judge(recipe, model, dataset, strategy, folder, facts, history, model_dir, i
               "TensorBoard logs": str(pathlib.Path(model_dir) / "tensorboard")}
     print("\n".join(report.summary_lines(full, places)), flush=True)
     return full
+
+
+def measure(recipe, model, batches, size, strategy):
+    """Count the correct pictures under each attack of the recipe; `size` is their number.
+
+    Returns:
+      The report's rows, the accuracy by steps of the longest attack (None without one), `{name: Evaluator}`.
+    """
+    rows, curve, evaluators = [], None, {}
+    for name in recipe.eval_attacks:
+        epsilon = recipe.epsilon if recipe.eval_epsilon is None else recipe.eval_epsilon
+        attack = assembly.make_attack(name, epsilon, recipe.eval_step_size)
+        evaluators[name] = evaluate.Evaluator(
+            model, attack, losses.cross_entropy, strategy=strategy, seed=recipe.seed
+        )
+        with assembly.make_progress(size, name, "picture") as progress:
+            counts, total, seconds = evaluators[name].count(batches, progress.update)
+        correct = counts[max(counts)]
+        rows.append({"attack": name, **assembly.attack_facts(attack), "seed": recipe.seed, "split": "test",
+                     "count": total, "correct": correct, "accuracy": correct / total, "wall_time_seconds": seconds})
+        if len(counts) > 1 and (curve is None or max(counts) > curve["steps"][-1]):
+            curve = {"attack": name, "epsilon": attack.epsilon, "step_size": attack.step_size, "count": total,
+                     "steps": list(counts), "accuracy": [value / total for value in counts.values()]}
+    clean = [row["accuracy"] for row in rows if row["attack"] == "clean"]
+    if curve and clean:
+        curve["steps"], curve["accuracy"] = [0, *curve["steps"]], [clean[0], *curve["accuracy"]]
+    return rows, curve, evaluators
 
 
 def make_panel(evaluator, name, batches, classes, most=8):
