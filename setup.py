@@ -16,7 +16,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=["hparams", "layers", "resnet", "sat_tf", "sat_tf.data", "sat_tf.experiment"],
+    packages=["efficientnet", "hparams", "layers", "resnet", "sat_tf", "sat_tf.data", "sat_tf.experiment"],
     package_data={"sat_tf.data": ["fashion_mnist_12k.npz", "fashion_mnist_12k.LICENSE"]},
     install_requires=[
         "tensorflow>=2.18",

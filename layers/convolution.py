@@ -53,13 +53,12 @@ class ConvNorm(keras.layers.Layer):
         if channels % self.groups:
             raise ValueError(f"Expected channels that groups divides. Received: channels={channels}, "
                              f"groups={self.groups}.")
-        vector = {"shape": (self.filters,), "autocast": False}
-        self.kernel = self.add_weight(
-            name="kernel",
-            shape=(self.kernel_size, self.kernel_size, channels // self.groups, self.filters),
-            initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
-            autocast=False,
-        )
+        self._add_variables((self.kernel_size, self.kernel_size, channels // self.groups, self.filters), self.filters)
+
+    def _add_variables(self, kernel_shape, outputs):
+        vector = {"shape": (outputs,), "autocast": False}
+        initializer = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
+        self.kernel = self.add_weight(name="kernel", shape=kernel_shape, initializer=initializer, autocast=False)
         self.gamma = self.add_weight(name="gamma", initializer="zeros" if self.zero_gamma else "ones", **vector)
         self.beta = self.add_weight(name="beta", initializer="zeros", **vector)
         moving = {**vector, "trainable": False, "aggregation": "mean"}
@@ -79,10 +78,13 @@ class ConvNorm(keras.layers.Layer):
         scale = self.gamma * tf.math.rsqrt(self.moving_variance + self.epsilon)
         offset = self.beta - self.moving_mean * scale
         if self._fold_pays(inputs.shape):
-            outputs = self._convolve(inputs, kernel * scale)
+            outputs = self._convolve(inputs, self._scaled(kernel, scale))
             return tf.nn.bias_add(outputs, tf.cast(offset, outputs.dtype))
         outputs = self._convolve(inputs, kernel)
         return outputs * tf.cast(scale, outputs.dtype) + tf.cast(offset, outputs.dtype)
+
+    def _scaled(self, kernel, scale):
+        return kernel * scale
 
     def _fold_pays(self, shape):
         """Say whether scaling the kernel moves less memory than scaling the outputs forward and backward."""
@@ -100,7 +102,10 @@ class ConvNorm(keras.layers.Layer):
             side = self.kernel_size // 2
             inputs = tf.pad(inputs, [[0, 0], [side, side], [side, side], [0, 0]])
             padding = "VALID"
-        return conv2d(inputs, tf.cast(kernel, inputs.dtype), self.strides, padding, self.groups)
+        return self._apply(inputs, tf.cast(kernel, inputs.dtype), padding)
+
+    def _apply(self, inputs, kernel, padding):
+        return conv2d(inputs, kernel, self.strides, padding, self.groups)
 
     def compute_output_shape(self, input_shape):
         batch, height, width, _ = input_shape
@@ -109,6 +114,40 @@ class ConvNorm(keras.layers.Layer):
     def get_config(self):
         names = ("filters", "kernel_size", "strides", "groups", "padding", "momentum", "epsilon", "zero_gamma")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+@keras.saving.register_keras_serializable("layers")
+class DepthwiseConvNorm(ConvNorm):
+    """Convolve each channel by a kernel of its own `[k, k, c, 1]`, then normalise: `[b, h, w, c] -> [b, h', w', c]`.
+
+    Arguments as `ConvNorm`, which takes `filters` and `groups` besides.
+    """
+
+    def __init__(self, kernel_size, strides=1, padding="same", momentum=0.9, epsilon=1e-5, zero_gamma=False, **kwargs):
+        super().__init__(1, kernel_size, strides, 1, padding, momentum, epsilon, zero_gamma, **kwargs)
+
+    def build(self, input_shape):
+        self.filters = input_shape[-1]
+        self._add_variables((self.kernel_size, self.kernel_size, self.filters, 1), self.filters)
+
+    def _scaled(self, kernel, scale):
+        return kernel * scale[:, tf.newaxis]
+
+    def _apply(self, inputs, kernel, padding):
+        if tuple(inputs.shape[1:3]) == (1, 1) and padding == "SAME":  # only the kernel's centre meets the picture
+            return inputs * kernel[self.kernel_size // 2, self.kernel_size // 2, :, 0]
+        strides = [1, self.strides, self.strides, 1]
+        return tf.nn.depthwise_conv2d(inputs, kernel, strides, padding)
+
+    def _fold_pays(self, shape):
+        return True  # a kernel has fewer values than any picture it is worth sliding over
+
+    def compute_output_shape(self, input_shape):
+        return (*super().compute_output_shape(input_shape)[:3], input_shape[-1])
+
+    def get_config(self):
+        config = super().get_config()
+        return {name: value for name, value in config.items() if name not in ("filters", "groups")}
 
 
 def conv2d(inputs, kernel, strides, padding, groups=1):

@@ -47,6 +47,14 @@ class ReLU(Activation):
 
 
 @register
+class ReLU6(Activation):
+    """min(max(x, 0), 6), the activation of EfficientNet-Lite (Krizhevsky 2010)."""
+
+    def function(self, x):
+        return tf.nn.relu6(x)
+
+
+@register
 class Swish(Activation):
     """x sigmoid(x), also called SiLU (Ramachandran et al. 2017; Elfving et al. 2018)."""
 
@@ -187,6 +195,7 @@ def _mish(x):
 
 ACTIVATIONS = {
     "relu": ReLU,
+    "relu6": ReLU6,
     "swish": Swish,
     "silu": Swish,
     "softplus": Softplus,

@@ -54,6 +54,7 @@ def mish_derivative(x):
 
 REFERENCES = {  # spec: (value, first derivative, C1 at 0)
     "relu": (lambda x: np.maximum(x, 0), lambda x: (x > 0).astype(float), False),
+    "relu6": (lambda x: np.clip(x, 0, 6), lambda x: ((x > 0) & (x < 6)).astype(float), False),
     "swish": (lambda x: x * sigmoid(x), lambda x: sigmoid(x) * (1 + x * (1 - sigmoid(x))), True),
     "silu": (lambda x: x * sigmoid(x), lambda x: sigmoid(x) * (1 + x * (1 - sigmoid(x))), True),
     "softplus": (softplus, sigmoid, True),

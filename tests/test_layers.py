@@ -1,11 +1,11 @@
-"""Convolution with normalisation: against Keras' two layers, grouped kernels, folding, moving statistics."""
+"""Convolution with normalisation against Keras' two layers; noise that its seed decides."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from layers import ConvNorm
+from layers import ConvNorm, DepthwiseConvNorm, Dropout, StochasticDepth, drawing_from
 from layers.convolution import conv2d
 
 
@@ -131,3 +131,75 @@ def test_serializes():
 def test_bad_arguments(arguments):
     with pytest.raises(ValueError, match=r"Expected .* Received"):
         ConvNorm(8, 3, **arguments)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("kernel_size,strides,shape", [(3, 1, (4, 9, 8)), (3, 2, (4, 9, 8)), (5, 2, (4, 8, 8)),
+                                                       (5, 1, (64, 1, 1))])
+def test_depthwise_equals_convolution_then_normalisation(kernel_size, strides, shape, training):
+    layer = randomised(DepthwiseConvNorm(kernel_size, strides), 5)
+    conv = keras.layers.DepthwiseConv2D(kernel_size, strides, "same", use_bias=False)
+    norm = keras.layers.BatchNormalization(momentum=layer.momentum, epsilon=layer.epsilon)
+    conv.build((None, None, None, 5))
+    norm.build((None, None, None, 5))
+    conv.set_weights([layer.kernel.numpy()])
+    norm.set_weights([v.numpy() for v in (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)])
+    images = tf.constant(np.random.default_rng(1).normal(size=[*shape, 5]), tf.float32)
+    gradients = []
+    for function in (lambda x: layer(x, training=training), lambda x: norm(conv(x), training=training)):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            outputs = function(images)
+            loss = tf.reduce_sum(tf.sin(outputs))
+        gradients.append((outputs, tape.gradient(loss, images)))
+    assert gradients[0][0].shape == layer.compute_output_shape(images.shape)
+    for mine, theirs in zip(*gradients, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_depthwise_config_round_trip():
+    layer = DepthwiseConvNorm(5, 2, epsilon=0.01, name="d")
+    twin = DepthwiseConvNorm.from_config(layer.get_config())
+    assert (twin.kernel_size, twin.strides, twin.epsilon, twin.name) == (5, 2, 0.01, "d")
+
+
+NOISE = {Dropout: (200, 4, 4, 3), StochasticDepth: (200, 1, 1, 1)}  # what is drawn for [200, 4, 4, 3]
+
+
+@pytest.mark.parametrize("kind", NOISE)
+def test_noise_drops_by_rate_and_keeps_the_mean(kind):
+    images = tf.ones([200, 4, 4, 3])
+    with drawing_from(tf.constant([3, 4])):
+        outputs = kind(0.25, name="a")(images, training=True).numpy()
+    assert set(np.unique(outputs)) == {0.0, np.float32(1 / 0.75)}
+    parts = outputs[tuple(slice(n) for n in NOISE[kind])]
+    np.testing.assert_array_equal(np.broadcast_to(parts, outputs.shape), outputs)  # whole examples, or single values
+    assert abs(outputs.mean() - 1) < 4 * np.sqrt(0.25 / 0.75 / parts.size)
+
+
+@pytest.mark.parametrize("kind", NOISE)
+def test_noise_is_a_function_of_seed_and_name(kind):
+    images = tf.ones([200, 4, 4, 3])
+
+    def draw(seed, name):
+        layer = kind(0.5, name=name)
+        with drawing_from(tf.constant(seed)):
+            eager = layer(images, training=True)
+            graph = tf.function(lambda x: layer(x, training=True))(images)
+        np.testing.assert_array_equal(eager, graph)
+        return eager.numpy()
+
+    np.testing.assert_array_equal(draw([1, 2], "a"), draw([1, 2], "a"))
+    assert (draw([1, 2], "a") != draw([1, 3], "a")).any() and (draw([1, 2], "a") != draw([1, 2], "b")).any()
+
+
+@pytest.mark.parametrize("kind", NOISE)
+def test_noise_does_nothing_outside_training_and_has_no_state(kind):
+    layer = kind(0.5)
+    images = tf.ones([2, 4, 4, 3])
+    np.testing.assert_array_equal(layer(images, training=False), images)
+    np.testing.assert_array_equal(kind(0.0)(images, training=True), images)
+    assert layer.variables == [] and layer.get_config()["rate"] == 0.5
+    assert (layer(tf.ones([99, 2, 2, 3]), training=True) != 1).numpy().any()  # without a seed: TensorFlow's generator
+    with pytest.raises(ValueError, match="rate=1"):
+        kind(1)

@@ -35,3 +35,15 @@ def test_unknown_model_offers_the_nearest(name, near):
 def test_unknown_activation():
     with pytest.raises(ValueError, match="did you mean swish"):
         models.build("resnet20", "swich")
+
+
+def test_image_sizes_and_preprocessing_of_the_families():
+    sizes = {name: models.image_size(name) for name in ("resnet20", "resnet50", "efficientnet-b7", "efficientnet-lite3")}
+    assert sizes == {"resnet20": 32, "resnet50": 224, "efficientnet-b7": 600, "efficientnet-lite3": 280}
+    assert models.evaluation_preprocess("resnet50") == "resize_crop"
+    assert models.evaluation_preprocess("efficientnet-b0") == "crop_resize"
+
+
+def test_noise_for_a_resnet_is_refused():
+    with pytest.raises(ValueError, match="Received: model=resnet20, stochastic_depth=0.2"):
+        models.build("resnet20", "relu", 10, stochastic_depth=0.2)

@@ -2,7 +2,6 @@
 
 import math
 import re
-import zlib
 
 import keras
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 import resnet
+import released_vectors
 from sat_tf import activations, attacks, losses
 
 SITES = {"resnet20": 19, "resnet50": 49, "resnet101": 100, "resnet152": 151, "resnext50-32x4d": 49,
@@ -81,22 +81,6 @@ def test_any_input_size(variant, sizes):
         assert logits.shape == (1, 7) and logits.dtype == tf.float32
 
 
-def released_value(name, shape):
-    """Draw a variable of the release by its name, as the reference vectors were made."""
-    rng = np.random.RandomState(zlib.crc32(name.encode()))
-    if name.endswith("conv3/bn/gamma"):
-        return rng.uniform(0.1, 0.3, shape)
-    if name.endswith(("gamma", "variance/EMA")):
-        return rng.uniform(0.5, 1.5, shape)
-    if name.endswith(("beta", "mean/EMA")):
-        return rng.normal(0, 0.2, shape)
-    if name.endswith("/b"):
-        return rng.normal(0, 0.1, shape)
-    if name.endswith("linear/W"):
-        return rng.normal(0, 0.02, shape)
-    return rng.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape)
-
-
 def released_name(path):
     """Return the release's name of one of our variables: group0_block0_conv1/kernel -> group0/block0/conv1/W."""
     layer, _, name = path.partition("/")
@@ -120,7 +104,7 @@ def test_logits_and_attack_of_the_released_network(act):
     logits, classes, clean, attacked = RELEASED[act]
     model = lazily(lambda: resnet.build("resnet50", activations.factory(act)))
     for variable in model.variables:
-        value = released_value(released_name(variable.path), tuple(variable.shape))
+        value = released_vectors.value(released_name(variable.path), tuple(variable.shape))
         variable.assign(value[:, :, ::-1] if variable.path == "conv0/kernel" else value)
     images = tf.constant(np.random.RandomState(0).randint(0, 256, [2, 64, 64, 3]) / 255, tf.float32)
     labels = tf.constant([3, 700])

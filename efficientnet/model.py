@@ -1,0 +1,65 @@
+"""EfficientNet with a pluggable activation, as the SAT release builds it."""
+
+import keras
+
+from efficientnet.scaling import VARIANTS, sizes
+from layers import ConvNorm, DepthwiseConvNorm, Dropout, StochasticDepth
+
+SCALES = {False: (2.0, -1.0), True: (255 / 128, -127 / 128)}  # by `lite`: what the weights of either family want
+
+
+def build(variant, act, classes=1000, *, dropout=0.0, stochastic_depth=0.0, **norm):
+    """Build one network of the family (Tan & Le 2019), for pictures of any size.
+
+    Padding is SAME everywhere; squeeze-excite (Hu et al. 2018) has the same activation between its layers.
+
+    Args:
+      variant: a key of `VARIANTS`, such as "efficientnet-b0", "efficientnet-lite0".
+      act: activation factory, `layer_name -> keras.Layer`; called once for every activation site.
+      classes: number of logits.
+      dropout: rate before the classifier; None for the variant's own.
+      stochastic_depth: block i of n drops its residual branch with probability `stochastic_depth * i / n`.
+      **norm: `momentum` and `epsilon` of every batch normalisation.
+
+    Returns:
+      A `keras.Model`: float32 RGB `[batch, h, w, 3]` in [0, 1] -> float32 logits `[batch, classes]`.
+    """
+    if variant not in VARIANTS:
+        raise ValueError(f"Expected a variant of {', '.join(VARIANTS)}. Received: variant={variant!r}.")
+    stem, blocks, head = sizes(variant)
+    dropout = VARIANTS[variant].dropout if dropout is None else dropout
+    inputs = keras.Input((None, None, 3), name="images")
+    x = keras.layers.Rescaling(*SCALES[VARIANTS[variant].lite], name="scale")(inputs)
+    x = act("stem_act")(ConvNorm(stem, 3, strides=2, name="stem", **norm)(x))
+    for i, block in enumerate(blocks):
+        x = _block(x, f"block{i}", block, stochastic_depth * i / len(blocks), act, norm)
+    x = act("head_act")(ConvNorm(head, 1, name="head", **norm)(x))
+    x = Dropout(dropout, name="dropout")(keras.layers.GlobalAveragePooling2D(name="pool")(x))
+    initializer = keras.initializers.VarianceScaling(1 / 3, "fan_out", "uniform")  # +- 1 / sqrt(classes)
+    logits = keras.layers.Dense(classes, kernel_initializer=initializer, dtype="float32", name="linear")(x)
+    return keras.Model(inputs, logits, name=variant)
+
+
+def _block(x, name, block, drop_rate, act, norm):
+    shortcut = x
+    if block.expansion > 1:
+        x = act(f"{name}_expand_act")(ConvNorm(block.expanded, 1, name=f"{name}_expand", **norm)(x))
+    x = DepthwiseConvNorm(block.kernel_size, block.strides, name=f"{name}_depthwise", **norm)(x)
+    x = act(f"{name}_depthwise_act")(x)
+    if block.squeezed:
+        x = _squeeze_excite(x, name, block, act)
+    x = ConvNorm(block.outputs, 1, name=f"{name}_project", **norm)(x)
+    if not block.residual:
+        return x
+    x = StochasticDepth(drop_rate, name=f"{name}_drop")(x)
+    return keras.layers.Add(name=f"{name}_add")([x, shortcut])
+
+
+def _squeeze_excite(x, name, block, act):
+    """Scale each channel by a gate in (0, 1) that the means of all channels decide."""
+    initializer = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
+    conv = {"kernel_size": 1, "kernel_initializer": initializer}
+    gate = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_se_pool")(x)
+    gate = act(f"{name}_se_act")(keras.layers.Conv2D(block.squeezed, name=f"{name}_se_reduce", **conv)(gate))
+    gate = keras.layers.Conv2D(block.expanded, activation="sigmoid", name=f"{name}_se_expand", **conv)(gate)
+    return keras.layers.Multiply(name=f"{name}_se_scale")([x, gate])

@@ -1,0 +1,227 @@
+"""Parameter counts, sizes, every activation site, Keras' and the release's logits, noise only in training."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import efficientnet
+import released_vectors
+from efficientnet import scaling
+from sat_tf import activations, attacks, cost, losses
+
+TRAINED = {
+    "b0": 5_288_548, "b1": 7_794_184, "b2": 9_109_994, "b3": 12_233_232, "b4": 19_341_616, "b5": 30_389_784,
+    "b6": 43_040_704, "b7": 66_347_960, "b8": 87_413_142, "l1": 272_630_564, "l2": 480_309_308,
+    "lite0": 4_652_008, "lite1": 5_416_680, "lite2": 6_092_072, "lite3": 8_197_096, "lite4": 13_006_568,
+}
+MULTIPLY_ADDS = {"b0": 0.39e9, "b1": 0.70e9, "b2": 1.0e9, "b3": 1.8e9, "b4": 4.2e9, "b5": 9.9e9, "b6": 19e9, "b7": 37e9}
+
+
+def build(variant, act="swish", classes=1000, **rates):
+    return efficientnet.build(f"efficientnet-{variant}", activations.factory(act), classes, **rates)
+
+
+def weightless(variant, **options):
+    with cost.weightless():
+        return build(variant, **options)
+
+
+@pytest.mark.parametrize("variant", TRAINED)
+def test_trained_parameters(variant):
+    model = weightless(variant)
+    assert cost.parameters(model) == TRAINED[variant] and model.output_shape == (None, 1000)
+
+
+def test_every_variant_is_counted():
+    assert {f"efficientnet-{name}" for name in TRAINED} == set(efficientnet.VARIANTS)
+
+
+@pytest.mark.parametrize("variant", MULTIPLY_ADDS)
+def test_operations_are_those_of_the_paper(variant):
+    """Tan & Le 2019, Table 2, at each model's own size; multiply-adds. (Its B4 has 4.2e9, all counts since have 4.4e9.)"""
+    size = efficientnet.VARIANTS[f"efficientnet-{variant}"].image_size
+    assert cost.forward_flops(weightless(variant), size) / 2 == pytest.approx(MULTIPLY_ADDS[variant], rel=0.05)
+
+
+@pytest.mark.parametrize("number,width,wanted", [(32, 1.0, 32), (32, 1.1, 32), (16, 1.1, 16), (24, 1.2, 32), (24, 1.1, 24),
+                                                 (320, 3.9, 1248), (1280, 2.0, 2560), (3, 1.0, 8)])
+def test_channels_are_multiples_of_eight_and_never_below_90_percent(number, width, wanted):
+    assert scaling.channels(number, width) == wanted
+
+
+def test_blocks_of_b0_and_lite():
+    stem, blocks, head = scaling.sizes("efficientnet-b0")
+    assert (stem, len(blocks), head) == (32, 16, 1280)
+    assert [block.squeezed for block in blocks[:3]] == [8, 4, 6]  # a quarter of the block's input channels
+    assert [block.residual for block in blocks[:3]] == [False, False, True]
+    stem, blocks, head = scaling.sizes("efficientnet-lite4")
+    assert (stem, head) == (32, 1280) and not any(block.squeezed for block in blocks)
+    assert len(blocks) == 1 + 4 + 4 + 6 + 6 + 8 + 1  # first and last stage are not repeated
+
+
+class Marked(keras.layers.Layer):
+    def call(self, inputs):
+        return tf.atan(inputs)
+
+
+@pytest.mark.parametrize("variant,sites", [("b0", 2 + 15 + 16 + 16), ("b1", 2 + 21 + 23 + 23), ("lite0", 2 + 15 + 16)])
+def test_every_site_uses_the_chosen_activation(variant, sites):
+    """A recording factory counts the sites, squeeze-excite's among them; only its gates are sigmoids."""
+    made = []
+
+    def act(name):
+        made.append(Marked(name=name))
+        return made[-1]
+
+    model = efficientnet.build(f"efficientnet-{variant}", act, 10)
+    assert len(made) == sites == len({layer.name for layer in made})
+    assert all(layer in model.layers for layer in made)
+    graph = tf.function(lambda x: model(x, training=True)).get_concrete_function(
+        tf.TensorSpec([2, 32, 32, 3], tf.float32)
+    ).graph
+    operations = [operation.type for operation in graph.get_operations()]
+    gates = sum(block.squeezed > 0 for block in scaling.sizes(f"efficientnet-{variant}")[1])
+    assert operations.count("Atan") == sites and operations.count("Sigmoid") == gates
+    assert not set(operations) & {"Relu", "Tanh", "Elu", "Softplus", "Selu", "Erf", "Relu6"}
+
+
+def test_smoothrelu_adds_one_parameter_a_site():
+    assert cost.parameters(weightless("b0", act="smoothrelu")) == TRAINED["b0"] + 49
+
+
+@pytest.mark.parametrize("size", (32, 33, 64, 224, 240))
+def test_any_input_size(size):
+    model = build("b0", classes=7) if size < 100 else build("lite0", "relu6", 7)
+    logits = model(tf.zeros([1, size, size, 3]), training=False)
+    assert logits.shape == (1, 7) and logits.dtype == tf.float32
+
+
+def keras_name(path, blocks):
+    """Return Keras' layer and weight of one of our variables: block1_expand/kernel -> block2a_expand_conv, kernel."""
+    layer, _, weight = path.partition("/")
+    names = {"stem": "stem", "head": "top", "linear": "predictions"}
+    part = ""
+    if layer.startswith("block"):
+        block, _, part = layer.partition("_")
+        names[layer] = f"block{blocks[int(block.removeprefix('block'))]}"
+    if layer == "linear" or part.startswith("se_"):
+        return (f"{names[layer]}_{part}" if part else names[layer]), weight
+    is_norm = weight in ("gamma", "beta", "moving_mean", "moving_variance")
+    suffix = {"": "_bn" if is_norm else "_conv", "expand": "_expand_bn" if is_norm else "_expand_conv",
+              "depthwise": "_bn" if is_norm else "_dwconv", "project": "_project_bn" if is_norm else "_project_conv"}
+    return names[layer] + suffix[part], weight
+
+
+@pytest.mark.parametrize("variant,keras_class", [("b0", keras.applications.EfficientNetB0),
+                                                 ("b2", keras.applications.EfficientNetB2)])
+def test_logits_of_keras_applications_on_copied_weights(variant, keras_class):
+    """Keras' network scales pictures by 1 / 255 and pads as TensorFlow does where sides are even."""
+    theirs = keras_class(weights=None, classifier_activation=None, classes=12, input_shape=(64, 64, 3))
+    rng = np.random.default_rng(0)
+    for variable in theirs.variables:
+        if variable.name in ("gamma", "moving_variance") or "normalization" in variable.path:
+            continue
+        if variable.name in ("beta", "moving_mean", "bias"):
+            variable.assign(rng.normal(0, 0.1, variable.shape))
+    ours = build(variant, classes=12, epsilon=1e-3)
+    letters = [f"{stage + 1}{chr(97 + i)}" for stage, repeats in enumerate(repeats_of(variant)) for i in range(repeats)]
+    for variable in ours.variables:
+        layer, weight = keras_name(variable.path, letters)
+        (value,) = [v for v in theirs.get_layer(layer).variables if v.name == weight]
+        variable.assign(value.numpy().reshape(variable.shape))
+    images = rng.random((3, 64, 64, 3), np.float32)
+    wanted = theirs((2 * images - 1) * 255, training=False)
+    np.testing.assert_allclose(ours(images, training=False), wanted, rtol=1e-4, atol=1e-5 * np.abs(wanted).max())
+
+
+def repeats_of(variant):
+    depth = efficientnet.VARIANTS[f"efficientnet-{variant}"].depth
+    return [int(np.ceil(depth * repeats)) for repeats in (1, 2, 2, 3, 3, 4, 1)]
+
+
+def released_name(path, model="efficientnet-b0"):
+    """Return the release's name of one of our variables: block0_project/gamma -> .../tpu_batch_normalization_1/gamma."""
+    layer, _, weight = path.partition("/")
+    if layer == "linear":
+        return f"{model}/head/dense/{weight}"
+    is_norm = weight not in ("kernel", "bias")
+    if layer in ("stem", "head"):
+        return f"{model}/{layer}/{'tpu_batch_normalization' if is_norm else 'conv2d'}/{weight}"
+    block, _, part = layer.partition("_")
+    scope = f"{model}/blocks_{block.removeprefix('block')}"
+    if part.startswith("se_"):
+        return f"{scope}/se/{'conv2d' if part == 'se_reduce' else 'conv2d_1'}/{weight}"
+    expanded = block != "block0"
+    place = {"expand": 0, "depthwise": expanded, "project": expanded + 1}[part]
+    if is_norm:
+        return f"{scope}/tpu_batch_normalization{f'_{int(place)}' if place else ''}/{weight}"
+    if part == "depthwise":
+        return f"{scope}/depthwise_conv2d/depthwise_kernel"
+    return f"{scope}/conv2d{'_1' if part == 'project' and expanded else ''}/kernel"
+
+
+@pytest.mark.parametrize("suffix,logits,classes,clean,attacked", [
+    ("", [[-0.4795, 1.04814, 0.08637, 0.01928], [-0.54437, 1.1729, 0.05952, 0.03821]], [655, 655],
+     [7.004188, 6.941068], [7.359878, 7.404262]),
+    ("/ExponentialMovingAverage", [[-0.56892, -0.18075, -0.39366, -0.12081], [-0.76501, -0.28726, -0.31106, -0.26016]],
+     [960, 960], [7.239107, 6.219609], None),
+])
+def test_logits_and_attack_of_the_released_network(suffix, logits, classes, clean, attacked):
+    """The release's own network code gave these numbers on the same random weights, raw and averaged."""
+    model = build("b0")
+    for variable in model.variables:
+        is_vector = variable.name in ("gamma", "beta", "moving_mean", "moving_variance")
+        shape = (1, 1, 1, 1, *variable.shape) if is_vector else tuple(variable.shape)
+        name = released_name(variable.path)
+        rng_name = name + suffix
+        variable.assign(released_vectors.value(rng_name, shape, name).reshape(variable.shape))
+    images = tf.constant(np.random.RandomState(0).randint(0, 256, [2, 64, 64, 3]) / 255, tf.float32)
+    labels = tf.constant([3, 700])
+    mine = model(images, training=False).numpy()
+    np.testing.assert_allclose(mine[:, :4], logits, atol=1e-4)
+    assert mine.argmax(1).tolist() == classes
+    loss_fn = lambda x: losses.cross_entropy(model(x, training=False), labels)  # noqa: E731
+    np.testing.assert_allclose(loss_fn(images), clean, rtol=1e-4)
+    if attacked:
+        attack = attacks.PGD(epsilon=4 / 255, step_size=1 / 255, steps=10, random_start=False)
+        np.testing.assert_allclose(loss_fn(tf.function(lambda x: attack(loss_fn, x, 0))(images)), attacked, rtol=1e-3)
+
+
+def test_initial_weights():
+    model = build("b0")
+    depthwise, project = (model.get_layer(name).kernel.numpy() for name in ("block6_depthwise", "block15_project"))
+    np.testing.assert_allclose(depthwise.std(), np.sqrt(2 / 9), rtol=0.05)
+    np.testing.assert_allclose(project.std(), np.sqrt(2 / 320), rtol=0.05)
+    linear = model.get_layer("linear").kernel.numpy()
+    assert np.abs(linear).max() <= 1 / np.sqrt(1000) < 1.01 * np.abs(linear).max()
+
+
+def test_stochastic_depth_follows_the_linear_rule():
+    rates = [layer.rate for layer in build("b0", stochastic_depth=0.2).layers if layer.name.endswith("_drop")]
+    wanted = [0.2 * i / 16 for i, block in enumerate(scaling.sizes("efficientnet-b0")[1]) if block.residual]
+    np.testing.assert_allclose(rates, wanted)
+
+
+def test_dropout_is_the_models_own_where_asked():
+    rate = lambda **rates: weightless("b4", **rates).get_layer("dropout").rate  # noqa: E731
+    assert (rate(), rate(dropout=None), rate(dropout=0.1)) == (0, 0.4, 0.1)
+
+
+def test_noise_leaves_inference_alone():
+    images = np.random.default_rng(0).random((4, 32, 32, 3), np.float32)
+    noisy = build("b0", classes=10, dropout=0.5, stochastic_depth=0.5)
+    quiet = build("b0", classes=10)
+    quiet.set_weights(noisy.get_weights())
+    np.testing.assert_array_equal(noisy(images, training=False), quiet(images, training=False))
+    assert not np.allclose(noisy(images, training=True), quiet(images, training=True))
+
+
+def test_lite_scales_as_its_weights_want():
+    scale = weightless("lite0").get_layer("scale")
+    np.testing.assert_allclose(scale(tf.constant([[[[0.0, 127 / 255, 1.0]]]])), [[[[-127 / 128, 0, 1]]]], atol=1e-6)
+
+
+def test_unknown_variant():
+    with pytest.raises(ValueError, match="Received: variant='efficientnet-b9'"):
+        build("b9")
