@@ -37,24 +37,26 @@ class Standard:
 class AdversarialTraining(Standard):
     """Train on adversarial pictures only (Madry et al. 2018); with a smooth activation this is SAT (Xie et al. 2020).
 
-    The attack climbs the loss that the update minimises, against the model in inference mode, whose moving statistics
-    stay as they are.
+    The attack climbs the plain cross-entropy, also where the update minimises it with smoothed labels: an untargeted
+    attack wants the label's logit down, not all others equal. It sees the model in inference mode: moving statistics
+    stay as they are, dropout and stochastic depth do nothing.
     """
 
     attack: attacks.PGD
+    climb_fn: Callable = losses.cross_entropy
 
     def perturb(self, model, images, labels, step, seed):
-        return self.attack(lambda x: self.loss_fn(model(x, training=False), labels), images, seed)
+        return self.attack(lambda x: self.climb_fn(model(x, training=False), labels), images, seed)
 
 
-def standard(attack):
+def standard(attack, loss_fn=losses.cross_entropy):
     """Train on clean pictures."""
-    return Standard()
+    return Standard(loss_fn=loss_fn)
 
 
-def sat(attack):
+def sat(attack, loss_fn=losses.cross_entropy):
     """Train on adversarial pictures that PGD makes before every update (the SAT paper with a smooth activation)."""
-    return AdversarialTraining(attack=attack)
+    return AdversarialTraining(attack=attack, loss_fn=loss_fn)
 
 
 METHODS = {"standard": standard, "sat": sat}

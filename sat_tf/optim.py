@@ -1,4 +1,6 @@
-"""The optimizer, and what decays."""
+"""The optimizers, what decays, and the moving average of a model."""
+
+import contextlib
 
 import keras
 import tensorflow as tf
@@ -23,7 +25,26 @@ def sgd(schedule, *, momentum, nesterov=False):
     return keras.optimizers.SGD(Schedule(schedule), momentum=momentum, nesterov=nesterov, name="sgd")
 
 
-OPTIMIZERS = {"sgd": sgd}
+def rmsprop(schedule, *, momentum, nesterov=False):
+    """RMSProp as EfficientNet's release trains: decay 0.9, epsilon 0.001 under the root, averages that start at one.
+
+    a = 0.9 a + 0.1 g^2;  v = momentum v + rate g / sqrt(a + 0.001);  w = w - v  (Tieleman & Hinton 2012)
+    """
+    if nesterov:
+        raise ValueError(f"Expected nesterov=false with the optimizer rmsprop. Received: nesterov={nesterov}.")
+    return RMSProp(Schedule(schedule), rho=0.9, momentum=momentum, epsilon=1e-3, name="rmsprop")
+
+
+class RMSProp(keras.optimizers.RMSprop):
+    """Keras' RMSProp with squared gradients that start at one, as TF1's do: the first steps are no leaps."""
+
+    def build(self, variables):
+        super().build(variables)
+        for average in self._velocities:
+            average.assign(tf.ones_like(average))
+
+
+OPTIMIZERS = {"sgd": sgd, "rmsprop": rmsprop}
 
 
 def decays(variable):
@@ -39,3 +60,44 @@ def add_weight_decay(gradients, variables, weight_decay):
         gradient + weight_decay * tf.cast(variable, gradient.dtype) if decays(variable) else gradient
         for gradient, variable in zip(gradients, variables, strict=True)
     ]
+
+
+class MovingAverage:
+    """An exponential moving average of everything a model holds, statistics of batch normalisation included.
+
+    After update t = 1, 2, ...:  average = d average + (1 - d) value  with d = min(decay, (1 + t) / (10 + t)), so that
+    the first updates are not outweighed by the random start (tf.train.ExponentialMovingAverage with `num_updates`,
+    as the release uses it).
+
+    Attributes:
+      variables: `{path: tf.Variable}`, in the order of the model's variables; create it in the strategy's scope.
+    """
+
+    def __init__(self, model, decay):
+        if not 0 < decay < 1:
+            raise ValueError(f"Expected a decay between 0 and 1. Received: decay={decay}.")
+        self.model, self.decay = model, decay
+        self.variables = {
+            variable.path: tf.Variable(variable.value, trainable=False, name="average",
+                                       aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
+            for variable in model.variables
+        }
+
+    def update(self, count):
+        """Follow the model, whose `count`-th update was just made; in replica context, part of the compiled step."""
+        count = tf.cast(count, tf.float32)
+        share = 1.0 - tf.minimum(tf.constant(self.decay, tf.float32), (1.0 + count) / (10.0 + count))
+        for average, variable in zip(self.variables.values(), self.model.variables, strict=True):
+            average.assign(average + share * (tf.convert_to_tensor(variable) - average))
+
+    @contextlib.contextmanager
+    def in_place(self):
+        """Let the model hold the averages for a while, and its own values again afterwards, to the bit."""
+        kept = [variable.numpy() for variable in self.model.variables]
+        try:
+            for variable, average in zip(self.model.variables, self.variables.values(), strict=True):
+                variable.assign(average.numpy())
+            yield
+        finally:
+            for variable, value in zip(self.model.variables, kept, strict=True):
+                variable.assign(value)

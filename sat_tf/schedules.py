@@ -5,22 +5,31 @@ import math
 import tensorflow as tf
 
 
-def constant(*, peak, total_steps=None, decay_steps=()):
+def constant(*, peak, total_steps=None, decay_steps=(), decay_rate=0.1):
     """Return `step -> peak`."""
     return lambda step: tf.constant(peak, tf.float32)
 
 
-def steps(*, peak, total_steps=None, decay_steps=()):
-    """Return `step -> peak / 10^k`, k the number of `decay_steps` that are reached (He et al. 2015, Section 3.4)."""
+def steps(*, peak, total_steps=None, decay_steps=(), decay_rate=0.1):
+    """Return `step -> peak decay_rate^k`, k the number of `decay_steps` reached (He et al. 2015, Section 3.4)."""
 
     def value(step):
         reached = sum(tf.cast(step >= boundary, tf.float32) for boundary in decay_steps)
-        return peak * tf.pow(0.1, tf.cast(reached, tf.float32))
+        return peak * tf.pow(decay_rate, tf.cast(reached, tf.float32))
 
     return value
 
 
-def cosine(*, peak, total_steps, decay_steps=()):
+def exponential(*, peak, decay_steps, total_steps=None, decay_rate=0.97):
+    """Return `step -> peak decay_rate^floor(step / decay_steps[0])` (Tan & Le 2019: 0.97 every 2.4 epochs)."""
+
+    def value(step):
+        return peak * tf.pow(decay_rate, tf.floor(tf.cast(step, tf.float32) / decay_steps[0]))
+
+    return value
+
+
+def cosine(*, peak, total_steps, decay_steps=(), decay_rate=0.1):
     """Return `step -> peak (1 + cos(pi step / total_steps)) / 2`, 0 at the end (Loshchilov & Hutter 2017)."""
 
     def value(step):
@@ -30,7 +39,7 @@ def cosine(*, peak, total_steps, decay_steps=()):
     return value
 
 
-SCHEDULES = {"steps": steps, "cosine": cosine, "constant": constant}
+SCHEDULES = {"steps": steps, "exponential": exponential, "cosine": cosine, "constant": constant}
 
 
 def warm_up(schedule, warmup_steps):

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from layers import drawing_from
 from sat_tf import optim
 
 METRICS = ("loss", "accuracy")  # what a step reports, means over the global batch
@@ -14,10 +15,11 @@ METRICS = ("loss", "accuracy")  # what a step reports, means over the global bat
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainState:
-    """What an update changes: the model's variables and the optimizer's, whose `iterations` is the step."""
+    """What an update changes: the model's variables, the optimizer's, whose `iterations` is the step, and averages."""
 
     model: keras.Model
     optimizer: keras.optimizers.Optimizer
+    average: optim.MovingAverage | None = None
 
     @property
     def step(self):
@@ -55,12 +57,15 @@ class Loop:
             seed = tf.random.experimental.stateless_fold_in(seed, number)
         adversarial = tf.stop_gradient(self.method.perturb(model, images, labels, step, seed))
         variables = model.trainable_variables
-        with tf.GradientTape() as tape:
+        draws = tf.random.experimental.stateless_fold_in(seed, 1)
+        with drawing_from(draws), tf.GradientTape() as tape:
             losses, report = self.method.loss(model, images, adversarial, labels)
             loss = tf.reduce_sum(losses) / self.batch_size  # the optimizer sums gradients over the replicas
         gradients = tape.gradient(loss, variables)
         decay = self.weight_decay / self.strategy.num_replicas_in_sync
         optimizer.apply(optim.add_weight_decay(gradients, variables, decay), variables)
+        if self.state.average:
+            self.state.average.update(step + 1)
         return tf.stack([loss, *(tf.reduce_sum(report[name]) / self.batch_size for name in METRICS[1:])])
 
     def compile(self):
@@ -76,14 +81,14 @@ class Loop:
 
         return steps
 
-    def run(self, batches, *, until, steps_per_call=10, pause_every=None):
+    def run(self, batches, *, until, steps_per_call=10, pauses=()):
         """Train from the state's step until `until`; yield `(step, metrics [n, len(METRICS)])` after every call.
 
         Args:
           batches: a (distributed) data set that starts with the batch of the state's step: images and labels.
           until: the step to stop at.
           steps_per_call: the largest n.
-          pause_every: no call runs past a multiple of it, so that the caller can act there.
+          pauses: no call runs past a multiple of any of these, so that the caller can act there.
 
         Raises:
           FloatingPointError: the loss is not finite; the message names the step.
@@ -92,9 +97,7 @@ class Loop:
         iterator = iter(batches)
         done = self.state.step
         while done < until:
-            stop = min(done + steps_per_call, until)
-            if pause_every:
-                stop = min(stop, (done // pause_every + 1) * pause_every)
+            stop = min([done + steps_per_call, until, *((done // pause + 1) * pause for pause in pauses)])
             metrics = steps(iterator, tf.constant(stop - done)).numpy()
             bad = np.flatnonzero(~np.isfinite(metrics[:, 0]))
             if bad.size:

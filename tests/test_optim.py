@@ -1,4 +1,4 @@
-"""What decays, and the update against pencil and paper."""
+"""What decays, updates and moving averages against pencil and paper."""
 
 import keras
 import numpy as np
@@ -35,3 +35,63 @@ def test_sgd_with_momentum_follows_the_schedule(nesterov):
         value += 0.5 * velocity - rate * 2.0 if nesterov else velocity
     np.testing.assert_allclose(weight, value, rtol=1e-6)
     assert int(optimizer.iterations) == 3
+
+
+def test_rmsprop_against_numpy():
+    """Averages of squares start at one, epsilon lies under the root, momentum holds the scaled gradient."""
+    optimizer = optim.rmsprop(lambda step: tf.where(step < 1, 0.1, 0.01), momentum=0.9)
+    weight = keras.Variable([1.0, -2.0])
+    value, square, velocity = np.array([1.0, -2.0]), np.ones(2), np.zeros(2)
+    for rate, gradient in ((0.1, [2.0, 0.1]), (0.01, [-1.0, 3.0]), (0.01, [0.5, 0.0])):
+        optimizer.apply([tf.constant(gradient)], [weight])
+        square = 0.9 * square + 0.1 * np.square(gradient)
+        velocity = 0.9 * velocity + rate * np.array(gradient) / np.sqrt(square + 1e-3)
+        value = value - velocity
+    np.testing.assert_allclose(weight, value, rtol=1e-5)
+
+
+def test_rmsprop_knows_no_nesterov():
+    with pytest.raises(ValueError, match="nesterov=false"):
+        optim.rmsprop(lambda step: 0.1, momentum=0.9, nesterov=True)
+
+
+def small_model():
+    model = models.build("resnet20", "swish", 3)
+    for i, variable in enumerate(model.variables):
+        variable.assign(np.full(variable.shape, i, np.float32))
+    return model
+
+
+def test_moving_average_warms_up_and_holds_everything():
+    model = small_model()
+    average = optim.MovingAverage(model, 0.9)
+    assert list(average.variables) == [variable.path for variable in model.variables]  # statistics, too
+    assert any(path.endswith("moving_variance") for path in average.variables)
+    wanted = 0.0
+    first = average.variables[model.variables[0].path]
+    for count, value in ((1, 5.0), (2, -1.0), (200, 7.0)):
+        model.variables[0].assign(np.full(model.variables[0].shape, value, np.float32))
+        average.update(tf.constant(count))
+        decay = min(0.9, (1 + count) / (10 + count))
+        wanted = decay * wanted + (1 - decay) * value
+        np.testing.assert_allclose(first, np.full(first.shape, wanted), rtol=1e-5)
+
+
+def test_averages_stand_in_for_a_while():
+    model = small_model()
+    average = optim.MovingAverage(model, 0.5)
+    kept = model.get_weights()
+    for variable in model.variables:
+        variable.assign(variable + 1.0)
+    changed = model.get_weights()
+    with pytest.raises(KeyError), average.in_place():
+        for mine, old in zip(model.get_weights(), kept, strict=True):
+            np.testing.assert_array_equal(mine, old)
+        raise KeyError
+    for mine, new in zip(model.get_weights(), changed, strict=True):
+        np.testing.assert_array_equal(mine, new)
+
+
+def test_a_decay_of_one_is_refused():
+    with pytest.raises(ValueError, match="decay=1"):
+        optim.MovingAverage(small_model(), 1)

@@ -21,6 +21,16 @@ def test_steps_divides_by_ten_at_each_boundary():
     )
 
 
+def test_steps_with_another_factor():
+    np.testing.assert_allclose(values(schedules.steps(peak=1.0, decay_steps=[2], decay_rate=0.5), [1, 2]), [1, 0.5])
+
+
+def test_exponential_falls_in_stairs():
+    schedule = schedules.exponential(peak=0.016, decay_steps=[24], decay_rate=0.97)
+    wanted = [0.016, 0.016, 0.016 * 0.97, 0.016 * 0.97**10]
+    np.testing.assert_allclose(values(schedule, [0, 23, 24, 240]), wanted, rtol=1e-5)
+
+
 def test_cosine_ends_at_zero():
     schedule = schedules.cosine(peak=2.0, total_steps=100)
     np.testing.assert_allclose(values(schedule, [0, 50, 100, 120]), [2, 1, 0, 0], atol=1e-6)

@@ -88,7 +88,7 @@ def test_steps_per_call_and_resuming_change_nothing(tmp_path):
 
 def test_calls_end_at_the_callers_pauses():
     loop = make_loop(method="standard")
-    steps = [step for step, _ in loop.run(batches(), until=7, steps_per_call=4, pause_every=3)]
+    steps = [step for step, _ in loop.run(batches(), until=7, steps_per_call=4, pauses=(3,))]
     assert steps == [3, 6, 7]
     assert loop.state.step == 7
 
