@@ -1,4 +1,4 @@
-"""Packaging: the four rooms, the embedded data, and the extras."""
+"""Packaging: the rooms, the embedded data, and the extras."""
 
 import pathlib
 import re
@@ -16,7 +16,8 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=["efficientnet", "hparams", "layers", "resnet", "sat_tf", "sat_tf.data", "sat_tf.experiment"],
+    packages=["efficientnet", "hparams", "layers", "resnet", "sat_tf", "sat_tf.data", "sat_tf.experiment",
+              "sat_tf.report"],
     package_data={"sat_tf.data": ["fashion_mnist_12k.npz", "fashion_mnist_12k.LICENSE"]},
     install_requires=[
         "tensorflow>=2.18",

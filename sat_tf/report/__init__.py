@@ -1,0 +1,83 @@
+"""Write what a run found: report.json for programs, report.md for people, and pictures.
+
+Everything is rendered in memory before the first byte is written, and each file is replaced in one move: a failure
+leaves the files of the previous report as they were. Pictures without data are neither written nor deleted.
+"""
+
+import json
+import math
+import os
+
+import numpy as np
+
+from sat_tf.report.pictures import draw, png
+from sat_tf.report.words import describe, format_radius, markdown, score, wilson_interval
+
+__all__ = ["SCHEMA_VERSION", "format_radius", "summary_lines", "wilson_interval", "write"]
+
+SCHEMA_VERSION = 1
+
+
+def write(directory, report: dict, history: list[dict], panel: dict | None) -> dict[str, str]:
+    """Write report.json, report.md and pictures/*.png, each to a temporary name that then replaces the old file.
+
+    Args:
+      directory: where to; created when missing.
+      report: what to write, of schema `SCHEMA_VERSION`. NumPy values are converted; NaN and infinity become null.
+      history: one row per held-out evaluation: step, epoch, learning_rate, train/loss, train/accuracy,
+        held_out/clean_accuracy; where measured held_out/robust_accuracy, .../one_step_accuracy. Empty: no curves.
+      panel: clean and adversarial float32 `[n, height, width, 3]` in [0, 1]; labels, clean_predictions and
+        adversarial_predictions int `[n]`; classes (names), attack (name), epsilon. None: no panel.
+
+    Returns:
+      Path of each written file by its name inside `directory`, such as "report.md" or "pictures/panel.png".
+
+    Raises:
+      ValueError: the report is of another schema version, or the panel's arrays do not fit together.
+    """
+    if report.get("schema_version") != SCHEMA_VERSION:
+        raise ValueError(f"Expected a report of schema version {SCHEMA_VERSION}. "
+                         f"Received: schema_version={report.get('schema_version')!r}.")  # fmt: skip
+    report, history = _plain(report), _plain(history)
+    pictures = draw(report, history, panel)
+    files = {f"pictures/{name}.png": png(figure) for name, figure in pictures.items()}
+    files["report.md"] = markdown(report, list(files)).encode()
+    files["report.json"] = (json.dumps(report, indent=2, allow_nan=False) + "\n").encode()
+    return {name: _replace_file(os.path.join(os.fspath(directory), name), data) for name, data in files.items()}
+
+
+def summary_lines(report: dict, paths: dict[str, str]) -> list[str]:
+    """Return the last lines a run prints: one per evaluation, then one per path.
+
+    Args:
+      report: as for `write`.
+      paths: what the reader may want to open, by the name to print, in order: "report", "pictures", "checkpoint",
+        "TensorBoard logs". Empty ones are left out.
+    """
+    lines = [f"{describe(row)}: {score(row)}" for row in report["evaluations"]]
+    return lines + [f"{name}: {path}" for name, path in paths.items() if path]
+
+
+def _plain(value):
+    """Return `value` as what JSON knows: NumPy converted, NaN and infinity null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _replace_file(path: str, data: bytes) -> str:
+    """Write `data` beside `path`, then move it there in one step."""
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+    return path
