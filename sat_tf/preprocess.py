@@ -1,6 +1,8 @@
-"""One picture on its way into a batch: uint8 [h, w, 3] -> float32 [size, size, 3] in [0, 1].
+"""One picture on its way into a batch: -> float32 [size, size, 3] in [0, 1].
 
-Training rows of `AUGMENTATIONS` are `(image, size, seed) -> image`; evaluation is `center_crop(image, size)`.
+A *picture* is uint8 [h, w, 3], or the scalar string of an image file's bytes (JPEG, PNG, BMP, GIF: told by its content,
+not by any name). Of a JPEG only the part that is needed is decoded to pixels. Training rows of `AUGMENTATIONS` are
+`(picture, size, seed) -> image`, rows of `EVALUATIONS` are `(picture, size) -> image`.
 Randomness is an argument: the same int32 seed [2] gives the same picture, whatever ran before.
 """
 
@@ -8,7 +10,9 @@ import tensorflow as tf
 
 # A table instead of a division: graph optimizers may turn x / 255 into x * (1 / 255), which differs in the last bit.
 _LEVELS = [level / 255 for level in range(256)]
-_SMALL = 64  # below this side a border of 32 pixels would be most of the picture
+_BORDER = 32  # pixels of a photograph, at the size of the result, that evaluation leaves out
+_SMALL = 64  # below this side such a border would be most of the picture, and nothing is left out
+_JPEG = b"\xff\xd8\xff"
 
 
 def to_unit_range(image):
@@ -16,52 +20,137 @@ def to_unit_range(image):
     return tf.gather(tf.constant(_LEVELS, tf.float32), tf.cast(image, tf.int32))
 
 
-def center_crop(image, size):
-    """Bring a picture to `size` as evaluation does.
+def to_levels(image):
+    """Return float32 pixels in [0, 1] as the nearest uint8 levels."""
+    return tf.cast(tf.round(image * 255.0), tf.uint8)
 
-    A picture that is `size` x `size` already keeps every value. Any other is resized (shortest side to `size` + 32, or
-    to `size` itself where that is below 64 pixels) and its centre is cut out.
+
+def is_jpeg(content):
+    """Return whether the bytes of an image file are a JPEG's."""
+    return tf.strings.substr(content, 0, len(_JPEG)) == _JPEG
+
+
+def decode(picture):
+    """Return a picture as uint8 [h, w, 3]; of an animation its first frame; CMYK and grey become RGB."""
+    if picture.dtype != tf.string:
+        return picture
+    return tf.ensure_shape(tf.io.decode_image(picture, channels=3, expand_animations=False), [None, None, 3])
+
+
+def resize_crop(picture, size):
+    """Bring a picture to `size` as the ResNets' evaluation does: resize, then cut out the centre.
+
+    The shortest side becomes `size` + 32 (below 64 pixels: `size`) by bicubic interpolation, and the centre is cut out.
+    A picture that is `size` x `size` already keeps every value.
 
     Args:
-        image: uint8 [h, w, 3], also with unknown sides.
+        picture: uint8 [h, w, 3], also with unknown sides, or the bytes of an image file.
         size: Side of the result in pixels.
 
     Returns:
         float32 [size, size, 3] in [0, 1].
 
-    Differs from source: the resize is antialiased bicubic, TF1 releases sampled without antialiasing.
+    Source: evaluation of the ResNets in the release of Xie et al. 2020, "Smooth Adversarial Training".
     """
-    if None in image.shape[:2]:
-        fits = tf.reduce_all(tf.shape(image)[:2] == size)
-        image = tf.cond(fits, lambda: to_unit_range(image), lambda: _resize_and_cut(image, size))
-    elif tuple(image.shape[:2]) == (size, size):
-        image = to_unit_range(image)
-    else:
-        image = _resize_and_cut(image, size)
-    return tf.ensure_shape(image, [size, size, 3])
+    image = decode(picture)
+    return _unless_it_fits(image, size, lambda: _resize_and_cut(image, size))
 
 
-def pad_crop_flip(image, size, seed):
+def crop_resize(picture, size):
+    """Bring a picture to `size` as the EfficientNets' evaluation does: cut out the centre, then resize.
+
+    The square of `size` / (`size` + 32) of the shortest side (below 64 pixels: all of it) in the centre is resized by
+    bicubic interpolation. A picture that is `size` x `size` already keeps every value.
+
+    Args, Returns: as `resize_crop`.
+
+    Source: evaluation of the EfficientNets in the release; pixel (0, 0) stays in its corner and cubics have a = -0.75,
+    as in TensorFlow 1.
+    """
+
+    def cut_and_resize():
+        crop = cut(picture, lambda sides: _centre(sides, size))
+        if size < _SMALL:
+            return _resize(crop, [size, size], size)
+        return _to_image(tf.raw_ops.ResizeBicubic(images=crop[tf.newaxis], size=[size, size])[0])
+
+    if picture.dtype == tf.string:
+        sides = tf.cond(is_jpeg(picture), lambda: _jpeg_sides(picture), lambda: tf.shape(decode(picture))[:2])
+        fits = tf.reduce_all(sides == size)
+        image = tf.cond(fits, lambda: to_unit_range(decode(picture)), cut_and_resize)
+        return tf.ensure_shape(image, [size, size, 3])
+    return _unless_it_fits(picture, size, cut_and_resize)
+
+
+def pad_crop_flip(picture, size, seed):
     """Pad with `size` // 8 black pixels (4 at 32), cut out at a random place, flip every second picture.
 
     Source: He et al. 2015, "Deep Residual Learning for Image Recognition", Section 4.2.
     """
     border = size // 8
-    padded = tf.pad(center_crop(image, size), [[border, border], [border, border], [0, 0]])
+    padded = tf.pad(resize_crop(picture, size), [[border, border], [border, border], [0, 0]])
     draw = tf.random.stateless_uniform([3], seed)
     top, left, coin = tf.unstack(tf.cast(draw * [2 * border + 1, 2 * border + 1, 2], tf.int32))
     return tf.ensure_shape(_flip(tf.slice(padded, [top, left, 0], [size, size, 3]), coin), [size, size, 3])
 
 
-def random_resized_crop_flip(image, size, seed):
+def random_resized_crop_flip(picture, size, seed):
     """Cut out 8 to 100 % of the area at aspect 3/4 to 4/3, resize (bicubic), flip every second picture.
 
-    Where ten tries find no such rectangle the whole picture is taken.
+    Where ten tries find no such rectangle the part that `crop_resize` evaluates is taken.
 
-    Source: Szegedy et al. 2014, "Going Deeper with Convolutions", Section 6.
+    Source: Szegedy et al. 2014, "Going Deeper with Convolutions", Section 6; the tries and what follows them are the
+    release's.
     """
+    crop = cut(picture, lambda sides: _random_window(sides, size, seed))
+    crop = _resize(crop, [size, size], size)
+    flip_seed = tf.random.experimental.stateless_fold_in(seed, 1)
+    coin = tf.random.stateless_uniform([], flip_seed, minval=0, maxval=2, dtype=tf.int32)
+    return tf.ensure_shape(_flip(crop, coin), [size, size, 3])
+
+
+def unchanged(picture, size, seed):
+    """Return the picture as evaluation by `resize_crop` sees it; the seed is not used."""
+    return resize_crop(picture, size)
+
+
+EVALUATIONS = {"resize_crop": resize_crop, "crop_resize": crop_resize}
+AUGMENTATIONS = {"none": unchanged, "pad_crop_flip": pad_crop_flip, "imagenet": random_resized_crop_flip}
+
+
+def cut(picture, window_fn):
+    """Return a rectangle of a picture, uint8 [h, w, 3]; of a JPEG only that is decoded to pixels.
+
+    Args:
+        picture: uint8 [h, w, 3], or the bytes of an image file.
+        window_fn: `sides int32 [2] -> int32 [4]`, the rectangle's top, left, height and width.
+    """
+    if picture.dtype != tf.string:
+        top, left, height, width = tf.unstack(window_fn(tf.shape(picture)[:2]))
+        return tf.slice(picture, [top, left, 0], [height, width, 3])
+
+    def of_jpeg():
+        return tf.io.decode_and_crop_jpeg(picture, window_fn(_jpeg_sides(picture)), channels=3)
+
+    return tf.cond(is_jpeg(picture), of_jpeg, lambda: cut(decode(picture), window_fn))
+
+
+def _jpeg_sides(content):
+    return tf.io.extract_jpeg_shape(content)[:2]
+
+
+def _centre(sides, size):
+    """Return the window of the square in the centre that `crop_resize` evaluates."""
+    least = tf.reduce_min(sides)
+    if size >= _SMALL:
+        least = tf.cast(size / (size + _BORDER) * tf.cast(least, tf.float32), tf.int32)
+    least = tf.maximum(least, 1)
+    return tf.concat([(sides - least + 1) // 2, [least, least]], axis=0)
+
+
+def _random_window(sides, size, seed):
     begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
-        tf.shape(image),
+        tf.concat([sides, [3]], axis=0),
         tf.zeros([1, 0, 4]),
         seed=seed,
         min_object_covered=0.0,
@@ -70,36 +159,42 @@ def random_resized_crop_flip(image, size, seed):
         max_attempts=10,
         use_image_if_no_bounding_boxes=True,
     )
-    crop = _resize(tf.slice(image, begin, extent), [size, size])
-    flip_seed = tf.random.experimental.stateless_fold_in(seed, 1)
-    coin = tf.random.stateless_uniform([], flip_seed, minval=0, maxval=2, dtype=tf.int32)
-    return tf.ensure_shape(_flip(crop, coin), [size, size, 3])
-
-
-def unchanged(image, size, seed):
-    """Return the picture as evaluation sees it; the seed is not used."""
-    return center_crop(image, size)
-
-
-AUGMENTATIONS = {"none": unchanged, "pad_crop_flip": pad_crop_flip, "imagenet": random_resized_crop_flip}
+    found = tf.reduce_any(extent[:2] != sides)
+    return tf.where(found, tf.concat([begin[:2], extent[:2]], axis=0), _centre(sides, size))
 
 
 def _flip(image, coin):
     """Mirror left and right where `coin` is 1."""
-    return image[:, :: 1 - 2 * coin]
+    return tf.cond(coin == 1, lambda: tf.reverse(image, [1]), lambda: image)  # a negative stride takes 15 times as long
 
 
-def _resize(image, shape):
-    """Resize uint8 pixels to float32 in [0, 1]; bicubic overshoots, hence the clip."""
-    resized = tf.image.resize(image, shape, method="bicubic", antialias=True)
-    return tf.clip_by_value(resized / 255.0, 0.0, 1.0)
+def _resize(image, shape, size):
+    """Resize bicubically as the release does; what becomes much smaller than its photograph is antialiased, too."""
+    return _to_image(tf.image.resize(image, shape, method="bicubic", antialias=size < _SMALL))
+
+
+def _to_image(levels):
+    """Return resized levels, float32, as an image; bicubic overshoots, hence the clip."""
+    return tf.clip_by_value(levels / 255.0, 0.0, 1.0)
+
+
+def _unless_it_fits(image, size, make_fn):
+    """Return uint8 [h, w, 3] to the bit where it has the size already, otherwise what `make_fn` makes of it."""
+    if None in image.shape[:2]:
+        fits = tf.reduce_all(tf.shape(image)[:2] == size)
+        image = tf.cond(fits, lambda: to_unit_range(image), make_fn)
+    elif tuple(image.shape[:2]) == (size, size):
+        image = to_unit_range(image)
+    else:
+        image = make_fn()
+    return tf.ensure_shape(image, [size, size, 3])
 
 
 def _resize_and_cut(image, size):
     """Resize the shortest side, keep the aspect, cut out the centre."""
-    shortest = size if size < _SMALL else size + 32
+    shortest = size if size < _SMALL else size + _BORDER
     sides = tf.shape(image)[:2]
     least = tf.reduce_min(sides)
     sides = (sides * shortest + least // 2) // least  # the shortest side exactly, the other to the nearest pixel
     top, left = tf.unstack((sides - size) // 2)
-    return tf.slice(_resize(image, sides), [top, left, 0], [size, size, 3])
+    return tf.slice(_resize(image, sides, size), [top, left, 0], [size, size, 3])

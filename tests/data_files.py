@@ -1,6 +1,9 @@
 """Pictures, files and batches that the tests of the data sets share."""
 
+import functools
 import gzip
+import io
+import pathlib
 
 import numpy as np
 import tensorflow as tf
@@ -10,6 +13,45 @@ from sat_tf import data
 
 def noise(count, height, width, channels=3, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (count, height, width, channels), dtype=np.uint8)
+
+
+@functools.cache
+def portrait():
+    """Return a real photograph, uint8 [600, 512, 3]: Grace Hopper's, in the public domain, which matplotlib ships."""
+    import matplotlib
+
+    path = pathlib.Path(matplotlib.get_data_path()) / "sample_data" / "grace_hopper.jpg"
+    return tf.io.decode_jpeg(path.read_bytes(), channels=3).numpy()
+
+
+@functools.cache
+def photographs(count):
+    """Return JPEG files, as bytes, of `count` different cuts out of a photograph, no two of one place."""
+    image, random, files = portrait(), np.random.default_rng(0), []
+    for number in range(count):
+        height, width = random.integers(60, 160, 2)
+        top, left = 5 * (number % 80), random.integers(0, 512 - width)
+        files.append(tf.io.encode_jpeg(image[top : top + height, left : left + width], quality=90).numpy())
+    return tuple(files)
+
+
+def write_photographs(root, per_class, *, classes=("ant", "bee", "cat"), first=0):
+    """Write `photographs` from number `first` on into a folder for each class; return their paths."""
+    files = iter(photographs(first + per_class * len(classes))[first:])
+    for name in classes:
+        (root / name).mkdir(parents=True)
+        for place in range(per_class):
+            (root / name / f"{place:03d}.JPEG").write_bytes(next(files))
+    return sorted(root.glob("*/*.JPEG"))
+
+
+def as_format(content, name, mode="RGB"):
+    """Return the bytes of an image file rewritten by Pillow: another format, or colours."""
+    import PIL.Image
+
+    out = io.BytesIO()
+    PIL.Image.open(io.BytesIO(content)).convert(mode).save(out, name)
+    return out.getvalue()
 
 
 def write_idx(root, part, per_class, compress):
@@ -63,6 +105,11 @@ def batches(split, count=None, **arguments):
     defaults = {"batch_size": 8, "image_size": 32, "augment": "pad_crop_flip", "seed": 5, "epochs": 2}
     dataset = data.train_batches(split, **(defaults | arguments))
     return list(dataset.take(-1 if count is None else count).as_numpy_iterator())
+
+
+def labelled(split):
+    """Return the pictures of a split, of any sizes, as a list of (bytes of the pixels, label) in natural order."""
+    return [(image.tobytes(), int(label)) for image, label, _ in split.epoch(None).as_numpy_iterator()]
 
 
 def assert_same(left, right):

@@ -11,10 +11,11 @@ import tensorflow as tf
 from data_files import assert_same, batches, indices, noise, write_folder, write_idx, write_tfds
 
 from sat_tf import data
+from sat_tf.data import make_shards
 from sat_tf.data.splits import draw, to_arrays
 
-CLASS_COUNT = {"cifar100": 100, "imagenet2012": 1000, "folder": 3}
-RECORD_SETS = ("imagenette", "imagenet2012")
+CLASS_COUNT = {"cifar100": 100, "imagenet2012": 1000, "folder": 3, "shards": 3}
+RECORD_SETS = ("imagenette", "imagenet2012", "shards")
 SEED = tf.constant([3, 4])
 
 
@@ -30,12 +31,14 @@ def data_dir(tmp_path_factory):
     write_tfds(root, "imagenet2012", 1000, {"train": [20, 20, 30], "validation": [20]}, sides=50)
     write_folder(root / "folder" / "train", 20)
     write_folder(root / "folder" / "test", 5, seed=1)
+    make_shards.make(root / "folder", root / "shards", {"train": 3, "validation": 2})
     return root
 
 
 def folder_of(name, data_dir):
     """Return where the session's files of a data set are, None for the sets that have none."""
-    return {"folder": data_dir / "folder", "fashion_mnist_12k": None, "synthetic": None}.get(name, data_dir)
+    own = {"folder": data_dir / "folder", "shards": data_dir / "shards", "fashion_mnist_12k": None, "synthetic": None}
+    return own.get(name, data_dir)
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +81,7 @@ def test_data_says_what_it_is(load, name):
     loaded = load(name)
     assert loaded.name == name and loaded.source
     assert len(loaded.classes) == CLASS_COUNT.get(name, 10) and all(isinstance(text, str) for text in loaded.classes)
-    assert loaded.image_size == {"imagenette": 160, "imagenet2012": 224}.get(name, 32)
+    assert loaded.image_size == {"imagenette": 160, "imagenet2012": None, "shards": None}.get(name, 32)
     total = loaded.train.size + loaded.held_out.size
     assert loaded.held_out.size == min(1000, total // 10) and loaded.test.size > 0
     assert loaded.diagnose() is None
@@ -244,6 +247,56 @@ def test_endless_training_starts_far_ahead_at_once():
     split = data.from_arrays(noise(20, 8, 8), np.arange(20))
     images, _ = batches(split, 1, epochs=None, start_step=10**9, image_size=8)[0]
     assert images.shape == (8, 8, 8, 3)
+
+
+def test_policy_sees_levels_after_the_crop_and_its_seed_follows_the_picture(load):
+    """Its place is after crop and flip; it gets uint8 of static shape, and a seed of its own for each picture."""
+    shapes = []
+
+    def policy(image, seed):
+        shapes.append((image.dtype, image.shape.as_list(), seed.dtype, seed.shape.as_list()))
+        return tf.where(tf.range(32)[:, None, None] > 0, image, tf.cast(seed[0] % 256, tf.uint8))
+
+    for split in (load("synthetic").train, load("shards").train):
+        plain, changed = batches(split, augment="imagenet"), batches(split, augment="imagenet", policy=policy)
+        marks = []
+        for (images, labels), (others, same_labels) in zip(plain, changed, strict=True):
+            np.testing.assert_array_equal(labels, same_labels)
+            np.testing.assert_allclose(others[:, 1:], images[:, 1:], atol=0.51 / 255)
+            np.testing.assert_allclose(others * 255, np.round(others * 255), atol=1e-4)
+            marks += others[:, 0, 0, 0].tolist()
+        assert len(set(marks)) > min(len(marks), 256) / 3
+        assert_same(batches(split, augment="imagenet", policy=policy, start_step=3), changed[3:])
+    assert set(map(str, shapes)) == {str((tf.uint8, [32, 32, 3], tf.int32, [2]))}
+
+
+@pytest.mark.parametrize("name", ["none", "autoaugment", "randaugment"])
+def test_policies_by_name(load, name):
+    plain = batches(load("shards").train, augment="imagenet", image_size=40)
+    changed = batches(load("shards").train, augment="imagenet", image_size=40, policy=name)
+    assert_same(batches(load("shards").train, augment="imagenet", image_size=40, policy=name), changed)
+    differences = [np.abs(left - right).max() for (left, _), (right, _) in zip(plain, changed, strict=True)]
+    assert max(differences) < 0.51 / 255 if name == "none" else max(differences) > 0.1
+    with pytest.raises(ValueError, match="Expected policy in .*Received: policy='autoaugmnt'. Did you mean 'autoaug"):
+        batches(load("shards").train, policy="autoaugmnt")
+
+
+@pytest.mark.parametrize("name", data.DATASETS)
+def test_cache_changes_nothing(load, data_dir, name):
+    cached = data.load(name, data_dir=folder_of(name, data_dir), cache="memory")
+    for part in ("train", "held_out", "test"):
+        plain, other = small(getattr(load(name), part)), small(getattr(cached, part))
+        assert indices(other.epoch(SEED)) == indices(plain.epoch(SEED))
+    assert_same(batches(small(cached.train), 3), batches(small(load(name).train), 3))
+
+
+def test_evaluation_preprocessing_is_chosen_by_name(load):
+    ways = [next(iter(data.evaluation_batches(load("shards").test, batch_size=5, image_size=64, **arguments)))[0]
+            for arguments in ({}, {"preprocess": "resize_crop"}, {"preprocess": "crop_resize"})]
+    np.testing.assert_array_equal(ways[0], ways[1])
+    assert np.abs(ways[1] - ways[2]).mean() > 0.001
+    with pytest.raises(ValueError, match="Expected preprocess in .*'resize_crop'.* Received: preprocess='crop'. Did"):
+        data.evaluation_batches(load("shards").test, batch_size=5, image_size=64, preprocess="crop")
 
 
 def test_augment_may_be_a_function():

@@ -3,8 +3,18 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from data_files import as_format, portrait
 
-from sat_tf.preprocess import AUGMENTATIONS, center_crop, pad_crop_flip, random_resized_crop_flip, to_unit_range
+from sat_tf.preprocess import (
+    AUGMENTATIONS,
+    EVALUATIONS,
+    crop_resize,
+    decode,
+    pad_crop_flip,
+    random_resized_crop_flip,
+    resize_crop,
+    to_unit_range,
+)
 
 SIZES = [(1, 1), (1, 200), (31, 32), (32, 32), (40, 300), (33, 7)]
 
@@ -31,12 +41,15 @@ def test_levels_are_divided_by_255_exactly(wrap):
     np.testing.assert_array_equal(wrap(to_unit_range)(tf.constant(levels)), unit(levels))
 
 
+@pytest.mark.parametrize("evaluation", EVALUATIONS.values())
 @pytest.mark.parametrize("size", [32, 64, 96])
-def test_picture_of_the_size_is_left_as_it_is(size):
+def test_picture_of_the_size_is_left_as_it_is(size, evaluation):
     image = picture(size, size)
-    np.testing.assert_array_equal(center_crop(tf.constant(image), size), unit(image))
-    unknown = tf.function(lambda x: center_crop(x, size), input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
+    np.testing.assert_array_equal(evaluation(tf.constant(image), size), unit(image))
+    unknown = tf.function(lambda x: evaluation(x, size), input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
     np.testing.assert_array_equal(unknown(image), unit(image))
+    file = tf.function(lambda x: evaluation(x, size), input_signature=[tf.TensorSpec([], tf.string)])
+    np.testing.assert_array_equal(file(tf.io.encode_png(image)), unit(image))
 
 
 @pytest.mark.parametrize(
@@ -50,14 +63,98 @@ def test_picture_of_the_size_is_left_as_it_is(size):
 )
 def test_centre_is_cut_out(height, width, size, rows, columns):
     image = picture(height, width)
-    np.testing.assert_allclose(center_crop(tf.constant(image), size), unit(image)[rows, columns], atol=1e-6)
+    np.testing.assert_allclose(resize_crop(tf.constant(image), size), unit(image)[rows, columns], atol=1e-6)
+
+
+def cubic(image, height, width, slope, half_pixel):
+    """Resize by cubic convolution of `slope` at the edge of its kernel's first lobe, in NumPy, one axis at a time."""
+
+    def weights(old, new):
+        shift = 0.5 if half_pixel else 0.0
+        at = (np.arange(new) + shift) * old / new - shift
+        taps = np.floor(at)[:, None] + np.arange(-1, 3)
+        x = np.abs(at[:, None] - taps)
+        near = (slope + 2) * x**3 - (slope + 3) * x**2 + 1
+        far = slope * (x**3 - 5 * x**2 + 8 * x - 4)
+        values = np.where(x <= 1, near, far)
+        if half_pixel:  # TensorFlow leaves out what lies outside; in its TF1 manner it repeats the border
+            values = np.where((taps < 0) | (taps >= old), 0, values)
+            values /= values.sum(1, keepdims=True)
+        matrix = np.zeros((new, old))
+        np.add.at(matrix, (np.arange(new)[:, None], np.clip(taps, 0, old - 1).astype(int)), values)
+        return matrix
+
+    rows, columns = weights(image.shape[0], height), weights(image.shape[1], width)
+    return np.clip(np.einsum("ah,hwc,bw->abc", rows, image.astype(float), columns, optimize=True) / 255, 0, 1)
+
+
+@pytest.mark.parametrize(("top", "left", "height", "width"), [(0, 0, 600, 512), (40, 3, 333, 499), (9, 9, 90, 71)])
+def test_evaluations_follow_the_release(top, left, height, width):
+    """Of a photograph: shortest side 64 + 32, then its centre; the centre's 64 / 96 of the shortest side, then 64."""
+    image = portrait()[top : top + height, left : left + width]
+    least = min(height, width)
+    sides = [(side * 96 + least // 2) // least for side in (height, width)]
+    resized = cubic(image, *sides, slope=-0.5, half_pixel=True)
+    above, before = ((side - 64) // 2 for side in sides)
+    np.testing.assert_allclose(
+        resize_crop(tf.constant(image), 64), resized[above : above + 64, before : before + 64], atol=4e-3
+    )
+    side = int(64 / 96 * least)
+    above, before = (height - side + 1) // 2, (width - side + 1) // 2
+    crop = image[above : above + side, before : before + side]
+    np.testing.assert_allclose(
+        crop_resize(tf.constant(image), 64), cubic(crop, 64, 64, slope=-0.75, half_pixel=False), atol=4e-3
+    )
+
+
+@pytest.mark.parametrize("row", [*AUGMENTATIONS, *EVALUATIONS])
+def test_bytes_of_a_file_give_what_their_pixels_give(row):
+    """A JPEG's colours are coarser than its pixels: at the border of a crop they are interpolated otherwise."""
+    fn = AUGMENTATIONS.get(row, lambda image, size, seed: EVALUATIONS[row](image, size))
+    files = {
+        "jpeg": tf.io.encode_jpeg(portrait(), quality=95),
+        "progressive": tf.io.encode_jpeg(portrait(), progressive=True),
+        "grey": tf.io.encode_jpeg(portrait()[..., :1]),
+        "cmyk": tf.constant(as_format(tf.io.encode_jpeg(portrait()).numpy(), "JPEG", "CMYK")),
+        "png": tf.io.encode_png(portrait()),
+    }
+    traced = tf.function(
+        lambda content, seed: fn(content, 64, seed),
+        input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([2], tf.int32)],
+    )
+    for name, content in files.items():
+        for number in range(4):
+            from_file = traced(content, [1, number]).numpy()
+            from_pixels = fn(decode(content), 64, tf.constant([1, number])).numpy()
+            difference = np.abs(from_file - from_pixels)
+            assert difference.mean() < 1e-3 and difference[2:-2, 2:-2].max() < (1e-5 if name == "png" else 0.1), name
+
+
+def test_content_decides_not_the_name():
+    png, jpeg = tf.io.encode_png(portrait()).numpy(), tf.io.encode_jpeg(portrait()).numpy()
+    np.testing.assert_array_equal(decode(tf.constant(png)), portrait())
+    np.testing.assert_array_equal(decode(tf.constant(as_format(png, "BMP"))), portrait())
+    pixels = decode(tf.constant(jpeg)).numpy()
+    cmyk = decode(tf.constant(as_format(jpeg, "JPEG", "CMYK"))).numpy()
+    assert np.abs(cmyk.astype(int) - pixels).mean() < 3
+    grey = decode(tf.constant(as_format(jpeg, "JPEG", "L"))).numpy()
+    assert (grey == grey[..., :1]).all()
+
+
+def test_where_no_crop_is_found_the_centre_is_taken():
+    """In a picture of one row nothing has an aspect of 3/4 to 4/3 and 8 % of the area."""
+    image = picture(1, 200)
+    out = over_seeds(random_resized_crop_flip, tf.constant(image), 64, 5)
+    centre = crop_resize(tf.constant(image), 64).numpy()
+    for crop in out:
+        assert min(np.abs(crop - centre).max(), np.abs(crop[:, ::-1] - centre).max()) < 0.02
 
 
 def test_aspect_is_kept():
     """A white square in the middle of a wide picture is a square in the crop, too."""
     image = np.zeros((200, 400, 3), np.uint8)
     image[50:150, 150:250] = 255
-    crop = center_crop(tf.constant(image), 96).numpy()[..., 0] > 0.5  # shortest side 200 -> 128: 100 pixels -> 64
+    crop = resize_crop(tf.constant(image), 96).numpy()[..., 0] > 0.5  # shortest side 200 -> 128: 100 pixels -> 64
     rows, columns = crop.any(axis=1), crop.any(axis=0)
     assert rows.sum() == columns.sum() == 64 == crop.sum() / 64
     assert rows[16:80].all() and columns[16:80].all()
@@ -65,14 +162,14 @@ def test_aspect_is_kept():
 
 def test_known_and_unknown_sides_agree():
     image = picture(70, 50)
-    unknown = tf.function(lambda x: center_crop(x, 32), input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
-    np.testing.assert_allclose(unknown(image), center_crop(tf.constant(image), 32), atol=1e-6)
+    unknown = tf.function(lambda x: resize_crop(x, 32), input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
+    np.testing.assert_allclose(unknown(image), resize_crop(tf.constant(image), 32), atol=1e-6)
 
 
-@pytest.mark.parametrize("row", [*AUGMENTATIONS, "center_crop"])
+@pytest.mark.parametrize("row", [*AUGMENTATIONS, *EVALUATIONS])
 @pytest.mark.parametrize("size", [8, 32, 64])
 def test_any_picture_gives_size_and_range(row, size):
-    fn = AUGMENTATIONS.get(row, lambda image, size, seed: center_crop(image, size))
+    fn = AUGMENTATIONS.get(row, lambda image, size, seed: EVALUATIONS[row](image, size))
     traced = tf.function(
         lambda image, seed: fn(image, size, seed),
         input_signature=[tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([2], tf.int32)],
@@ -97,7 +194,7 @@ def test_only_the_seed_decides(row):
 
 def test_none_is_evaluation():
     image = tf.constant(picture(50, 40))
-    np.testing.assert_array_equal(AUGMENTATIONS["none"](image, 32, [0, 1]), center_crop(image, 32))
+    np.testing.assert_array_equal(AUGMENTATIONS["none"](image, 32, [0, 1]), resize_crop(image, 32))
 
 
 def test_pad_crop_flip_places_are_equally_likely():

@@ -3,16 +3,21 @@
 To add one: a function `(data_dir, held_out, seed) -> Data` in a file of its own, and a row in `DATASETS`.
 """
 
+import dataclasses
 import difflib
 
 from sat_tf.data.batches import evaluation_batches, steps_per_epoch, train_batches
 from sat_tf.data.fashion import fashion_mnist, fashion_mnist_12k
 from sat_tf.data.folders import folder
 from sat_tf.data.patterns import synthetic
-from sat_tf.data.records import cifar10, cifar100, imagenet2012, imagenette
+from sat_tf.data.records import cifar10, cifar100, imagenet2012, imagenet_classes, imagenette
+from sat_tf.data.shards import shards
 from sat_tf.data.splits import Data, Split, from_arrays
 
-__all__ = ["DATASETS", "Data", "Split", "evaluation_batches", "from_arrays", "load", "steps_per_epoch", "train_batches"]
+__all__ = [
+    "DATASETS", "Data", "Split", "evaluation_batches", "from_arrays", "imagenet_classes", "load", "steps_per_epoch",
+    "train_batches",
+]
 
 DATASETS = {
     "fashion_mnist_12k": fashion_mnist_12k,
@@ -21,26 +26,41 @@ DATASETS = {
     "cifar100": cifar100,
     "imagenette": imagenette,
     "imagenet2012": imagenet2012,
+    "shards": shards,
     "folder": folder,
     "synthetic": synthetic,
 }
 
 
-def load(name, *, data_dir=None, held_out=None, seed=0) -> Data:
+CACHES = ("none", "memory")
+
+
+def load(name, *, data_dir=None, held_out=None, seed=0, cache="none") -> Data:
     """Return the data set called `name`.
+
+    Sets of files are looked through the first time: every picture is decoded, and what was found is remembered in
+    their folder. Pictures that cannot be used are left out and named in the `broken` of their Split.
 
     Args:
         name: Key of `DATASETS`.
         data_dir: Folder of its files, where it needs any and they are not in their usual place.
         held_out: Number of training pictures to set aside for choosing checkpoints, from each class in proportion
-            where labels are in memory; None for 1,000 or a tenth, whichever is smaller.
+            where labels are in memory; None for 1,000 (imagenet2012: 10,000) or a tenth, whichever is smaller.
         seed: Draws the held-out pictures. Not the seed of a run: leave it, and all runs compare on the same pictures.
+        cache: "memory" holds the files' bytes in memory after reading them once (for a moment it takes twice their
+            size); "none" reads them every time. The order of the pictures is the same.
 
     Raises:
-        FileNotFoundError: if the set is not at hand; says how to get it.
+        FileNotFoundError: if the set, or a file of it, is not at hand; says how to get it.
         ValueError: for an unknown name, or files that are not what the set needs.
     """
     if name not in DATASETS:
         near = difflib.get_close_matches(str(name), DATASETS, n=1, cutoff=0)[0]
         raise ValueError(f"Expected a data set of {sorted(DATASETS)}. Received: {name=}. Did you mean {near!r}?")
-    return DATASETS[name](data_dir, held_out, seed)
+    if cache not in CACHES:
+        raise ValueError(f"Expected cache in {CACHES}. Received: {cache=}.")
+    loaded = DATASETS[name](data_dir, held_out, seed)
+    if cache == "none":
+        return loaded
+    parts = {part: getattr(loaded, part) for part in ("train", "held_out", "test")}
+    return dataclasses.replace(loaded, **{part: split.cached() for part, split in parts.items() if split.cached})

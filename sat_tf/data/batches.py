@@ -6,9 +6,10 @@ import difflib
 
 import tensorflow as tf
 
-from sat_tf.preprocess import AUGMENTATIONS, center_crop
+from sat_tf.preprocess import AUGMENTATIONS, EVALUATIONS, decode, to_levels
 
 fold_in = tf.random.experimental.stateless_fold_in
+_POLICY_SEED = 2  # folded into a picture's seed, of which crop and flip use other parts
 
 
 def steps_per_epoch(split, batch_size, hosts=1):
@@ -26,7 +27,7 @@ def steps_per_epoch(split, batch_size, hosts=1):
 
 
 def train_batches(
-    split, *, batch_size, image_size, augment, seed, start_step=0, host=0, hosts=1, epochs=None
+    split, *, batch_size, image_size, augment, seed, policy=None, start_step=0, host=0, hosts=1, epochs=None
 ) -> tf.data.Dataset:
     """Return shuffled, augmented batches, epoch after epoch.
 
@@ -38,8 +39,10 @@ def train_batches(
         split: A Split.
         batch_size: Pictures a batch of this pipeline; the global batch is `hosts` times that.
         image_size: Side in pixels.
-        augment: Key of `AUGMENTATIONS`, or a function `(image, size, seed) -> image` like them.
+        augment: Key of `AUGMENTATIONS`, or a function `(image uint8 [h, w, 3], size, seed) -> image` like them.
         seed: int, or an integer tensor [2].
+        policy: What is done after that: key of `sat_tf.autoaugment.POLICIES`, or a function like them,
+            `(image uint8 [image_size, image_size, 3], seed int32 [2]) -> uint8` of that shape. None for nothing.
         start_step: The dataset begins with this batch of the uninterrupted run, at (nearly) no cost.
         host: Number of this pipeline, from 0.
         hosts: Number of pipelines.
@@ -49,12 +52,12 @@ def train_batches(
         Dataset of (images float32 [batch_size, image_size, image_size, 3] in [0, 1], labels int32 [batch_size]).
 
     Raises:
-        ValueError: for a batch larger than the split, or an unknown augmentation.
+        ValueError: for a batch larger than the split, or an unknown augmentation or policy.
     """
     steps = steps_per_epoch(split, batch_size, hosts)
     if not 0 <= host < hosts or start_step < 0:
         raise ValueError(f"Expected 0 <= host < hosts and start_step >= 0. Received: {host=}, {hosts=}, {start_step=}.")
-    augment_fn = _augmentation(augment)
+    augment_fn = _augmentation(augment, policy, image_size)
     seed = tf.cast(seed, tf.int64)
     seed = seed if seed.shape.rank else tf.stack([0, seed])
 
@@ -66,32 +69,43 @@ def train_batches(
         return tf.data.Dataset.zip(items, seeds)
 
     def picture(item, picture_seed):
-        image, label, _ = split.decode(item)
-        return augment_fn(image, image_size, picture_seed), label
+        picture, label, _ = split.decode(item)
+        return augment_fn(picture, picture_seed), label
 
     last = tf.int64.max if epochs is None else epochs
     pairs = tf.data.Dataset.range(start_step // steps, last).flat_map(epoch)
     return _finished(_batched(pairs, picture, split, batch_size, drop_remainder=True))
 
 
-def evaluation_batches(split, *, batch_size, image_size) -> tf.data.Dataset:
+def evaluation_batches(split, *, batch_size, image_size, preprocess="resize_crop") -> tf.data.Dataset:
     """Return every picture exactly once, in natural order; the last batch is filled up with black ones of mask 0.
 
     Args:
         split: A Split.
         batch_size: Pictures a batch.
         image_size: Side in pixels.
+        preprocess: Key of `EVALUATIONS`.
 
     Returns:
         Dataset of (images float32 [batch_size, image_size, image_size, 3] in [0, 1], labels int32 [batch_size],
         mask float32 [batch_size], 1 for a picture and 0 for filling).
+
+    Raises:
+        ValueError: if a picture of the split is broken: an accuracy over the others would be another number.
     """
     if batch_size < 1:
         raise ValueError(f"Expected a batch_size of at least 1. Received: {batch_size=}.")
+    preprocess_fn = _row(EVALUATIONS, preprocess=preprocess)
+    if split.broken:
+        raise ValueError(
+            f"Expected to evaluate on every picture: an accuracy over fewer is another number. Received: "
+            f"{len(split.broken)} of {split.size + len(split.broken)} broken, the first {split.broken[0]}. "
+            "Replace what is broken by whole copies."
+        )
 
     def picture(item):
-        image, label, _ = split.decode(item)
-        return center_crop(image, image_size), label
+        picture, label, _ = split.decode(item)
+        return preprocess_fn(picture, image_size), label
 
     def fill(images, labels):
         count = tf.shape(labels)[0]
@@ -105,13 +119,38 @@ def evaluation_batches(split, *, batch_size, image_size) -> tf.data.Dataset:
     return _finished(_batched(items, picture, split, batch_size, drop_remainder=False).map(fill))
 
 
-def _augmentation(augment):
-    if callable(augment):
-        return augment
-    if augment not in AUGMENTATIONS:
-        near = difflib.get_close_matches(str(augment), AUGMENTATIONS, n=1, cutoff=0)[0]
-        raise ValueError(f"Expected augment in {sorted(AUGMENTATIONS)}. Received: {augment=}. Did you mean {near!r}?")
-    return AUGMENTATIONS[augment]
+def _augmentation(augment, policy, size):
+    """Return `(picture, seed) -> image float32 [size, size, 3]`, the augmentation and then the policy."""
+    own = callable(augment)
+    augment_fn = augment if own else _row(AUGMENTATIONS, augment=augment)
+    policy_fn = _policy(policy)
+
+    def apply(picture, seed):
+        image = augment_fn(decode(picture) if own else picture, size, seed)
+        if policy_fn is None:
+            return image
+        levels = policy_fn(to_levels(image), fold_in(seed, _POLICY_SEED))
+        return tf.cast(tf.ensure_shape(levels, [size, size, 3]), tf.float32) / 255.0
+
+    return apply
+
+
+def _policy(policy):
+    if policy is None or callable(policy):
+        return policy
+    from sat_tf.autoaugment import POLICIES  # not at the top: few pipelines need it
+
+    return _row(POLICIES, policy=policy)
+
+
+def _row(table, **named):
+    """Return the row of a table that the one named argument is the key of."""
+    ((argument, key),) = named.items()
+    if key not in table:
+        near = difflib.get_close_matches(str(key), table, n=1, cutoff=0)[0]
+        message = f"Expected {argument} in {sorted(table)}. Received: {argument}={key!r}. Did you mean {near!r}?"
+        raise ValueError(message)
+    return table[key]
 
 
 def _picture_seeds(seed, start, steps, batch_size, host, hosts):

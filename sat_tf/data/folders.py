@@ -5,15 +5,16 @@ import os
 import numpy as np
 import tensorflow as tf
 
+from sat_tf import preprocess
+from sat_tf.data import contents, index
 from sat_tf.data.splits import Data, draw, expand, from_arrays, held_out_size, indexed
 
-_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+_ENDINGS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".gif": "GIF"}
 _TEST_FOLDERS = ("test", "val", "validation")
 _SMALL_SIDE, _SMALL_COUNT = 64, 100_000  # up to this the set is decoded once, into memory: at most 1.2 GB
 _LARGE_SIZE = 224
-_LOOKED_AT = 20_000  # up to this many larger pictures are decoded before training, half a minute, to find broken ones
-_PROBES = 32
-_READ = 500  # pictures between two moves of the progress bar
+_CHECKED = 20_000  # files looked through between two chances to remember what was found
+_READ = 1000  # files read between two moves of the progress bar
 
 
 def folder(data_dir, held_out, seed):
@@ -22,66 +23,88 @@ def folder(data_dir, held_out, seed):
         raise ValueError(
             "Expected data_dir, the folder that holds a sub-folder for each class. Received: data_dir=None."
         )
-    classes, paths, labels, tested, source = _listing(expand(data_dir))
-    shapes = _probe(paths)
-    images = _decode_all(paths, shapes[0]) if _fit_in_memory(shapes, len(paths)) else None
-    if images is None and len(paths) <= _LOOKED_AT and (broken := find_broken(paths)):
-        raise ValueError(_complaint(broken))
+    classes, paths, labels, tested, source = listing(expand(data_dir))
+    looked = index.look_through(expand(data_dir), paths.tolist(), check_files, "picture files", _CHECKED)
+    usable = index.good(looked)
+    shapes = set(map(tuple, np.unique(looked.sides[usable], axis=0).tolist()))
+    images = _decode_all(paths, usable, *shapes) if _fit_in_memory(shapes, len(paths)) else None
 
-    def split(chosen):
+    def split(chosen, complete=True):
+        names = looked.select(chosen).names_of_faults(paths[chosen], numbered=False) if complete else ()
+        chosen = chosen[usable[chosen]]
         if images is None:
-            return _from_files(paths[chosen], labels[chosen])
-        return from_arrays(images[chosen], labels[chosen])
+            return _from_files(paths[chosen], labels[chosen], names)
+        return from_arrays(images[chosen], labels[chosen], names)
 
     learnt = np.flatnonzero(~tested)
-    held = draw(labels[learnt], held_out_size(held_out, len(learnt)), seed)
+    candidates = learnt[usable[learnt]]
+    held = candidates[draw(labels[candidates], held_out_size(held_out, len(candidates)), seed)]
     return Data(
         name="folder",
         source=source,
         classes=classes,
         image_size=_image_size(shapes),
-        train=split(learnt[~held]),
-        held_out=split(learnt[held]),
+        train=split(np.setdiff1d(learnt, held)),
+        held_out=split(held, complete=False),
         test=split(np.flatnonzero(tested)),
-        diagnose=lambda: _complaint(find_broken(paths)),
+        notes=_notes(paths, looked),
+        diagnose=lambda: _newly_broken(paths, usable),
     )
 
 
-def find_broken(paths):
-    """Return those of the files that cannot be read and decoded."""
-    paths = np.array([os.fspath(path) for path in paths])
-    numbered = tf.data.Dataset.from_tensor_slices(paths).enumerate()
-    looked = numbered.map(
-        lambda index, path: (index, tf.size(_decode_file(path))), num_parallel_calls=tf.data.AUTOTUNE
-    ).ignore_errors()
-    broken = np.ones(len(paths), bool)
-    for index, _ in _progress(looked.as_numpy_iterator(), len(paths), "Looking for broken pictures"):
-        broken[index] = False
-    return [str(path) for path in paths[broken]]
+def check_files(paths, advance):
+    """Return the Index of some picture files; every one is decoded."""
+    kinds, sides = np.full(len(paths), contents.BROKEN, np.int8), np.zeros([len(paths), 2], np.int32)
+
+    def look(place, path):
+        content = tf.io.read_file(path)
+        return place, *contents.look(content), tf.strings.length(content)
+
+    names = tf.data.Dataset.from_tensor_slices(np.array(paths, np.str_)).enumerate()
+    looked = names.map(look, num_parallel_calls=tf.data.AUTOTUNE, deterministic=False).ignore_errors()
+    for place, kind, size, length in looked.prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
+        kinds[place], sides[place] = kind, size
+        advance(int(length))
+    faults = [(place, 0, _fault_of(paths[place])) for place in np.flatnonzero(kinds == contents.BROKEN).tolist()]
+    return index.make(np.ones(len(paths)), np.zeros(len(paths)), kinds, sides, faults)
 
 
-def _complaint(broken):
-    """Return one sentence about files that cannot be decoded, None if there are none."""
-    if not broken:
+def _fault_of(path):
+    try:
+        with open(path, "rb") as file:
+            return contents.fault_of(file.read()) or "reads differently each time"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+
+
+def _newly_broken(paths, usable):
+    """Look through the files once more, return a sentence about the first that broke, None if none did."""
+    faults = check_files(paths[usable].tolist(), lambda count: None).names_of_faults(paths[usable], numbered=False)
+    if not faults:
         return None
-    others = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
-    return (
-        f"Expected pictures that can be decoded as JPEG, PNG, BMP or GIF. Received: {broken[0]}{others}. "
-        "Replace or remove what is broken."
-    )
+    return f"{faults[0]}. Replace the file, or start again to have what is broken found and left out."
 
 
-def _listing(root):
+def _notes(paths, looked):
+    """Return one note on how many files are of another kind than their name says, none if all are of that kind."""
+    said = [_ENDINGS[_ending(path)] for path in paths.tolist()]
+    pairs = zip(looked.kinds.tolist(), said, strict=True)
+    others = [f"{contents.KINDS[kind]} named as {name}" for kind, name in pairs
+              if kind != contents.BROKEN and contents.KINDS[kind] != name]
+    counts = {phrase: others.count(phrase) for phrase in sorted(set(others))}
+    return tuple(f"{count:,} {phrase}" for phrase, count in counts.items())
+
+
+def listing(root):
     """Return (classes, paths [n], labels [n], tested [n], source); `tested` marks the test split."""
     if not os.path.isdir(root):
         raise FileNotFoundError(
             f"There is no folder {root}: data_dir must be one that holds a sub-folder for each class."
         )
-    train_dir = os.path.join(root, "train")
-    if not _folders(train_dir):
-        train_dir = root
-    test_dirs = [os.path.join(root, name) for name in _TEST_FOLDERS] if train_dir != root else []
-    test_dir = next(filter(_folders, test_dirs), None)
+    train_dir, test_dir = _train_and_test(root)
+    if train_dir is None:
+        classes, paths, labels = _scan(test_dir)
+        return classes, paths, labels, np.ones(len(paths), bool), f"test split {test_dir}, no training pictures"
     classes, paths, labels = _scan(train_dir)
     if test_dir is None:
         tested = draw(labels, min(max(len(paths) // 10, len(classes)), len(paths) // 2), seed=0)
@@ -97,6 +120,18 @@ def _listing(root):
     tested = np.repeat([False, True], [len(paths), len(test_paths)])
     source = f"{train_dir}, test split {test_dir}"
     return classes, np.concatenate([paths, test_paths]), np.concatenate([labels, test_labels]), tested, source
+
+
+def _train_and_test(root):
+    """Return the folders of the training and the test pictures; None for the one that there is not."""
+    names = _folders(root)
+    train_dir = os.path.join(root, "train")
+    test_dir = next((os.path.join(root, name) for name in _TEST_FOLDERS if _folders(os.path.join(root, name))), None)
+    if _folders(train_dir):
+        return train_dir, test_dir
+    if test_dir and set(names) <= set(_TEST_FOLDERS):
+        return None, test_dir
+    return root, None
 
 
 def _folders(path):
@@ -118,91 +153,70 @@ def _scan(path):
         raise ValueError(f"Expected two or more class folders in {path}. Received: only {classes[0]}.")
     files = [_pictures(os.path.join(path, name)) for name in classes]
     labels = np.repeat(np.arange(len(classes), dtype=np.int32), [len(names) for names in files])
-    return classes, np.array(sum(files, [])), labels
+    return classes, np.array([name for names in files for name in names]), labels
 
 
 def _pictures(path):
-    """Return the sorted paths of the pictures in a class folder; there must be some, and none may be empty."""
+    """Return the sorted paths of the pictures in a class folder; there must be some."""
     with os.scandir(path) as entries:
-        files = [
-            (entry.path, entry.stat().st_size)
+        files = sorted(
+            entry.path
             for entry in entries
-            if entry.name.lower().endswith(_ENDINGS) and not entry.name.startswith(".") and entry.is_file()
-        ]
+            if _ending(entry.name) in _ENDINGS and not entry.name.startswith(".") and entry.is_file()
+        )
     if not files:
         raise ValueError(f"Expected pictures ({', '.join(_ENDINGS)}) in every class folder. Received: none in {path}.")
-    empty = sorted(file for file, size in files if not size)
-    if empty:
-        raise ValueError(_complaint(empty))
-    return sorted(file for file, _ in files)
+    return files
 
 
-def _probe(paths):
-    """Decode a few pictures from all over the set and return their shapes, each once."""
-    probes = paths[np.unique(np.linspace(0, len(paths) - 1, _PROBES).astype(int))]
-    try:
-        return list(dict.fromkeys(tuple(_decode_file(path).shape) for path in probes))
-    except tf.errors.OpError as error:
-        raise ValueError(_complaint(find_broken(probes)) or error.message) from error
+def _ending(path):
+    return os.path.splitext(path)[1].lower()
 
 
 def _fit_in_memory(shapes, count):
-    return len(shapes) == 1 and max(shapes[0]) <= _SMALL_SIDE and count <= _SMALL_COUNT
+    return len(shapes) == 1 and max(max(shape) for shape in shapes) <= _SMALL_SIDE and count <= _SMALL_COUNT
 
 
 def _image_size(shapes):
-    """Return the common side of square pictures, or the next of 32, 64 and 224 for any others."""
-    sides = {side for height, width, _ in shapes for side in (height, width)}
-    if len(sides) == 1 and max(sides) <= _LARGE_SIZE:
-        return max(sides)
-    return next((size for size in (32, _SMALL_SIDE) if max(sides) <= size), _LARGE_SIZE)
+    """Return the common side of square pictures, or 32 or 64 where all are at most that; None for other photographs."""
+    sides = {side for shape in shapes for side in shape}
+    if not sides or (len(sides) == 1 and max(sides) <= _LARGE_SIZE):
+        return max(sides, default=None)
+    return next((size for size in (32, _SMALL_SIDE) if max(sides) <= size), None)
 
 
-def _decode_all(paths, shape):
-    """Return all pictures as uint8 [n, h, w, 3], or None if they are not all of `shape` after all.
-
-    Raises:
-        ValueError: if one is broken; names it.
-    """
-
-    def picture(path):
-        image = _decode_file(path)
-        fits = tf.reduce_all(tf.shape(image) == shape)
-        return tf.cond(fits, lambda: tf.ensure_shape(image, shape), lambda: tf.zeros(shape, tf.uint8)), fits
-
-    batches = tf.data.Dataset.from_tensor_slices(paths).map(picture, num_parallel_calls=tf.data.AUTOTUNE).batch(_READ)
-    images = np.empty((len(paths), *shape), np.uint8)
-    try:
-        for number, (batch, fits) in enumerate(
-            _progress(batches.as_numpy_iterator(), -(-len(paths) // _READ), f"Reading pictures, {_READ} a step")
-        ):
-            if not fits.all():
-                return None
-            images[number * _READ :][: len(batch)] = batch
-    except tf.errors.OpError as error:
-        raise ValueError(_complaint(find_broken(paths)) or error.message) from error
+def _decode_all(paths, usable, shape):
+    """Return all pictures as uint8 [n, h, w, 3]; those that cannot be used are black."""
+    images = np.zeros((len(paths), *shape, 3), np.uint8)
+    chosen = np.flatnonzero(usable)
+    files = tf.data.Dataset.from_tensor_slices(paths[chosen])
+    decoded = files.map(lambda path: preprocess.decode(tf.io.read_file(path)), num_parallel_calls=tf.data.AUTOTUNE)
+    batches = decoded.batch(_READ).as_numpy_iterator()
+    for begin, batch in zip(range(0, len(chosen), _READ), _progress(batches, len(chosen)), strict=True):
+        images[chosen[begin : begin + _READ]] = batch
     return images
 
 
-def _progress(steps, total, what):
+def _progress(batches, count):
     """Show a bar if it takes longer than three seconds and somebody is looking."""
     from tqdm import tqdm
 
-    return tqdm(steps, what, total, delay=3, disable=None, leave=False)
+    return tqdm(batches, f"Reading pictures, {_READ} a step", -(-count // _READ), delay=3, disable=None, leave=False)
 
 
-def _decode_file(path):
-    image = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
-    return tf.ensure_shape(image, [None, None, 3])
-
-
-def _from_files(paths, labels):
-    """Return the Split of pictures that are read from their files one by one."""
+def _from_files(paths, labels, broken, keep=False):
+    """Return the Split of pictures that are read from their files, one by one; with `keep` all at once, into memory."""
     with tf.device("CPU:0"):
-        paths_tensor, labels = tf.constant(paths, tf.string), tf.constant(labels)
+        paths_tensor, labels_tensor = tf.constant(paths, tf.string), tf.constant(labels)
+        kept = None
+        if keep and len(paths):
+            files = tf.data.Dataset.from_tensor_slices(paths_tensor).map(tf.io.read_file, tf.data.AUTOTUNE)
+            kept = tf.concat(list(_progress(files.batch(_READ), len(paths))), axis=0)
 
     def decode(item):
-        path = tf.gather(paths_tensor, item["index"])
-        return _decode_file(path), tf.gather(labels, item["index"]), item["index"]
+        place = item["index"]
+        content = tf.io.read_file(tf.gather(paths_tensor, place)) if kept is None else tf.gather(kept, place)
+        return content, tf.gather(labels_tensor, place), place
 
-    return indexed(len(paths), decode)
+    cached = None if keep else lambda: _from_files(paths, labels, broken, keep=True)
+    return indexed(len(paths), decode, broken=broken, cached=cached)

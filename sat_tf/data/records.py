@@ -1,19 +1,21 @@
 """Data sets prepared by tensorflow-datasets (TFDS). Nothing is downloaded here; TFRecord files are read directly.
 
-CIFAR is decoded into memory. The others are streamed: files in seeded order, sixteen at a time, shuffled in blocks.
+CIFAR is decoded into memory, the others are streamed. ImageNet may also come in the release's own shards.
 """
 
+import importlib.util
 import os
 import re
 
 import numpy as np
 import tensorflow as tf
 
-from sat_tf.data.splits import Data, Split, expand, from_arrays, held_out_size, set_aside, to_arrays
+from sat_tf.data import shards, tfrecords
+from sat_tf.data.splits import Data, expand, from_arrays, set_aside
 
-_CYCLE = 16  # files read at a time
-_BUFFER = 1 << 20  # bytes read at a time from each
-_BLOCK = 2048  # records shuffled at a time: some 230 MB of ImageNet
+_BUFFER = 1 << 20  # bytes read at a time from a file
+_IMAGENET_HELD_OUT = 10_000
+_IMAGENET_RECORDS = {"train": 1_281_167, "validation": 50_000}
 
 
 def cifar10(data_dir, held_out, seed):
@@ -32,35 +34,58 @@ def imagenette(data_dir, held_out, seed):
 
 
 def imagenet2012(data_dir, held_out, seed):
-    """ImageNet, 1.28 million + 50,000 photographs of 1,000 classes, prepared by tensorflow-datasets (224 px)."""
-    note = " after putting the archives from https://image-net.org (account needed) into downloads/manual there"
-    return _streamed("imagenet2012", data_dir, held_out, image_size=224, note=note)
+    """ImageNet, 1.28 million + 50,000 photographs of 1,000 classes: TFRecord shards, or by tensorflow-datasets."""
+    if data_dir is not None and shards.are_in(expand(data_dir)):
+        return shards.load(
+            "imagenet2012", expand(data_dir), imagenet_classes(), held_out, _IMAGENET_HELD_OUT, known=_IMAGENET_RECORDS
+        )
+    note = (
+        " after putting the archives from https://image-net.org (account needed) into downloads/manual there, or name "
+        "the folder of the shards train-00000-of-01024, ... and validation-00000-of-00128, ... as data_dir"
+    )
+    return _streamed("imagenet2012", data_dir, held_out, image_size=None, note=note, most_held_out=_IMAGENET_HELD_OUT)
+
+
+def imagenet_classes():
+    """Return the 1,000 classes of ImageNet in the order of their labels, as tensorflow-datasets ships them."""
+    package = os.path.dirname(importlib.util.find_spec("tensorflow_datasets").origin)  # importing it takes seconds
+    folder = os.path.join(package, "datasets", "imagenet2012")
+    with open(os.path.join(folder, "labels.txt"), encoding="utf-8") as file:
+        return tuple(file.read().split())
 
 
 def _in_memory(name, data_dir, held_out, seed):
     builder = _prepared(name, data_dir)
     try:
-        train, held = set_aside(*to_arrays(_records(builder, "train")), held_out, seed)
-        test = from_arrays(*to_arrays(_records(builder, "test")))
+        train, held = set_aside(*_arrays(builder, "train"), held_out, seed)
+        test = from_arrays(*_arrays(builder, "test"))
     except tf.errors.OpError as error:
         raise OSError(_find_broken(_all_files(builder)) or error.message) from error
-    return _data(name, builder, "", image_size=32, train=train, held_out=held, test=test)
-
-
-def _streamed(name, data_dir, held_out, *, image_size, config="", note=""):
-    """Return Data whose held-out pictures are the last records of the training split: TFDS has shuffled them."""
-    builder = _prepared(name, data_dir, config, note)
-    total = builder.info.splits["train"].num_examples
-    kept = total - held_out_size(held_out, total)
     return _data(
         name,
         builder,
-        f", test = validation split, held out = the last {total - kept} training records",
-        image_size=image_size,
-        train=_records(builder, "train", last=kept),
-        held_out=_records(builder, "train", first=kept),
-        test=_records(builder, "validation"),
+        "",
+        image_size=32,
+        train=train,
+        held_out=held,
+        test=test,
+        diagnose=lambda: _find_broken(_all_files(builder)),
     )
+
+
+def _streamed(name, data_dir, held_out, *, image_size, config="", note="", most_held_out=1000):
+    """Return Data whose held-out pictures are the last records of the training split: TFDS has shuffled them."""
+    builder = _prepared(name, data_dir, config, note)
+    splits = _splits(builder, ["train", "validation"])
+    features = tfrecords.Features(
+        image="image", label="label", first=0, classes=builder.info.features["label"].num_classes
+    )
+    parts = {part: paths for part, (paths, _) in splits.items()}
+    lengths = {path: count for files in splits.values() for path, count in zip(*files, strict=True)}
+    records = tfrecords.look_through(os.fspath(builder.data_path), parts, features, lengths)
+    fields, held = shards.fields_of(records, held_out, most_held_out)
+    how = f", test = validation split, held out = the last {held} training records"
+    return _data(name, builder, how, image_size=image_size, **fields)
 
 
 def _data(name, builder, how, **fields):
@@ -68,7 +93,6 @@ def _data(name, builder, how, **fields):
         name=name,
         source=f"{builder.data_path} (tensorflow-datasets{how})",
         classes=tuple(builder.info.features["label"].names),
-        diagnose=lambda: _find_broken(_all_files(builder)),
         **fields,
     )
 
@@ -104,68 +128,29 @@ def _files(split_info):
     return [os.fspath(path) for path in split_info.filepaths]
 
 
-def _records(builder, split_name, first=0, last=None):
-    """Return the Split of records `first` to `last` (default: all) of a TFDS split, in the order of its files."""
-    info = builder.info.splits[split_name]
-    paths, lengths = _files(info), np.asarray(info.shard_lengths, np.int64)
-    missing = {os.path.basename(path) for path in paths} - set(tf.io.gfile.listdir(os.fspath(builder.data_path)))
-    if missing:
-        raise FileNotFoundError(
-            f"{len(missing)} of {len(paths)} files of the {split_name} split are missing in {builder.data_path}, "
-            f"{min(missing)} for one: remove the folder and prepare the set again."
-        )
-    last = info.num_examples if last is None else last
-    size = int(last - first)
-
-    def order(seed, host, hosts, block, start):
-        share = (first + size * host // hosts, first + size * (host + 1) // hosts)
-        parts = _cut(paths, lengths, *share, first)
-        items = _in_order(parts) if seed is None else _shuffled(parts, seed)
-        return items.skip(start * block)
-
-    def decode(item):
-        example = builder.info.features.deserialize_example(item["record"])
-        return example["image"], tf.cast(example["label"], tf.int32), item["index"]
-
-    return Split(size=size, order=order, decode=decode)
+def _splits(builder, names):
+    """Return `{split: (files, records in each)}`; a missing file is refused by name."""
+    present, splits = set(tf.io.gfile.listdir(os.fspath(builder.data_path))), {}
+    for name in names:
+        info = builder.info.splits[name]
+        paths = _files(info)
+        missing = {os.path.basename(path) for path in paths} - present
+        if missing:
+            raise FileNotFoundError(
+                f"{len(missing)} of {len(paths)} files of the {name} split are missing in {builder.data_path}, "
+                f"{min(missing)} for one: remove the folder and prepare the set again."
+            )
+        splits[name] = paths, list(map(int, info.shard_lengths))
+    return splits
 
 
-def _cut(paths, lengths, begin, end, origin):
-    """Return the parts of the files that hold records `begin` to `end`: arrays (path, skip, take, index of first)."""
-    starts = np.cumsum(lengths) - lengths
-    skip = np.clip(begin - starts, 0, lengths)
-    take = np.clip(end - starts, 0, lengths) - skip
-    used = take > 0
-    return np.array(paths)[used], skip[used], take[used], (starts + skip - origin)[used]
-
-
-def _read(path, skip, take, index):
-    """Return items (dicts of index and record) of one part of a file."""
-    records = tf.data.TFRecordDataset(path, buffer_size=_BUFFER).skip(skip).take(take).enumerate(index)
-    return records.map(lambda index, record: {"index": index, "record": record})
-
-
-def _in_order(parts):
-    return tf.data.Dataset.from_tensor_slices(parts).flat_map(_read)
-
-
-def _shuffled(parts, seed):
-    """Return the records in an order that only `seed` decides.
-
-    Not `Dataset.shuffle`: the order of that depends on the global seed, too.
-    """
-    fold_in, permute = tf.random.experimental.stateless_fold_in, tf.random.experimental.stateless_shuffle
-    block_seed = fold_in(seed, 1)
-    places = permute(tf.range(len(parts[0])), fold_in(seed, 0))
-    parts = tuple(tf.gather(values, places) for values in parts)
-
-    def shuffle_block(number, items):
-        places = permute(tf.range(tf.shape(items["index"])[0]), fold_in(block_seed, number))
-        return {key: tf.gather(values, places) for key, values in items.items()}
-
-    items = tf.data.Dataset.from_tensor_slices(parts)
-    items = items.interleave(_read, _CYCLE, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return items.batch(_BLOCK).enumerate().map(shuffle_block).unbatch()
+def _arrays(builder, split_name):
+    """Return all pictures of a split of one picture size as NumPy arrays (images, labels)."""
+    paths, _ = _splits(builder, [split_name])[split_name]
+    records = tf.data.TFRecordDataset(paths, buffer_size=_BUFFER)
+    examples = records.map(builder.info.features.deserialize_example, num_parallel_calls=tf.data.AUTOTUNE)
+    batches = list(examples.batch(1000).as_numpy_iterator())
+    return tuple(np.concatenate([batch[key] for batch in batches]) for key in ("image", "label"))
 
 
 def _find_broken(files):

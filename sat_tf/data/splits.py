@@ -7,31 +7,43 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from sat_tf import preprocess
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Split:
     """Labelled pictures, as an order of cheap items and a function that turns one item into a picture.
 
     Attributes:
-        size: Number of pictures.
+        size: Number of pictures that can be used.
         order: `(seed, host, hosts, block, start) -> dataset` of items, dicts that hold at least `index` (int64, the
             place in the natural order). A pure function of its arguments. `seed` None is the natural order, a tensor
             [2] (may be traced) fixes the permutation. Of `hosts` pipelines this one is `host`, with its share of the
             items: every `hosts`-th block of `block` items, or any even part. Its first `start` blocks (may be traced)
             are left out cheaply.
-        decode: `item -> (image uint8 [h, w, 3], label int32 [], index int64 [])`.
+        decode: `item -> (picture, label int32 [], index int64 [])`. A picture is uint8 [h, w, 3], or the bytes of an
+            image file, string [], for `preprocess` to decode no more of it than a crop needs.
         in_memory: Whether `decode` is only a look-up, so that whole batches are worth handling in one call.
+        broken: Each picture of this part that cannot be used, by file (and record), with what is wrong with it.
+        cached: Returns the same Split with its files held in memory after one read; None where there are none to read.
     """
 
     size: int
     order: Callable[..., tf.data.Dataset]
     decode: Callable[[dict], tuple]
     in_memory: bool = False
+    broken: tuple[str, ...] = ()
+    cached: Callable[[], "Split"] | None = None
 
     def epoch(self, seed, host=0, hosts=1, *, block=1, start=0):
-        """Return this host's pictures of one epoch as a dataset of (image, label, index)."""
+        """Return this host's pictures of one epoch as a dataset of (image uint8 [h, w, 3], label, index)."""
+
+        def decode(item):
+            picture, label, index = self.decode(item)
+            return preprocess.decode(picture), label, index
+
         items = self.order(seed, host, hosts, block, start)
-        return items.map(self.decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return items.map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,24 +54,29 @@ class Data:
         name: Key in `DATASETS`.
         source: Where the pictures came from and how they were split, for people.
         classes: Class names; the label is the place.
-        image_size: Side in pixels that suits the set.
-        train, held_out, test: For fitting, for choosing checkpoints, for the number to report.
-        diagnose: Reads the files once more and says which one is broken, None if all are well.
-            Worth its time after a tf.errors.OpError in the input pipeline.
+        image_size: Side in pixels that suits the set; None for photographs of any size: the model's own suits them.
+        train, held_out, test: For fitting, for choosing checkpoints, for the number to report. The first two are empty
+            where there are files to evaluate on only.
+        notes: What is worth knowing of the pictures, e.g. how many are PNG though their name says JPEG.
+        diagnose: Reads the files once more and says which one broke since they were looked through, None if all are
+            well. Worth its time after a tf.errors.OpError in the input pipeline.
     """
 
     name: str
     source: str
     classes: tuple[str, ...]
-    image_size: int
+    image_size: int | None
     train: Split
     held_out: Split
     test: Split
+    notes: tuple[str, ...] = ()
     diagnose: Callable[[], str | None] = lambda: None
 
 
-def indexed(size, decode, *, in_memory=False):
+def indexed(size, decode, **fields):
     """Return the Split of `size` pictures that `decode` finds by `item["index"]`, in any order at no cost.
+
+    `fields` are further ones of the Split.
 
     The permutation is `stateless_shuffle`'s. Not `index_shuffle`'s, which would need no table: in TF 2.21 it knows only
     256 permutations for each value of the second half of the seed, of any number of pictures.
@@ -72,15 +89,16 @@ def indexed(size, decode, *, in_memory=False):
             places = tf.gather(tf.random.experimental.stateless_shuffle(tf.range(size, dtype=tf.int64), seed), places)
         return tf.data.Dataset.from_tensor_slices({"index": places})
 
-    return Split(size=size, order=order, decode=decode, in_memory=in_memory)
+    return Split(size=size, order=order, decode=decode, **fields)
 
 
-def from_arrays(images, labels):
+def from_arrays(images, labels, broken=()):
     """Return the Split of pictures in memory.
 
     Args:
         images: uint8 [n, h, w, 3].
         labels: integers [n].
+        broken: Names of pictures that should be there, too, and cannot be used.
 
     Raises:
         ValueError: for another shape or type.
@@ -96,7 +114,7 @@ def from_arrays(images, labels):
     def decode(item):
         return tf.gather(images, item["index"]), tf.gather(labels, item["index"]), item["index"]
 
-    return indexed(int(images.shape[0]), decode, in_memory=True)
+    return indexed(int(images.shape[0]), decode, in_memory=True, broken=tuple(broken))
 
 
 def to_arrays(split):
@@ -106,9 +124,11 @@ def to_arrays(split):
     return np.concatenate(images), np.concatenate(labels)
 
 
-def held_out_size(held_out, size):
-    """Return how many of `size` training pictures to set aside: `held_out`, by default 1,000 or a tenth if less."""
-    count = min(1000, max(1, size // 10)) if held_out is None else held_out
+def held_out_size(held_out, size, most=1000):
+    """Return how many of `size` training pictures to set aside: `held_out`, by default `most` or a tenth if less."""
+    if not size:
+        return 0  # a set to evaluate on only
+    count = min(most, max(1, size // 10)) if held_out is None else held_out
     if not 0 <= count < size:
         raise ValueError(
             f"Expected held_out from 0 to {size - 1}, so that pictures to train on are left. Received: {held_out=}."

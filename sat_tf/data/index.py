@@ -1,0 +1,226 @@
+"""What a look through all files of a data set found, remembered beside them, so that it is done only once.
+
+A file holds any number of records (a picture file: one). The index says where each begins, what kind of picture it is,
+and what is wrong with those that cannot be used. It is kept in the set's folder as `.sat_index.npz`; files whose name,
+size or time of change are not those that were looked through are looked through again.
+"""
+
+import dataclasses
+import io
+import os
+import time
+import zipfile
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from sat_tf.data.contents import BROKEN, KINDS
+
+FILE_NAME = ".sat_index.npz"
+_VERSION = 1  # of what is looked for: a greater one makes every remembered index void
+_SAVE_EVERY = 60.0  # seconds
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Index:
+    """Facts on f files and the n records in them.
+
+    Attributes:
+        counts: int64 [f], number of records found in each file.
+        offsets: int64 [n], first byte of each record in its file.
+        kinds: int8 [n], place in `KINDS`, or `BROKEN`.
+        sides: int32 [n, 2], height and width.
+        fault_places: int64 [k, 2], (file, record) of each fault, in that order. The record may be one that could not
+            be found any more: what follows a cut is no record.
+        faults: str [k], what is wrong.
+    """
+
+    counts: np.ndarray
+    offsets: np.ndarray
+    kinds: np.ndarray
+    sides: np.ndarray
+    fault_places: np.ndarray
+    faults: np.ndarray
+
+    @property
+    def files(self):
+        """Return the file of each record, int64 [n]."""
+        return np.repeat(np.arange(len(self.counts)), self.counts)
+
+    def names_of_faults(self, paths, *, numbered=True):
+        """Return each fault as a person wants to read it."""
+        places = self.fault_places.tolist()
+        middle = [f", record {record}" if numbered else "" for _, record in places]
+        return tuple(
+            f"{paths[file]}{text}: {fault}"
+            for (file, _), text, fault in zip(places, middle, self.faults.tolist(), strict=True)
+        )
+
+    def select(self, rows):
+        """Return the Index of some files only, in the order of `rows`."""
+        rows = np.asarray(rows, np.int64)
+        counts = self.counts[rows]
+        starts = (np.cumsum(self.counts) - self.counts)[rows]
+        records = np.arange(counts.sum()) + np.repeat(starts - (np.cumsum(counts) - counts), counts)
+        new_row = np.full(len(self.counts), -1, np.int64)
+        new_row[rows] = np.arange(len(rows))
+        places = np.stack([new_row[self.fault_places[:, 0]], self.fault_places[:, 1]], axis=1)
+        kept = np.flatnonzero(places[:, 0] >= 0)
+        kept = kept[np.lexsort((places[kept, 1], places[kept, 0]))]
+        return Index(
+            counts=counts,
+            offsets=self.offsets[records],
+            kinds=self.kinds[records],
+            sides=self.sides[records],
+            fault_places=places[kept],
+            faults=self.faults[kept],
+        )
+
+
+def make(counts, offsets, kinds, sides, faults):
+    """Return the Index of plain lists and arrays; `faults` is a list of (file, record, what)."""
+    return Index(
+        counts=np.asarray(counts, np.int64),
+        offsets=np.asarray(offsets, np.int64),
+        kinds=np.asarray(kinds, np.int8),
+        sides=np.asarray(sides, np.int32).reshape(-1, 2),
+        fault_places=np.array([fault[:2] for fault in faults], np.int64).reshape(-1, 2),
+        faults=np.array([fault[2] for fault in faults], np.str_),
+    )
+
+
+def concatenate(parts):
+    """Return the Index of the files of several, one after the other."""
+    shifts = np.cumsum([0] + [len(part.counts) for part in parts[:-1]])
+    fields = {
+        field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in dataclasses.fields(Index)
+    }
+    fields["fault_places"] = np.concatenate(
+        [part.fault_places + [shift, 0] for part, shift in zip(parts, shifts, strict=True)]
+    )
+    return Index(**fields)
+
+
+def look_through(root, paths, check: Callable, key, chunk):
+    """Return the Index of some files: what is remembered in `root`, and for all others what `check` finds.
+
+    Args:
+        root: Folder of the set, where the index is kept.
+        paths: The files.
+        check: `(paths, advance) -> Index`; calls `advance(bytes)` as it goes.
+        key: str, says what `check` looks for: an index of another key is void.
+        chunk: Files to check at a time; an interrupted look keeps the chunks that were done.
+    """
+    key = f"{_VERSION} {key}"
+    paths = [os.fspath(path) for path in paths]
+    names = [os.path.relpath(path, root) for path in paths]
+    stats = np.array([_stat(path) for path in paths], np.int64).reshape(-1, 2)
+    old_names, old_stats, old = _remembered(root, key)
+    rows = {name: row for row, name in enumerate(old_names)}
+    found = np.array([rows.get(name, -1) for name in names], np.int64)
+    if len(old_names):
+        found[(found >= 0) & (old_stats[found] != stats).any(axis=1)] = -1
+    parts, done = [old.select(found[found >= 0])], np.flatnonzero(found >= 0).tolist()
+    missing = np.flatnonzero(found < 0)
+    if not len(missing):
+        return _in_order(parts, done)
+    logging.info("Looking through %d files of %s for broken pictures; what is found is remembered.", len(missing), root)
+    saver = _Saver(root, key)
+    try:
+        with _progress(int(stats[missing, 0].sum())) as bar:
+            for begin in range(0, len(missing), chunk):
+                chosen = missing[begin : begin + chunk].tolist()
+                parts.append(check([paths[row] for row in chosen], bar.update))
+                done += chosen
+                if begin + chunk < len(missing):
+                    saver.save([names[row] for row in done], stats[done], parts, every=_SAVE_EVERY)
+    finally:
+        saver.save([names[row] for row in done], stats[done], parts)
+    return _in_order(parts, done)
+
+
+def summary(index, title):
+    """Return a phrase on the pictures that are not plain JPEG, None if all are: "train: 1 PNG, 22 CMYK JPEG"."""
+    counts = [(int((index.kinds == place).sum()), kind) for place, kind in enumerate(KINDS) if kind != "JPEG"]
+    present = ", ".join(f"{count:,} {kind}" for count, kind in counts if count)
+    return f"{title}: {present}" if present else None
+
+
+def good(index):
+    """Return which records can be used, bool [n]."""
+    return index.kinds != BROKEN
+
+
+def _in_order(parts, done):
+    return concatenate(parts).select(np.argsort(done))
+
+
+def _stat(path):
+    if "://" in path:
+        stat = tf.io.gfile.stat(path)
+        return stat.length, stat.mtime_nsec
+    stat = os.stat(path)
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _progress(total):
+    """Return a bar with ETA that is seen after three seconds, if somebody is looking."""
+    from tqdm import tqdm
+
+    return tqdm(None, "Looking for broken pictures", total, unit="B", unit_scale=True, delay=3, disable=None,
+                leave=False)
+
+
+_NOTHING = make([], [], [], [], [])
+
+
+def _remembered(root, key):
+    """Return (names, stats, Index) of the index in a folder, empty ones where there is none of this key."""
+    path = os.path.join(root, FILE_NAME)
+    nothing = [], np.zeros([0, 2], np.int64), _NOTHING
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            content = file.read()
+    except tf.errors.OpError:
+        return nothing
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            if str(arrays["key"]) != key:
+                return nothing
+            names = arrays["names"].tobytes().decode("utf-8", "surrogateescape").split("\0")[:-1]
+            fields = {field.name: arrays[field.name] for field in dataclasses.fields(Index)}
+            return names, arrays["stats"], Index(**fields)
+    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+        logging.warning("%s cannot be read (%s): the files are looked through anew.", path, error)
+        return nothing
+
+
+class _Saver:
+    """Writes an index from time to time; where it cannot, says so once."""
+
+    def __init__(self, root, key):
+        self.path, self.key, self.last, self.works = os.path.join(root, FILE_NAME), key, time.monotonic(), True
+
+    def save(self, names, stats, parts, every=0.0):
+        if not self.works or time.monotonic() - self.last < every:
+            return
+        arrays = {field.name: getattr(concatenate(parts), field.name) for field in dataclasses.fields(Index)}
+        packed = "".join(name + "\0" for name in names).encode("utf-8", "surrogateescape")
+        content = io.BytesIO()
+        np.savez_compressed(
+            content, key=np.array(self.key), names=np.frombuffer(packed, np.uint8), stats=stats, **arrays
+        )
+        temporary = f"{self.path}.{os.getpid()}.tmp"
+        try:
+            with tf.io.gfile.GFile(temporary, "wb") as file:
+                file.write(content.getvalue())
+            tf.io.gfile.rename(temporary, self.path, overwrite=True)
+        except tf.errors.OpError as error:
+            self.works = False
+            if tf.io.gfile.exists(temporary):
+                tf.io.gfile.remove(temporary)
+            logging.warning("%s cannot be written (%s): the next start looks through the files once more.",
+                            self.path, error.message)
+        self.last = time.monotonic()

@@ -1,0 +1,144 @@
+"""Write TFRecord shards, as --dataset=shards reads them, from a folder of pictures.
+
+    python -m sat_tf.data.make_shards --data_dir=FOLDER --output_dir=DIR --train_shards=N --validation_shards=M
+
+FOLDER is what --dataset=folder takes: train/<class>/* and test/ or val/<class>/*, or only <class>/*, of which a tenth
+becomes the validation part. JPEG and PNG files are taken over byte by byte, others are stored as PNG. The pictures are
+shuffled. DIR gets the shards, classes.txt (a name a line, label 1 first) and counts.txt (the records in each shard).
+"""
+
+import argparse
+import os
+import sys
+
+import numpy as np
+import tensorflow as tf
+
+from sat_tf import preprocess
+from sat_tf.data import contents, folders
+from sat_tf.data.shards import CLASSES_FILE, COUNTS_FILE, PARTS
+from sat_tf.data.splits import expand
+
+_KEPT = ("JPEG", "CMYK JPEG", "PNG")
+
+
+def make(data_dir, output_dir, shards, *, seed=0, skip_broken=False):
+    """Write the shards.
+
+    Args:
+        data_dir: Folder of pictures.
+        output_dir: Folder to write to; absent or empty.
+        shards: `{part: number of files}`.
+        seed: Shuffles the pictures.
+        skip_broken: Leave out broken pictures instead of refusing them.
+
+    Returns:
+        `{part: number of pictures}`, and the names of the broken pictures that were left out.
+
+    Raises:
+        ValueError: for broken pictures, an output folder that is not empty, or more shards than pictures.
+    """
+    data_dir, output_dir = expand(data_dir), expand(output_dir)
+    if os.path.isdir(output_dir) and os.listdir(output_dir):
+        raise ValueError(f"Expected an output_dir that is absent or empty. Received: {output_dir}.")
+    classes, paths, labels, tested, _ = folders.listing(data_dir)
+    with _bar(sum(map(os.path.getsize, paths)), "looking for broken pictures", "B") as bar:
+        looked = folders.check_files(paths.tolist(), bar.update)
+    broken = looked.names_of_faults(paths, numbered=False)
+    if broken and not skip_broken:
+        raise ValueError(
+            f"Expected whole pictures. Received: {len(broken)} broken, the first {broken[0]}. "
+            "Replace them, or leave them out by --skip_broken."
+        )
+    usable = looked.kinds != contents.BROKEN
+    members = {"train": np.flatnonzero(~tested & usable), "validation": np.flatnonzero(tested & usable)}
+    _check_numbers(members, shards)
+    os.makedirs(output_dir, exist_ok=True)
+    random, counts = np.random.RandomState(seed), {}
+    with _bar(int(usable.sum()), "writing shards", "picture") as bar:
+        for part in PARTS:
+            places = random.permutation(members[part])
+            for name, chosen in _cut(part, places, shards[part]):
+                _write_shard(os.path.join(output_dir, name), paths[chosen], labels[chosen], looked.kinds[chosen], bar)
+                counts[name] = len(chosen)
+    _write_lines(os.path.join(output_dir, COUNTS_FILE), (f"{name} {count}" for name, count in counts.items()))
+    _write_lines(os.path.join(output_dir, CLASSES_FILE), classes)
+    return {part: len(places) for part, places in members.items()}, broken
+
+
+def _check_numbers(members, shards):
+    for part, places in members.items():
+        if len(places) and not 1 <= shards[part] <= len(places):
+            raise ValueError(
+                f"Expected {part}_shards from 1 to the {len(places)} pictures of that part. "
+                f"Received: {part}_shards={shards[part]}."
+            )
+
+
+def _cut(part, places, total):
+    """Return (name, places) of each shard of a part; none for a part without pictures."""
+    if not len(places):
+        return []
+    pieces = np.array_split(places, total)
+    return [(f"{part}-{number:05d}-of-{total:05d}", piece) for number, piece in enumerate(pieces)]
+
+
+def _write_shard(path, paths, labels, kinds, bar):
+    with tf.io.TFRecordWriter(path + ".tmp") as writer:
+        for name, label, kind in zip(paths.tolist(), labels.tolist(), kinds.tolist(), strict=True):
+            with open(name, "rb") as file:
+                content = file.read()
+            if contents.KINDS[kind] not in _KEPT:
+                content = tf.io.encode_png(preprocess.decode(tf.constant(content))).numpy()
+            writer.write(_example(content, label + 1, os.path.basename(name)).SerializeToString())
+            bar.update()
+    os.replace(path + ".tmp", path)
+
+
+def _example(content, label, name):
+    features = {
+        "image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[content])),
+        "image/class/label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
+        "image/filename": tf.train.Feature(bytes_list=tf.train.BytesList(value=[os.fsencode(name)])),
+    }
+    return tf.train.Example(features=tf.train.Features(feature=features))
+
+
+def _write_lines(path, lines):
+    with open(path + ".tmp", "w", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines)
+    os.replace(path + ".tmp", path)
+
+
+def _bar(total, what, unit):
+    """Return a progress bar with ETA; less often where it goes to a file."""
+    from tqdm import tqdm
+
+    pause = 0.5 if sys.stderr.isatty() else 10
+    return tqdm(desc=what, total=total, unit=unit, unit_scale=unit == "B", mininterval=pause)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data_dir", required=True, help="folder of pictures, a sub-folder a class")
+    parser.add_argument("--output_dir", required=True, help="folder to write, absent or empty")
+    parser.add_argument("--train_shards", type=int, required=True, help="number of files of training pictures")
+    parser.add_argument("--validation_shards", type=int, required=True, help="number of files of test pictures")
+    parser.add_argument("--seed", type=int, default=0, help="shuffles the pictures")
+    parser.add_argument("--skip_broken", action="store_true", help="leave out broken pictures instead of stopping")
+    arguments = parser.parse_args()
+    shards = {"train": arguments.train_shards, "validation": arguments.validation_shards}
+    try:
+        counts, broken = make(arguments.data_dir, arguments.output_dir, shards, seed=arguments.seed,
+                              skip_broken=arguments.skip_broken)
+    except (ValueError, OSError) as error:
+        print(f"make_shards: {error}", file=sys.stderr)
+        sys.exit(1)
+    for name in broken:
+        print(f"left out: {name}")
+    print(f"{counts['train']} training and {counts['validation']} validation pictures written, {len(broken)} left out. "
+          f"Train on them by: python main.py --dataset=shards --data_dir={arguments.output_dir}")
+
+
+if __name__ == "__main__":
+    main()
