@@ -4,6 +4,7 @@
   python main.py --model=resnet20 --act=swish --method=standard    the same without an attack in training
   python main.py --mode=eval --model_dir=DIR --eval_attacks=clean,pgd-200 --epsilon=4/255
   python main.py --mode=export --model_dir=DIR                     a SavedModel for serving
+  python main.py --plan --model=efficientnet-b7 --dataset=imagenet2012    what a command would cost, without training
   python main.py --list                                            all names, and every field that --set takes
 
 The same command goes on where it was stopped. Radii are fractions of the pixel range, written 8/255.
@@ -29,7 +30,8 @@ flags.DEFINE_string("data_dir", None, "Where the data set lies.")
 flags.DEFINE_string("model_dir", None, "Folder of the run; default: runs/<model>-<act>-<method>-<dataset>-seed<seed>.")
 flags.DEFINE_string("recipe", None, "Recipe to start from; default: the paper's for imagenet2012, else fashion.")
 flags.DEFINE_enum("mode", "train", ["train", "eval", "export"], "What to do.")
-flags.DEFINE_string("checkpoint", None, "eval, export: a checkpoint's folder; default: the best one of --model_dir.")
+flags.DEFINE_string(
+    "checkpoint", None, "eval, export: a checkpoint's folder, released:NAME, .pth file; default: best of --model_dir.")
 flags.DEFINE_string("epochs", None, "Passes over the training pictures.")
 flags.DEFINE_string("batch_size", None, "Pictures an update (train), pictures at a time (eval).")
 flags.DEFINE_string("epsilon", None, "Radius of the attack, 8/255: of training and its evaluation, or of eval.")
@@ -37,14 +39,18 @@ flags.DEFINE_string("step_size", None, "Step size of the attack, 8/255: in train
 flags.DEFINE_string("attack_steps", None, "Steps of the training attack.")
 flags.DEFINE_string("seed", None, "Of weights, data order, augmentation and attacks.")
 flags.DEFINE_string("eval_attacks", None, "Attacks on the test pictures, such as clean,pgd-1,pgd-20,pgd-200.")
+flags.DEFINE_string("eval_weights", None, "raw or averaged weights, to judge or export; default: as probes judged.")
 flags.DEFINE_multi_string("set", [], "Any field of the recipe: --set learning_rate=0.05 (repeatable).")
+flags.DEFINE_bool("plan", False, "Print what training would cost (FLOPs, memory, steps, hours), and do nothing.")
+flags.DEFINE_float("images_per_second", None, "plan: training pictures a second on one accelerator; default: measured.",
+                   lower_bound=1e-6)
 flags.DEFINE_bool("list", False, "Print models, activations, data sets, methods, attacks, recipes and fields.")
 flags.DEFINE_bool("help", False, "Print this.", short_name="h")
 flags.DEFINE_bool("traceback", False, "On an error print where it happened, for a bug report.")
 
 RECIPE_FLAGS = (
     "model", "act", "method", "dataset", "epochs", "batch_size", "epsilon", "step_size", "attack_steps", "seed",
-    "eval_attacks",
+    "eval_attacks", "eval_weights",
 )
 EVAL_NAMES = {"epsilon": "eval_epsilon", "step_size": "eval_step_size", "batch_size": "eval_batch_size"}
 
@@ -75,6 +81,10 @@ def run():
         raise ValueError("Expected --checkpoint with --mode=eval or export; training goes on from --model_dir's own.")
     if FLAGS.mode != "train" and FLAGS.recipe:
         raise ValueError(f"Expected --recipe with --mode=train; --mode={FLAGS.mode} takes the checkpoint's own.")
+    if FLAGS.plan and FLAGS.mode != "train":
+        raise ValueError(f"Expected --plan with --mode=train. Received: --mode={FLAGS.mode}.")
+    if FLAGS.images_per_second and not FLAGS.plan:
+        raise ValueError("Expected --images_per_second with --plan only.")
     model_dir = None if FLAGS.checkpoint else default_model_dir(recipe)
     if FLAGS.model_dir:
         model_dir = pathlib.Path(FLAGS.model_dir).expanduser()
@@ -83,6 +93,10 @@ def run():
         from sat_tf import experiment  # TensorFlow takes seconds: everything above answers at once
 
         experiment.start()
+    if FLAGS.plan:
+        lines = experiment.plan(recipe, data_dir=FLAGS.data_dir, images_per_second=FLAGS.images_per_second)
+        print("\n".join(f"{name + ':':28}{value}" for name, value in lines.items()))
+        return
     if FLAGS.mode == "train":
         experiment.train(recipe, model_dir, data_dir=FLAGS.data_dir, command=command)
         return
@@ -107,8 +121,9 @@ def quiet_start():
 def usage():
     """Return what --help prints."""
     lines = [__doc__, "flags:"]
-    for name in ("mode", *RECIPE_FLAGS, "set", "recipe", "data_dir", "model_dir", "checkpoint", "list", "traceback"):
-        lines.append(f"  --{name:16}{FLAGS[name].help}")
+    for name in ("mode", *RECIPE_FLAGS, "set", "recipe", "data_dir", "model_dir", "checkpoint", "plan",
+                 "images_per_second", "list", "traceback"):
+        lines.append(f"  --{name:19}{FLAGS[name].help}")
     return "\n".join(lines)
 
 
@@ -116,13 +131,14 @@ def listing():
     """Return what --list prints."""
     lines = []
     for kind in hparams.TABLES:
-        lines += [f"{kind}s:", *(f"  {name:24}{text}".rstrip() for name, text in hparams.names(kind).items()), ""]
+        plural = kind.removesuffix("y") + "ies" if kind.endswith("cy") else f"{kind}s"
+        lines += [f"{plural}:", *(f"  {name:28}{text}".rstrip() for name, text in hparams.names(kind).items()), ""]
     lines.append("recipes:")
-    lines += [f"  {name:24}{make.__doc__.partition(chr(10))[0]}" for name, make in hparams.RECIPES.items()]
+    lines += [f"  {name:28}{make.__doc__.partition(chr(10))[0]}" for name, make in hparams.RECIPES.items()]
     defaults = hparams.choose({})
     lines += ["", f"fields that --set takes (value in the recipe {defaults.name}, meaning):"]
     for name, text in hparams.fields_help().items():
-        lines.append(f"  {name:18}{hparams.show(name, getattr(defaults, name)):22} {text}")
+        lines.append(f"  {name:20}{hparams.show(name, getattr(defaults, name)):22} {text}")
     return "\n".join(lines)
 
 

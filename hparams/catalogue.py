@@ -12,6 +12,8 @@ TABLES = {
     "data set": ("data/__init__.py", "DATASETS"),
     "attack": ("attacks.py", "ATTACKS"),
     "augmentation": ("preprocess.py", "AUGMENTATIONS"),
+    "policy": ("autoaugment.py", "POLICIES"),
+    "evaluation preprocessing": ("preprocess.py", "EVALUATIONS"),
     "schedule": ("schedules.py", "SCHEDULES"),
     "optimizer": ("optim.py", "OPTIMIZERS"),
 }

@@ -127,6 +127,17 @@ def attack(name, value):
     return str(value)
 
 
+def policy(name, value):
+    """Read an augmentation policy, randaugment with its magnitude after a colon: none, randaugment:15."""
+    key, colon, magnitude = str(value).partition(":")
+    named("policy")(name, key)
+    if colon and key != "randaugment":
+        raise expected(f"{key} without a number", name, value)
+    if colon:
+        number(0, 30)(name, magnitude)
+    return str(value)
+
+
 def split_attack(text):
     """Return the row of `ATTACKS` that an attack's name means and its steps: pgd-20 -> ("pgd-k", 20)."""
     base, dash, steps = text.rpartition("-")

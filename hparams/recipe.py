@@ -23,10 +23,14 @@ class Recipe:
 
     dataset: str = f.field("fashion_mnist_12k", f.named("data set"), "pictures and labels")
     image_size: int | None = f.field(None, f.optional(f.number(8, 2048, whole=True)),
-                                     "pixels a side; none: the data set's own")
+                                     "pixels a side; none: the data set's own, for photographs the model's own")
     held_out: int | None = f.field(None, f.optional(f.number(1, 10**6, whole=True)),
                                    "training pictures set aside for choosing checkpoints; none: the data set's own")
-    augment: str = f.field("none", f.named("augmentation"), "augmentation of training pictures")
+    augment: str = f.field("none", f.named("augmentation"), "crop and flip of training pictures")
+    policy: str = f.field("none", f.policy, "operations after it: autoaugment, randaugment:15 (its magnitude)")
+    cache: str = f.field("none", f.one_of("none", "memory"), "memory: keep the files of pictures there")
+    broken_limit: int = f.field(100, f.number(0, 10**7, whole=True),
+                                "training pictures that may be left out because they can't be read")
     batch_size: int = f.field(128, f.number(1, 2**20, whole=True), "pictures an update, over all replicas")
     epochs: int = f.field(10, f.number(1, 10**5, whole=True), "passes over the training pictures")
 
@@ -41,17 +45,27 @@ class Recipe:
                                    "peak rate for a batch of 256; scales with batch_size")
     schedule: str = f.field("cosine", f.named("schedule"), "course of the learning rate after warm-up")
     decay_epochs: tuple[float, ...] = f.field((), f.several(f.number(0, math.inf, above=True)),
-                                              "schedule steps: epochs at which the rate falls to a tenth")
+                                              "schedule steps: epochs at which the rate falls; exponential: between")
+    decay_rate: float = f.field(0.1, f.number(0, 1, above=True), "what the rate is multiplied with when it falls")
     warmup_epochs: float = f.field(0.0, f.number(0, 1000), "linear rise of the rate over the first epochs")
     momentum: float = f.field(0.9, f.number(0, 0.9999), "of the optimizer")
     nesterov: bool = f.field(False, f.flag, "look ahead along the momentum")
     weight_decay: float = f.field(1e-4, f.number(0, 1), "L2 on kernels only")
+    label_smoothing: float = f.field(0.0, f.number(0, 0.99), "of the loss that updates minimise")
+    dropout: float | None = f.field(0.0, f.optional(f.number(0, 0.99)),
+                                    "EfficientNet: rate before the classifier; none: the model's own")
+    stochastic_depth: float = f.field(0.0, f.number(0, 0.99), "EfficientNet: rate at the last block, linear from 0")
+    average_decay: float = f.field(0.0, f.number(0, 0.999999), "moving average of weights and statistics; 0: none")
     norm_momentum: float = f.field(0.9, f.number(0, 0.99999), "batch normalisation: memory of the moving statistics")
     norm_epsilon: float = f.field(1e-5, f.number(0, 1, above=True), "batch normalisation: added to the variance")
     steps_per_call: int = f.field(10, f.number(1, 10**5, whole=True), "updates in one call of the compiled loop")
 
     probe_attack: str = f.field("pgd-5", f.attack, "attack on the held-out pictures that chooses the best checkpoint")
-    probe_every: int = f.field(1, f.number(1, 10**5, whole=True), "epochs between two probes")
+    probe_every: float = f.field(1.0, f.number(0, 10**5, above=True), "epochs between two probes, 0.5 for half a one")
+    probe_weights: str = f.field("raw", f.one_of("raw", "averaged"), "weights that probes judge, and then the report")
+    patience: int | None = f.field(None, f.optional(f.number(1, 10**5, whole=True)),
+                                   "stop after so many probes without a better one; none: never")
+    stop_on_overfitting: bool = f.field(True, f.flag, "stop when only one-step attacks are still withstood")
 
     eval_attacks: tuple[str, ...] = f.field(("clean", "pgd-1", "pgd-20"), f.several(f.attack),
                                             "attacks on the test pictures", evaluation=True)
@@ -59,6 +73,11 @@ class Recipe:
                                          evaluation=True)
     eval_step_size: float | None = f.field(None, f.optional(f.radius), "evaluation: step size; none: "
                                            "1/255, or epsilon / steps where that is larger", evaluation=True)
+    eval_weights: str | None = f.field(None, f.optional(f.one_of("raw", "averaged")),
+                                       "evaluation, export: raw or averaged; none: probe_weights", evaluation=True)
+    eval_preprocess: str | None = f.field(None, f.optional(f.named("evaluation preprocessing")),
+                                          "evaluation: how pictures get their size; none: as the model's release",
+                                          evaluation=True)
     eval_batch_size: int = f.field(200, f.number(1, 2**20, whole=True), "evaluation: pictures at a time",
                                    evaluation=True)
 
@@ -70,6 +89,17 @@ class Recipe:
             raise f.expected("at least one attack, such as clean,pgd-20", "eval_attacks", "")
         if self.schedule == "steps" and not self.decay_epochs:
             raise f.expected("decay_epochs for the schedule steps, such as 30,60,90", "decay_epochs", "")
+        if self.schedule == "exponential" and len(self.decay_epochs) != 1:
+            raise f.expected("one number of decay_epochs for the schedule exponential, such as 2.4", "decay_epochs",
+                             show("decay_epochs", self.decay_epochs))
+        for name in ("probe_weights", "eval_weights"):
+            if getattr(self, name) == "averaged" and not self.average_decay:
+                raise f.expected(f"an average_decay above 0, such as 0.9999, with {name}=averaged", "average_decay", 0)
+
+    @property
+    def judged_weights(self):
+        """The weights that evaluation and export take: "raw" or "averaged"."""
+        return self.eval_weights or self.probe_weights
 
     def replace(self, /, **changes):
         """Return a copy with other values; an unknown field is an error that names the nearest one."""

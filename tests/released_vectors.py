@@ -6,7 +6,10 @@ import numpy as np
 
 
 def value(name, shape, kind=None):
-    """Draw a variable of the release by its name, as the reference vectors were made; `kind`: the name without suffix."""
+    """Draw a variable of the release by its name, as the reference vectors were made.
+
+    `kind`: the name without the suffix of a moving average, where it has one.
+    """
     rng = np.random.RandomState(zlib.crc32(name.encode()))
     name = kind or name
     if name.endswith("conv3/bn/gamma"):

@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 import pytest
+import released_vectors
 import tensorflow as tf
 
 import efficientnet
-import released_vectors
 from efficientnet import scaling
 from sat_tf import activations, attacks, cost, losses
 
@@ -39,13 +39,13 @@ def test_every_variant_is_counted():
 
 @pytest.mark.parametrize("variant", MULTIPLY_ADDS)
 def test_operations_are_those_of_the_paper(variant):
-    """Tan & Le 2019, Table 2, at each model's own size; multiply-adds. (Its B4 has 4.2e9, all counts since have 4.4e9.)"""
+    """Tan & Le 2019, Table 2, at each model's own size. (Its B4 has 4.2e9, all counts since 4.4e9.)"""
     size = efficientnet.VARIANTS[f"efficientnet-{variant}"].image_size
     assert cost.forward_flops(weightless(variant), size) / 2 == pytest.approx(MULTIPLY_ADDS[variant], rel=0.05)
 
 
-@pytest.mark.parametrize("number,width,wanted", [(32, 1.0, 32), (32, 1.1, 32), (16, 1.1, 16), (24, 1.2, 32), (24, 1.1, 24),
-                                                 (320, 3.9, 1248), (1280, 2.0, 2560), (3, 1.0, 8)])
+@pytest.mark.parametrize("number,width,wanted", [(32, 1.0, 32), (32, 1.1, 32), (16, 1.1, 16), (24, 1.2, 32),
+                                                 (24, 1.1, 24), (320, 3.9, 1248), (1280, 2.0, 2560), (3, 1.0, 8)])
 def test_channels_are_multiples_of_eight_and_never_below_90_percent(number, width, wanted):
     assert scaling.channels(number, width) == wanted
 
@@ -141,7 +141,7 @@ def repeats_of(variant):
 
 
 def released_name(path, model="efficientnet-b0"):
-    """Return the release's name of one of our variables: block0_project/gamma -> .../tpu_batch_normalization_1/gamma."""
+    """Return the release's name of one of our variables: block0_project/kernel -> .../blocks_0/conv2d/kernel."""
     layer, _, weight = path.partition("/")
     if layer == "linear":
         return f"{model}/head/dense/{weight}"

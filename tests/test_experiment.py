@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import hparams
-from sat_tf import attacks, experiment, saving
+from sat_tf import attacks, data, experiment, saving
 from sat_tf.experiment import assembly, places, training
 
 TINY = {"dataset": "synthetic", "epochs": 2, "batch_size": 64, "held_out": 40, "eval_attacks": "clean,pgd-1,pgd-3",
@@ -257,7 +257,7 @@ def test_an_evaluation_reports_the_recipe_of_the_training(finished):
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):
-    run = training.Training(tiny(), experiment.data.load("synthetic", held_out=40), tf.distribute.get_strategy(),
+    run = training.Training(tiny(), data.load("synthetic", held_out=40), tf.distribute.get_strategy(),
                             tmp_path)
     run.state.model.get_layer("linear").bias.assign(np.full(10, np.nan))
     with pytest.raises(FloatingPointError, match="linear/bias is not finite"):
@@ -275,7 +275,7 @@ def test_two_replicas_see_the_pictures_of_one_device(two_replicas, tmp_path):
     """Epochs begin at the same steps and hold the same pictures, whatever the number of replicas."""
     seen = []
     for strategy in (tf.distribute.get_strategy(), two_replicas):
-        run = training.Training(tiny(batch_size=48), experiment.data.load("synthetic", held_out=40), strategy, tmp_path)
+        run = training.Training(tiny(batch_size=48), data.load("synthetic", held_out=40), strategy, tmp_path)
         iterator = iter(run._batches(3))
         steps = []
         for _ in range(2 * run.epoch_steps):

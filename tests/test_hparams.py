@@ -11,10 +11,11 @@ import hparams
 
 
 def test_tables_are_read_without_tensorflow_and_are_the_tables():
-    from sat_tf import activations, attacks, data, methods, models, optim, preprocess, schedules
+    from sat_tf import activations, attacks, autoaugment, data, methods, models, optim, preprocess, schedules
 
     tables = {"model": models.MODELS, "activation": activations.ACTIVATIONS, "method": methods.METHODS,
               "data set": data.DATASETS, "attack": attacks.ATTACKS, "augmentation": preprocess.AUGMENTATIONS,
+              "policy": autoaugment.POLICIES, "evaluation preprocessing": preprocess.EVALUATIONS,
               "schedule": schedules.SCHEDULES, "optimizer": optim.OPTIMIZERS}
     assert set(tables) == set(hparams.TABLES)
     for kind, table in tables.items():
@@ -44,6 +45,48 @@ def test_the_papers_recipe():
                 "attack_steps": 1, "act": "swish", "method": "sat", "optimizer": "sgd", "image_size": 224,
                 "norm_momentum": 0.9, "norm_epsilon": 1e-5, "augment": "imagenet", "warmup_epochs": 0}
     assert {name: getattr(recipe, name) for name in expected} == expected
+
+
+def test_the_papers_recipe_of_efficientnets_is_that_of_resnets():
+    """Section 5.2: "all other training settings are the same"; only the size is the model's own."""
+    resnet, efficientnet = hparams.get("resnet50"), hparams.get("efficientnet-b4")
+    lines = resnet.differences(efficientnet)
+    assert {line.partition(":")[0] for line in lines} == {"model", "image_size", "held_out"}
+    assert efficientnet.image_size is None
+
+
+def test_the_enhanced_recipe():
+    expected = {"weight_decay": 1e-5, "dropout": None, "stochastic_depth": 0.2, "policy": "autoaugment", "epochs": 200,
+                "average_decay": 0.9999, "probe_weights": "averaged", "label_smoothing": 0.0, "optimizer": "sgd"}
+    plain, enhanced = hparams.get("efficientnet-l1"), hparams.get("efficientnet-l1-enhanced")
+    assert {name: getattr(enhanced, name) for name in expected} == expected and enhanced.patience
+    changed = {line.partition(":")[0] for line in plain.differences(enhanced)}
+    assert changed == {*expected, "decay_epochs", "patience", "probe_every"} - {"label_smoothing", "optimizer"}
+
+
+def test_the_optimizer_of_the_release():
+    expected = {"optimizer": "rmsprop", "learning_rate": 0.016, "schedule": "exponential", "decay_epochs": (2.4,),
+                "decay_rate": 0.97, "warmup_epochs": 5, "momentum": 0.9, "label_smoothing": 0.1, "weight_decay": 1e-5}
+    recipe = hparams.get("efficientnet-b0-rmsprop")
+    assert {name: getattr(recipe, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize("changes,recipe,act", [
+    ({"model": "efficientnet-b7"}, "fashion-efficientnet", "swish"),
+    ({"model": "efficientnet-lite0"}, "fashion-efficientnet", "relu6"),
+    ({"model": "efficientnet-lite0", "act": "swish"}, "fashion-efficientnet", "swish"),
+    ({"model": "efficientnet-lite2", "dataset": "imagenet2012"}, "efficientnet-lite2", "relu6"),
+    ({"dataset": "imagenet2012"}, "resnet50", "swish"),
+])
+def test_recipe_and_activation_that_nobody_named(changes, recipe, act):
+    chosen = hparams.choose(changes)
+    assert (chosen.name, chosen.act) == (recipe, act)
+
+
+def test_judged_weights():
+    recipe = hparams.get("efficientnet-b0-enhanced")
+    assert recipe.judged_weights == "averaged" and recipe.replace(eval_weights="raw").judged_weights == "raw"
+    assert hparams.get("fashion").judged_weights == "raw"
 
 
 def test_the_embedded_data_is_the_default():
@@ -82,7 +125,13 @@ BAD = [
     ("eval_attacks", "clean-3", "known attack"), ("eval_attacks", "pdg-3", "Did you mean pgd"),
     ("schedule", "steps", "decay_epochs"), ("augment", "flip", "Did you mean"), ("strategy", "tpu", "one of"),
     ("image_size", "4", "at least 8"), ("epoch", "3", "Did you mean epochs"),
-    ("self", "1", "Did you mean"), ("weight_decay", "-1", "at least 0"),
+    ("self", "1", "Did you mean"), ("weight_decay", "-1", "at least 0"), ("policy", "autoaugmnt", "Did you mean auto"),
+    ("policy", "autoaugment:3", "without a number"), ("policy", "randaugment:x", "a number"),
+    ("policy", "randaugment:31", "at most 30"), ("schedule", "exponential", "such as 2.4"),
+    ("probe_weights", "averaged", "average_decay above 0"), ("eval_weights", "averaged", "average_decay above 0"),
+    ("eval_weights", "ema", "one of raw"), ("patience", "0", "at least 1"), ("probe_every", "0", "above 0"),
+    ("dropout", "1", "at most"), ("average_decay", "1", "at most"), ("cache", "disk", "one of none"),
+    ("eval_preprocess", "crop-resize", "Did you mean crop_resize"), ("broken_limit", "-1", "at least 0"),
 ]
 
 

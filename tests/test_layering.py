@@ -6,23 +6,27 @@ import pathlib
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-ROOMS = ("sat_tf", "layers", "resnet", "hparams")
+ROOMS = ("sat_tf", "layers", "resnet", "efficientnet", "hparams")
 
 ARROWS = {  # room or module: what of ours it may import
     "hparams": set(),
     "layers": set(),
     "resnet": {"layers"},
+    "efficientnet": {"layers"},
     "sat_tf": set(),
-    **{f"sat_tf.{leaf}": set() for leaf in ("activations", "losses", "schedules", "attacks", "preprocess", "saving",
-                                            "report", "evaluate", "export", "interruption")},
+    **{f"sat_tf.{leaf}": set() for leaf in ("activations", "losses", "schedules", "attacks", "preprocess",
+                                            "autoaugment", "saving", "report", "evaluate", "export", "interruption",
+                                            "torch_file")},
     "sat_tf.optim": {"sat_tf.schedules"},
-    "sat_tf.data": {"sat_tf.preprocess"},
-    "sat_tf.models": {"sat_tf.activations", "resnet"},
+    "sat_tf.data": {"sat_tf.preprocess", "sat_tf.autoaugment"},
+    "sat_tf.models": {"sat_tf.activations", "resnet", "efficientnet"},
+    "sat_tf.cost": {"layers"},
+    "sat_tf.released": {"sat_tf.models", "sat_tf.torch_file", "efficientnet"},
     "sat_tf.methods": {"sat_tf.losses", "sat_tf.attacks", "sat_tf.schedules"},
-    "sat_tf.train": {"sat_tf.methods", "sat_tf.optim"},
+    "sat_tf.train": {"sat_tf.methods", "sat_tf.optim", "layers"},
     "sat_tf.experiment": {"hparams", "sat_tf", *(f"sat_tf.{name}" for name in (
-        "activations", "attacks", "data", "evaluate", "export", "interruption", "losses", "methods", "models", "optim",
-        "report", "saving", "schedules", "train"))},
+        "activations", "attacks", "cost", "data", "evaluate", "export", "interruption", "losses", "methods", "models",
+        "optim", "released", "report", "saving", "schedules", "train"))},
     "main": {"hparams", "sat_tf.experiment"},
 }
 STANDARD_ONLY = "hparams"

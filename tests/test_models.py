@@ -38,7 +38,8 @@ def test_unknown_activation():
 
 
 def test_image_sizes_and_preprocessing_of_the_families():
-    sizes = {name: models.image_size(name) for name in ("resnet20", "resnet50", "efficientnet-b7", "efficientnet-lite3")}
+    names = ("resnet20", "resnet50", "efficientnet-b7", "efficientnet-lite3")
+    sizes = {name: models.image_size(name) for name in names}
     assert sizes == {"resnet20": 32, "resnet50": 224, "efficientnet-b7": 600, "efficientnet-lite3": 280}
     assert models.evaluation_preprocess("resnet50") == "resize_crop"
     assert models.evaluation_preprocess("efficientnet-b0") == "crop_resize"

@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from sat_tf import attacks, export, methods, models, optim, saving, train
 
-ONE_OF_EACH_KIND = ("resnet20", "resnet50", "resnext50-32x4d", "efficientnet-b0", "efficientnet-lite0")  # the deeper ones repeat the same blocks
+# The deeper ones repeat the same blocks.
+ONE_OF_EACH_KIND = ("resnet20", "resnet50", "resnext50-32x4d", "efficientnet-b0", "efficientnet-lite0")
 IMAGES = np.random.default_rng(0).random((4, 32, 32, 3), np.float32)
 LABELS = np.arange(4, dtype=np.int32)
 

@@ -4,10 +4,10 @@ import sys
 
 import numpy as np
 import pytest
+from torch_files import ordered, tensor, write
 
 import efficientnet
 from sat_tf import released
-from torch_files import ordered, tensor, write
 
 
 @pytest.fixture(scope="module")

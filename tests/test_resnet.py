@@ -6,10 +6,10 @@ import re
 import keras
 import numpy as np
 import pytest
+import released_vectors
 import tensorflow as tf
 
 import resnet
-import released_vectors
 from sat_tf import activations, attacks, losses
 
 SITES = {"resnet20": 19, "resnet50": 49, "resnet101": 100, "resnet152": 151, "resnext50-32x4d": 49,

@@ -12,13 +12,18 @@ from absl import logging as absl_logging
 from tqdm import tqdm
 
 import hparams
-from sat_tf import data, saving
+from sat_tf import models, released, saving
+from sat_tf.data import imagenet_classes
 from sat_tf.experiment import assembly, places
 from sat_tf.experiment.judging import judge
+from sat_tf.experiment.planning import plan
 from sat_tf.experiment.training import STATE, Training
 from sat_tf.export import saved_model
 
-JUDGING_FIELDS = (*hparams.EVALUATION_FIELDS, "dataset", "image_size", "held_out", "seed", "strategy")
+__all__ = ["evaluate", "export", "naming_failures", "plan", "start", "train"]
+
+JUDGING_FIELDS = (*hparams.EVALUATION_FIELDS, "dataset", "image_size", "held_out", "seed", "strategy", "cache")
+PUBLISHED_FIELDS = ("model", "act", "norm_momentum", "norm_epsilon")  # what is known of weights that others trained
 
 
 class LogLines(logging.Handler):
@@ -60,17 +65,18 @@ def train(recipe, model_dir, *, data_dir=None, command=""):
     model_dir = places.check_folder(model_dir, recipe)
     assembly.make_deterministic(recipe.seed)
     with places.locked(model_dir), naming_failures() as failing:
-        failing.dataset = dataset = data.load(recipe.dataset, data_dir=data_dir, held_out=recipe.held_out)
+        failing.dataset = dataset = assembly.load_data(recipe, data_dir)
         strategy = assembly.make_strategy(recipe)
         run = Training(recipe, dataset, strategy, model_dir)
         run.restore()
         places.write_recipe(model_dir, recipe)
         run.train()
         best = saving.find(model_dir, "best")
-        saving.restore(best, {"model": saving.by_path(run.state.model)})
+        restore_weights(best, run.state.model, recipe)
         facts = {"mode": "train", "command": command, "seed": recipe.seed, "recipe": recipe.to_dict(),
                  "training": run.summary(),
-                 "checkpoint": {"path": str(best), "kind": "best", "step": saving.read_state(best)["step"]}}
+                 "checkpoint": {"path": str(best), "kind": "best", "step": saving.read_state(best)["step"],
+                                "weights": describe_weights(recipe)}}
         folder = places.report_folder(model_dir, recipe)
         return judge(recipe, run.state.model, dataset, strategy, folder, facts, run.history, model_dir, run.image_size)
 
@@ -87,19 +93,22 @@ def evaluate(changes, *, model_dir=None, checkpoint=None, data_dir=None, command
       The report.
     """
     path, state, recipe = read_checkpoint(checkpoint or model_dir, changes)
-    model_dir = pathlib.Path(model_dir or places.run_of(path))
-    image_size = recipe.image_size or state["data"]["image_size"]
+    model_dir = pathlib.Path(model_dir or places.run_of(path, recipe))
+    image_size = recipe.image_size or state["data"]["image_size"]  # the size it was trained at
     assembly.make_deterministic(recipe.seed)
     with naming_failures() as failing:
-        failing.dataset = dataset = data.load(recipe.dataset, data_dir=data_dir, held_out=recipe.held_out)
+        failing.dataset = dataset = assembly.load_data(recipe, data_dir)
         if "eval_batch_size" in changes and recipe.eval_batch_size > dataset.test.size:
             raise ValueError(f"Expected a batch of at most the {dataset.test.size} test pictures. "
                              f"Received: batch_size={recipe.eval_batch_size}.")
         strategy = assembly.make_strategy(recipe, ["eval_batch_size"])
         with strategy.scope():
             model = load_model(path, state, recipe, dataset.classes)
-        facts = {"mode": "eval", "command": command, "seed": recipe.seed, "recipe": state["recipe"], "training": None,
-                 "checkpoint": {"path": str(path), "kind": places.kind_of(path), "step": state["step"]}}
+        published = released.is_released(path)
+        facts = {"mode": "eval", "command": command, "seed": recipe.seed, "training": None,
+                 "recipe": {name: state["recipe"][name] for name in PUBLISHED_FIELDS} if published else state["recipe"],
+                 "checkpoint": {"path": str(path), "kind": places.kind_of(path), "step": state["step"],
+                                "weights": "as published" if published else describe_weights(recipe)}}
         folder = places.next_folder(model_dir / "evaluations")
         return judge(recipe, model, dataset, strategy, folder, facts, state["history"], model_dir, image_size)
 
@@ -114,27 +123,49 @@ def export(changes, *, model_dir=None, checkpoint=None, data_dir=None, command="
     model = load_model(path, state, recipe, state["data"]["classes"])
     size = recipe.image_size or state["data"]["image_size"]
     images = np.random.default_rng(0).random((8, size, size, 3), np.float32)
-    folder = pathlib.Path(model_dir or places.run_of(path)) / "export" / path.name
+    name = path.stem + ("-averaged" if recipe.judged_weights == "averaged" else "")
+    folder = pathlib.Path(model_dir or places.run_of(path, recipe)) / "export" / name
     folder.parent.mkdir(parents=True, exist_ok=True)
     difference = saved_model(model, folder, size, images)
-    print(f"SavedModel: {folder}\nlargest relative difference to the model's logits: {difference:.1e}")
-    return {"path": str(folder), "difference": difference}
+    weights = describe_weights(recipe)
+    print(f"SavedModel: {folder}\nweights: {weights}\n"
+          f"largest relative difference to the model's logits: {difference:.1e}")
+    return {"path": str(folder), "difference": difference, "weights": weights}
 
 
 def load_model(path, state, recipe, classes):
     """Return the model of a checkpoint; the data's classes must be those it was trained on."""
     if list(classes) != state["data"]["classes"]:
-        raise ValueError(f"Expected the {len(state['data']['classes'])} classes that {path} was trained on. "
-                         f"Received: dataset={recipe.dataset} with {len(classes)}: {', '.join(classes[:5])}, ...")
+        raise ValueError(f"Expected the {len(state['data']['classes'])} classes that {path} was trained on: "
+                         f"{', '.join(state['data']['classes'][:5])}, ... Received: dataset={recipe.dataset} with "
+                         f"{len(classes)}: {', '.join(classes[:5])}, ...")
+    if released.is_released(path):
+        return released.load_lite(path, recipe.model, recipe.act)
     model = assembly.build_model(recipe, len(classes))
-    saving.restore(path, {"model": saving.by_path(model)})
+    restore_weights(path, model, recipe)
     return model
+
+
+def restore_weights(path, model, recipe):
+    """Read the weights that the recipe judges, raw or averaged, into a model."""
+    group = "average" if recipe.judged_weights == "averaged" else "model"
+    saving.restore(path, {group: saving.by_path(model)})
+
+
+def describe_weights(recipe):
+    """Return which weights a report or an export is about."""
+    if recipe.judged_weights == "averaged":
+        return f"averaged (decay {recipe.average_decay})"
+    return "raw" if recipe.average_decay else "raw (the run keeps no average)"
 
 
 def read_checkpoint(place, changes):
     """Return path, state and recipe of a checkpoint; `changes` to how it is judged are made, others refused."""
-    path = saving.find(place, "best")
-    state = saving.read_state(path, STATE)
+    if released.is_released(place):
+        path, state = read_released(released.find(place))
+    else:
+        path = saving.find(place, "best")
+        state = saving.read_state(path, STATE)
     stored = hparams.Recipe.from_dict(state["recipe"])
     recipe = stored.replace(**changes)
     trained = [name for name in stored.to_dict() if name not in JUDGING_FIELDS]
@@ -142,6 +173,15 @@ def read_checkpoint(place, changes):
     if lines:
         raise ValueError(f"Expected what the checkpoint {path} was trained with. Received: {'; '.join(lines)}.")
     return path, state, recipe
+
+
+def read_released(path):
+    """Return path and state of published weights, as a checkpoint of ours would have it: ImageNet's classes."""
+    model = released.lite_variant(path)
+    norm = {f"norm_{name}": value for name, value in released.NORM.items()}
+    recipe = hparams.get(model).replace(method="standard", **norm)
+    data = {"classes": list(imagenet_classes()), "image_size": models.image_size(model)}
+    return path, {"recipe": recipe.to_dict(), "data": data, "step": None, "history": []}
 
 
 @contextlib.contextmanager

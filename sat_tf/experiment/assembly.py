@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 import hparams
 import sat_tf
-from sat_tf import activations, attacks, data, methods, models, optim, schedules
+from sat_tf import activations, attacks, data, losses, methods, models, optim, schedules
 
 
 def check_names(recipe):
@@ -23,7 +23,20 @@ def check_names(recipe):
 
 def build_model(recipe, classes):
     """Return the recipe's model with fresh weights."""
-    return models.build(recipe.model, recipe.act, classes, momentum=recipe.norm_momentum, epsilon=recipe.norm_epsilon)
+    return models.build(
+        recipe.model, recipe.act, classes, momentum=recipe.norm_momentum, epsilon=recipe.norm_epsilon,
+        dropout=recipe.dropout, stochastic_depth=recipe.stochastic_depth,
+    )
+
+
+def load_data(recipe, data_dir):
+    """Return the recipe's data set."""
+    return data.load(recipe.dataset, data_dir=data_dir, held_out=recipe.held_out, cache=recipe.cache)
+
+
+def image_size(recipe, dataset):
+    """Return the side of the pictures: the recipe's, the data's own, or for photographs the model's."""
+    return recipe.image_size or dataset.image_size or models.image_size(recipe.model)
 
 
 def make_deterministic(seed):
@@ -72,7 +85,15 @@ def evaluation_batches(recipe, split, image_size, strategy):
     """Return the batches of a split; a batch larger than the split would be padding only, so it is cut to that."""
     replicas = strategy.num_replicas_in_sync
     most = -(-split.size // replicas) * replicas
-    return data.evaluation_batches(split, batch_size=min(recipe.eval_batch_size, most), image_size=image_size)
+    return data.evaluation_batches(
+        split, batch_size=min(recipe.eval_batch_size, most), image_size=image_size,
+        preprocess=preprocess(recipe),
+    )
+
+
+def preprocess(recipe):
+    """Return how evaluation brings pictures to their size, a key of `preprocess.EVALUATIONS`."""
+    return recipe.eval_preprocess or models.evaluation_preprocess(recipe.model)
 
 
 def attack_facts(attack):
@@ -87,17 +108,23 @@ def make_method(recipe):
         epsilon=recipe.epsilon, step_size=recipe.step_size, steps=recipe.attack_steps,
         random_start=recipe.random_start, clean_start=recipe.clean_start,
     )
-    return methods.METHODS[recipe.method](attack)
+    return methods.METHODS[recipe.method](attack, losses.smoothed_cross_entropy(recipe.label_smoothing))
 
 
 def make_optimizer(recipe, epoch_steps, total_steps):
     """Return the recipe's optimizer; its rate is quoted for 256 pictures and scales with the batch."""
     schedule = schedules.SCHEDULES[recipe.schedule](
         peak=recipe.learning_rate * recipe.batch_size / 256, total_steps=total_steps,
-        decay_steps=[round(epoch * epoch_steps) for epoch in recipe.decay_epochs],
+        decay_steps=[max(1, round(epoch * epoch_steps)) for epoch in recipe.decay_epochs],
+        decay_rate=recipe.decay_rate,
     )
     schedule = schedules.warm_up(schedule, round(recipe.warmup_epochs * epoch_steps))
     return optim.OPTIMIZERS[recipe.optimizer](schedule, momentum=recipe.momentum, nesterov=recipe.nesterov)
+
+
+def make_average(recipe, model):
+    """Return the recipe's moving average of a model, None where it has none."""
+    return optim.MovingAverage(model, recipe.average_decay) if recipe.average_decay else None
 
 
 def best_by(recipe):

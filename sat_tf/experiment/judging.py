@@ -19,7 +19,9 @@ def judge(recipe, model, dataset, strategy, folder, facts, history, model_dir, i
         "created": datetime.datetime.now().astimezone().isoformat("T", "seconds"),
         "model": recipe.model, "act": recipe.act, "method": recipe.method,
         "dataset": {"name": dataset.name, "source": dataset.source, "train": dataset.train.size,
-                    "held_out": dataset.held_out.size, "test": dataset.test.size, "classes": list(dataset.classes)},
+                    "held_out": dataset.held_out.size, "test": dataset.test.size, "notes": list(dataset.notes),
+                    "preprocess": assembly.preprocess(recipe), "image_size": image_size,
+                    "classes": list(dataset.classes)},
         "parameters": {"trainable": count(model.trainable_variables), "total": count(model.variables)},
         "versions": assembly.versions(), "machine": assembly.machine(strategy),
         "evaluations": rows, "curve": curve, **facts,
@@ -29,7 +31,7 @@ def judge(recipe, model, dataset, strategy, folder, facts, history, model_dir, i
     paths = report.write(folder, full, history, panel)
     places = {"report": paths["report.md"], "pictures": str(pathlib.Path(folder) / "pictures"),
               "checkpoint": facts["checkpoint"]["path"],
-              "TensorBoard logs": str(pathlib.Path(model_dir) / "tensorboard")}
+              "TensorBoard logs": str(pathlib.Path(model_dir) / "tensorboard") if history else ""}
     print("\n".join(report.summary_lines(full, places)), flush=True)
     return full
 

@@ -13,14 +13,21 @@ except ImportError:  # Windows
     fcntl = None
 
 
-def run_of(path):
-    """Return the folder of the run that a checkpoint belongs to; a checkpoint that was moved is its own."""
+def run_of(path, recipe):
+    """Return the folder of the run that a checkpoint belongs to; a checkpoint that was moved is its own.
+
+    Published weights, which are a file, get a folder among the runs.
+    """
     path = path.resolve()
+    if path.is_file():
+        return pathlib.Path("runs") / f"{recipe.model}-released"
     return path.parents[1] if path.parent.name == "checkpoints" else path
 
 
 def kind_of(path):
-    """Return "best" or "latest" as the pointers beside a checkpoint say."""
+    """Return "best" or "latest" as the pointers beside a checkpoint say, "released" for published weights."""
+    if path.is_file():
+        return "released"
     pointers = [kind for kind in ("best", "latest") if (path.parent / kind).is_file()
                 and (path.parent / kind).read_text().strip() == path.name]
     return pointers[0] if pointers else "none"

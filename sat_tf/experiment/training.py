@@ -7,9 +7,10 @@ import tensorflow as tf
 from absl import logging
 
 import hparams
-from sat_tf import data, evaluate, interruption, losses, saving, train
-from sat_tf.experiment import assembly
+from sat_tf import data, interruption, saving, train
+from sat_tf.experiment import assembly, probing
 
+SHOWN = 20  # broken pictures in the log
 STATE = ("recipe", "data", "history", "best", "seconds", "sums", "summed")  # what a checkpoint holds beside variables
 
 
@@ -18,21 +19,25 @@ class Training:
 
     def __init__(self, recipe, dataset, strategy, model_dir):
         self.recipe, self.dataset, self.strategy, self.model_dir = recipe, dataset, strategy, model_dir
-        self.image_size = recipe.image_size or dataset.image_size
+        self.image_size = assembly.image_size(recipe, dataset)
         for part in ("held_out", "test"):
             if not getattr(dataset, part).size:
                 raise ValueError(f"Expected pictures in the {part} part of {dataset.source}. Received: none.")
+        _refuse_broken(recipe, dataset)
         self.epoch_steps = data.steps_per_epoch(dataset.train, recipe.batch_size)
         self.total_steps = recipe.epochs * self.epoch_steps
+        self.probe_steps = max(1, round(recipe.probe_every * self.epoch_steps))
         with strategy.scope():
             model = assembly.build_model(recipe, len(dataset.classes))
             optimizer = assembly.make_optimizer(recipe, self.epoch_steps, self.total_steps)
             optimizer.build(model.trainable_variables)
-        self.state = train.TrainState(model=model, optimizer=optimizer)
+            average = assembly.make_average(recipe, model)
+        self.state = train.TrainState(model=model, optimizer=optimizer, average=average)
         self.history, self.best, self.seconds = [], None, 0.0
+        self.stopped = None  # why training ended early
         self.sums = [0.0] * len(train.METRICS)  # of the steps since the last probe
         self.summed = 0
-        self.probes = {name: self._evaluator(name) for name in ("clean", recipe.probe_attack)}
+        self.probe = probing.Probe(recipe, self.state, dataset, self.image_size, strategy)
 
     def restore(self):
         """Go on from the latest checkpoint, if there is one."""
@@ -45,6 +50,7 @@ class Training:
         saving.restore(path, self.variables())
         self.history, self.best, self.seconds = state["history"], state["best"], state["seconds"]
         self.sums, self.summed = state["sums"], state["summed"]
+        self.stopped = state.get("stopped")
         logging.info("Going on from step %d of %d, checkpoint %s.", self.state.step, self.total_steps, path)
 
     def _must_match(self, state):
@@ -62,7 +68,10 @@ class Training:
                 "classes": list(self.dataset.classes)}
 
     def train(self):
-        """Run the remaining steps; probe and save at the recipe's epochs."""
+        """Run the remaining steps; probe and save at the recipe's epochs; stop early where a probe says so."""
+        if self.stopped:
+            logging.info("Training had ended: %s.", self.stopped)
+            return
         recipe = self.recipe
         loop = train.Loop(
             state=self.state, method=assembly.make_method(recipe), strategy=self.strategy, batch_size=recipe.batch_size,
@@ -76,7 +85,7 @@ class Training:
         ):
             for step, metrics in loop.run(
                 self._batches(first), until=self.total_steps, steps_per_call=recipe.steps_per_call,
-                pause_every=self.epoch_steps,
+                pauses=(self.epoch_steps, self.probe_steps),
             ):
                 self.seconds = time.monotonic() - started
                 self._take(step, metrics, progress)
@@ -84,13 +93,18 @@ class Training:
                 if kinds or requested() or step % self.epoch_steps == 0 or time.monotonic() - saved > 600:
                     self.save(kinds)
                     saved = time.monotonic()
+                if self.stopped:
+                    logging.warning("%s. Training ends at step %d of %d; the best checkpoint is that of step %d.",
+                                    self.stopped, step, self.total_steps, self.best["step"])
+                    return
                 if requested() and step < self.total_steps:
                     raise KeyboardInterrupt(f"Stopped at step {step} of {self.total_steps}; the checkpoint in "
                                             f"{self.model_dir} holds it, and the same command goes on from there.")
 
     def variables(self):
         """Return every variable of the run, as a checkpoint groups them."""
-        return {"model": saving.by_path(self.state.model), "optimizer": saving.by_path(self.state.optimizer)}
+        groups = {"model": saving.by_path(self.state.model), "optimizer": saving.by_path(self.state.optimizer)}
+        return groups | ({"average": self.state.average.variables} if self.state.average else {})
 
     def save(self, kinds=()):
         """Write a checkpoint, the latest and whatever else `kinds` says."""
@@ -101,7 +115,7 @@ class Training:
         state = {
             "step": self.state.step, "recipe": self.recipe.to_dict(), "data": self._identity(),
             "history": self.history, "best": self.best, "seconds": self.seconds,
-            "sums": self.sums, "summed": self.summed, "versions": assembly.versions(),
+            "sums": self.sums, "summed": self.summed, "stopped": self.stopped, "versions": assembly.versions(),
         }
         saving.save(self.model_dir / "checkpoints", self.variables(), state, kinds=("latest", *kinds))
 
@@ -111,7 +125,9 @@ class Training:
         return {
             "steps": steps, "epochs": self.recipe.epochs, "wall_time_seconds": round(self.seconds, 1),
             "images_per_second": round(steps * self.recipe.batch_size / max(self.seconds, 1e-9), 1),
-            "probe": self.recipe.probe_attack, "best_step": self.best["step"],
+            "ended": self.stopped or "after all its epochs", "left_out": list(self.dataset.train.broken),
+            "probe": self.recipe.probe_attack, "probe_weights": self.recipe.probe_weights,
+            "best_step": self.best["step"],
             f"best_held_out_{assembly.best_by(self.recipe)}_accuracy": self.best["score"][0],
         }
 
@@ -120,19 +136,15 @@ class Training:
             hosts = context.num_input_pipelines
             batches = data.train_batches(
                 self.dataset.train, batch_size=self.recipe.batch_size // hosts, image_size=self.image_size,
-                augment=self.recipe.augment, seed=self.recipe.seed, start_step=step,
+                augment=self.recipe.augment, policy=self.recipe.policy, seed=self.recipe.seed, start_step=step,
                 host=context.input_pipeline_id, hosts=hosts,
             )
             return one_replica_each(batches, context.num_replicas_in_sync // hosts)
 
         return self.strategy.distribute_datasets_from_function(per_host)
 
-    def _evaluator(self, name):
-        attack = assembly.make_attack(name, self.recipe.epsilon, None)
-        return evaluate.Evaluator(self.state.model, attack, losses.cross_entropy, strategy=self.strategy)
-
     def _due(self, step):
-        return step % (self.epoch_steps * self.recipe.probe_every) == 0 or step == self.total_steps
+        return step % self.probe_steps == 0 or step == self.total_steps
 
     def _take(self, step, metrics, progress):
         self.sums = [total + float(value) for total, value in zip(self.sums, metrics.sum(0), strict=True)]
@@ -150,26 +162,37 @@ class Training:
                "learning_rate": float(self.state.optimizer.learning_rate), "seconds": self.seconds}
         row |= {f"train/{name}": total / self.summed
                 for name, total in zip(train.METRICS, self.sums, strict=True)}
-        batches = assembly.evaluation_batches(self.recipe, self.dataset.held_out, self.image_size, self.strategy)
-        for quantity, name in (("clean_accuracy", "clean"), ("robust_accuracy", self.recipe.probe_attack)):
-            with assembly.make_progress(
-                self.dataset.held_out.size, f"held out, {name}", "picture", passing=True
-            ) as progress:
-                counts, total, _ = self.probes[name].count(batches, progress.update)
-            row[f"held_out/{quantity}"] = list(counts.values())[-1] / total
-            tf.summary.scalar(f"held_out/{quantity}", row[f"held_out/{quantity}"], step)
+        row |= self.probe.measure()
+        for name, value in row.items():
+            if name.startswith("held_out/"):
+                tf.summary.scalar(name, value, step)
         self.history.append(row)
         self.sums, self.summed = [0.0] * len(train.METRICS), 0
-        logging.info(
-            "Epoch %g: loss %.3f, held-out clean %.2f %%, %s %.2f %%.", row["epoch"], row["train/loss"],
-            100 * row["held_out/clean_accuracy"], self.recipe.probe_attack, 100 * row["held_out/robust_accuracy"],
-        )
-        first, second = ("robust", "clean") if assembly.best_by(self.recipe) == "robust" else ("clean", "robust")
-        score = [row[f"held_out/{first}_accuracy"], row[f"held_out/{second}_accuracy"]]
-        if self.best and score <= self.best["score"]:
-            return ()
-        self.best = {"step": step, "score": score}
-        return ("best",)
+        probing.log(row, self.recipe)
+        self.best = probing.best_of(self.history, self.recipe)
+        if step < self.total_steps:
+            self.stopped = probing.reason_to_stop(self.history, self.recipe)
+        return ("best",) if self.best["step"] == step else ()
+
+
+def _refuse_broken(recipe, dataset):
+    """Say which training pictures are left out; more of them than the recipe allows are an error."""
+    broken = dataset.train.broken
+    if len(broken) > recipe.broken_limit:
+        raise ValueError(f"Expected at most broken_limit={recipe.broken_limit} training pictures that can't be read. "
+                         f"Received: {len(broken)} in {dataset.source}, the first: {broken[0]}. Mend them, or allow "
+                         f"more: --set broken_limit={len(broken)}.")
+    for name in broken[:SHOWN]:
+        logging.warning("Left out: %s.", name)
+    if broken:
+        logging.warning("Left out %d of %d training pictures that can't be read%s; the report names all.", len(broken),
+                        len(broken) + dataset.train.size + dataset.held_out.size,
+                        f", {len(broken) - SHOWN} of them not shown here" if len(broken) > SHOWN else "")
+    if dataset.test.broken:
+        logging.warning("Training can go on, but its judgement will be refused: %d of the test pictures can't be read, "
+                        "the first %s. Replace them meanwhile.", len(dataset.test.broken), dataset.test.broken[0])
+    for note in dataset.notes:
+        logging.info("Worth knowing of the pictures: %s.", note)
 
 
 def one_replica_each(batches, replicas):

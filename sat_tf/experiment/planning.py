@@ -1,0 +1,138 @@
+"""What a command would cost, before anything is trained: parameters, operations, memory, steps, hours."""
+
+import time
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+import hparams
+from sat_tf import cost, models, train
+from sat_tf.experiment import assembly
+
+KNOWN = {  # pictures in train (held out among them), test; held out by default; classes; side, None: the model's own
+    "imagenet2012": (1_281_167, 50_000, 10_000, 1000, None),
+    "imagenette": (9_469, 3_925, 946, 10, 160),
+    "cifar10": (50_000, 10_000, 1_000, 10, 32),
+    "cifar100": (50_000, 10_000, 1_000, 100, 32),
+    "fashion_mnist": (60_000, 10_000, 1_000, 10, 32),
+}
+SLOTS = {"sgd": 1, "rmsprop": 2}  # values an optimizer keeps beside each weight
+CALIBRATION_FLOPS = 4e11  # of one step, so that a calibration takes seconds on a slow machine
+CALIBRATION_STEPS = 3
+
+
+def plan(recipe, *, data_dir=None, images_per_second=None):
+    """Return what a recipe would cost, as `{line: value}` for people; nothing is trained or written.
+
+    Args:
+      recipe: an `hparams.Recipe`.
+      data_dir: where the data set lies; not looked at for sets of `KNOWN` sizes.
+      images_per_second: training pictures a second on one accelerator; None for a calibration on this machine.
+
+    Raises:
+      ValueError, OSError: unknown names, a batch larger than the data, or data that can't be read.
+    """
+    assembly.check_names(recipe)
+    train_size, held_out, test_size, classes, side = _sizes(recipe, data_dir)
+    size = recipe.image_size or side or models.image_size(recipe.model)
+    with cost.weightless():
+        model = assembly.build_model(recipe, classes)
+    steps = recipe.epochs * (train_size // recipe.batch_size)
+    if not steps:
+        raise ValueError(f"Expected a batch of at most the {train_size} training pictures. "
+                         f"Received: batch_size={recipe.batch_size}.")
+    attack_steps = 0 if recipe.method == "standard" else recipe.attack_steps
+    forward = cost.forward_flops(model, size)
+    images = steps * recipe.batch_size
+    judged = _judged_forwards(recipe, held_out, test_size)
+    lines = {
+        "model": f"{recipe.model} with {recipe.act}, {classes} classes, {size} x {size} pixels",
+        "parameters": f"{cost.parameters(model):,}",
+        "forward pass": f"{_flops(forward)} a picture (convolutions and dense layers, a multiply-add is 2)",
+        "training step": f"{_flops(cost.step_flops(forward, attack_steps))} a picture: {2 * attack_steps} forward-"
+                         f"equivalents for the attack, 3 for the update",
+        "peak memory": _memory(recipe, model, size),
+        "steps": f"{steps:,} of {recipe.batch_size} pictures: {recipe.epochs} epochs of {train_size:,} pictures",
+        "images to process": f"{images:,}, {_flops(images * cost.step_flops(forward, attack_steps))} in all",
+        "probes and final judgement": f"{judged:,} forward-equivalents, "
+                                      f"{100 * judged / (images * (2 * attack_steps + 3)):.1f} % of the training's",
+    }
+    throughput, how = images_per_second, "as given"
+    if throughput is None:
+        throughput, how = calibrate(recipe, classes, size, cost.step_flops(forward, attack_steps))
+    if throughput:
+        hours = images / throughput / 3600
+        total = hours * (1 + judged / (images * (2 * attack_steps + 3)))
+        lines["throughput"] = f"{throughput:.4g} pictures a second, {how}"
+        lines["accelerator-hours"] = f"{hours:,.2f} of training, {total:,.2f} with probes and judgement"
+    else:
+        lines["throughput"] = f"unknown: {how}"
+    return lines
+
+
+def calibrate(recipe, classes, size, flops):
+    """Train a few steps on noise here; return pictures a second (None where too slow to try) and how it was measured.
+
+    The batch is cut so that a step stays in seconds; the input pipeline is not part of it.
+    """
+    batch = int(min(recipe.batch_size, CALIBRATION_FLOPS // flops))
+    if not batch:
+        return None, "one picture is too much for a calibration here; say --images_per_second=N"
+    logging.info("Calibrating: %d steps of %d pictures.", CALIBRATION_STEPS, batch)
+    small = recipe.replace(batch_size=batch)
+    model = assembly.build_model(small, classes)
+    optimizer = assembly.make_optimizer(small, 100, 100)
+    optimizer.build(model.trainable_variables)
+    state = train.TrainState(model=model, optimizer=optimizer, average=assembly.make_average(small, model))
+    loop = train.Loop(state=state, method=assembly.make_method(small), strategy=tf.distribute.get_strategy(),
+                      batch_size=batch, seed=0, weight_decay=small.weight_decay)
+    rng = np.random.default_rng(0)
+    pictures = rng.random((batch, size, size, 3), np.float32), rng.integers(0, classes, batch, np.int32)
+    times = []
+    before = time.perf_counter()
+    for _ in loop.run(tf.data.Dataset.from_tensors(pictures).repeat(), until=1 + CALIBRATION_STEPS, steps_per_call=1):
+        times.append(time.perf_counter() - before)
+        before = time.perf_counter()
+    return batch / min(times[1:]), f"measured here in {CALIBRATION_STEPS} steps of {batch} pictures"
+
+
+def _sizes(recipe, data_dir):
+    """Return pictures in train, held out, test; number of classes; side in pixels (None: the model's own)."""
+    if recipe.dataset in KNOWN:
+        total, test, held_out, classes, side = KNOWN[recipe.dataset]
+        held_out = recipe.held_out or held_out
+        return total - held_out, held_out, test, classes, side
+    dataset = assembly.load_data(recipe, data_dir)
+    return dataset.train.size, dataset.held_out.size, dataset.test.size, len(dataset.classes), dataset.image_size
+
+
+def _judged_forwards(recipe, held_out, test_size):
+    """Return the forward-equivalents of all probes and of the final judgement: two a step, one to classify."""
+    def forwards(name):
+        key, steps = hparams.split_attack(name)
+        return 1 + 2 * (0 if key == "clean" else steps or 1)
+
+    probes = max(1, round(recipe.epochs / recipe.probe_every))
+    each = forwards("clean") + forwards(recipe.probe_attack)
+    if recipe.method != "standard":
+        each += 1 + 2 * recipe.attack_steps
+    return probes * held_out * each + test_size * sum(map(forwards, recipe.eval_attacks))
+
+
+def _memory(recipe, model, size):
+    """Return the expected peak memory of a training step: weights and what goes with them, and what a batch keeps."""
+    values = sum(int(np.prod(variable.shape)) for variable in model.variables)
+    copies = 2 + SLOTS[recipe.optimizer] + bool(recipe.average_decay)  # weight, gradient, slots, average
+    weights = cost.BYTES * values * copies
+    batch = recipe.batch_size * (cost.kept_bytes(model, size) + 5 * cost.BYTES * size * size * 3)
+    return (f"about {(weights + batch) / 2**30:.1f} GiB: {weights / 2**30:.2f} for weights and what goes with them, "
+            f"{batch / 2**30:.1f} for {recipe.batch_size} pictures, over all accelerators")
+
+
+def _flops(number):
+    """Write a number of operations with its prefix: 3.9 GFLOP."""
+    for prefix, factor in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9)):
+        if number >= factor:
+            return f"{number / factor:.3g} {prefix}FLOP"
+    return f"{number / 1e6:.3g} MFLOP"

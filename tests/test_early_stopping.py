@@ -1,0 +1,197 @@
+"""Probes, patience and catastrophic overfitting; moving averages and noise in a run; what a plan says."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import test_experiment
+
+import hparams
+from sat_tf import data, experiment, saving
+from sat_tf.experiment import probing, training
+
+tiny, weights = test_experiment.tiny, test_experiment.weights
+
+
+def rows(*accuracies, **more):
+    """Return a history whose probes had these robust accuracies."""
+    return [{"step": 10 * (i + 1), "held_out/robust_accuracy": accuracy, "held_out/clean_accuracy": 0.5, **more}
+            for i, accuracy in enumerate(accuracies)]
+
+
+@pytest.mark.parametrize("accuracies,patience,stops", [
+    ((0.1, 0.2, 0.3), 1, False), ((0.1, 0.3, 0.2), 1, True), ((0.1, 0.3, 0.2), 2, False),
+    ((0.3, 0.2, 0.3), 2, True), ((0.3, 0.2, 0.1, 0.0), None, False), ((0.3, 0.2, 0.4, 0.4), 2, False),
+])
+def test_patience(accuracies, patience, stops):
+    reason = probing.reason_to_stop(rows(*accuracies), tiny(patience=patience))
+    assert bool(reason) == stops
+    assert not reason or f"since step {10 * (1 + np.argmax(accuracies))}" in reason
+
+
+def test_the_best_is_the_earliest_of_equals_and_clean_accuracy_decides_a_tie():
+    history = rows(0.1, 0.3, 0.3)
+    assert probing.best_of(history, tiny())["step"] == 20
+    history[2]["held_out/clean_accuracy"] = 0.6
+    assert probing.best_of(history, tiny())["step"] == 30
+    assert probing.best_of([], tiny()) is None
+
+
+@pytest.mark.parametrize("one,many,caught", [
+    (0.80, 0.0, True), (0.45, 0.2, True), (0.825, 0.807, False), (0.42, 0.36, False), (0.15, 0.0, False),
+    (0.6, 0.35, False), (0.0, 0.5, False),
+])
+def test_catastrophic_overfitting_is_told_from_a_gap(one, many, caught):
+    row = rows(many)[0] | {probing.ONE_STEP: one, probing.MULTI_STEP: many}
+    assert probing.overfitted(row) == caught
+    assert bool(probing.reason_to_stop([row], tiny())) == caught
+    assert probing.reason_to_stop([row], tiny(stop_on_overfitting=False)) is None
+
+
+def test_provoked_overfitting_is_caught(tmp_path, capfd):
+    """One step of 64/255 from the picture itself: the network learns to mask its gradient, and the run stops."""
+    recipe = tiny(epochs=12, batch_size=36, act="relu", epsilon="64/255", step_size="64/255", random_start=False,
+                  probe_attack="pgd-10", eval_attacks="clean,fgsm,pgd-10")
+    report = experiment.train(recipe, tmp_path / "run")
+    ended = report["training"]["ended"]
+    assert ended.startswith("Catastrophic overfitting at step ") and "withstand pgd-10" in ended
+    assert report["training"]["steps"] < 120 and report["training"]["best_step"] <= report["training"]["steps"]
+    assert "Catastrophic overfitting" in (tmp_path / "run" / "report.md").read_text()
+    again = experiment.train(recipe, tmp_path / "run")  # the same command does not train on
+    assert again["training"]["steps"] == report["training"]["steps"] and again["training"]["ended"] == ended
+
+
+def test_training_stops_after_its_patience(tmp_path):
+    """A rate too small to change anything: the first probe stays the best."""
+    report = experiment.train(tiny(epochs=9, learning_rate=1e-12, warmup_epochs=0, patience=2, probe_every=0.5,
+                                   weight_decay=0, norm_momentum=0.99999), tmp_path)
+    assert report["training"]["ended"] == "No better probe for 2 probes since step 2"
+    assert report["training"]["steps"] == 6 and report["training"]["best_step"] == 2
+
+
+AVERAGED = {"average_decay": 0.99, "probe_weights": "averaged", "stochastic_depth": 0.3, "dropout": 0.2,
+            "model": "efficientnet-lite0", "label_smoothing": 0.1, "policy": "autoaugment", "batch_size": 120}
+
+
+@pytest.fixture(scope="module")
+def averaged(tmp_path_factory):
+    """Return folder and report of a run with everything that the enhanced recipe adds."""
+    model_dir = tmp_path_factory.mktemp("averaged") / "run"
+    return model_dir, experiment.train(tiny(**AVERAGED), model_dir)
+
+
+def test_report_and_checkpoint_say_which_weights(averaged):
+    model_dir, report = averaged
+    assert report["checkpoint"]["weights"] == "averaged (decay 0.99)"
+    assert "averaged (decay 0.99)" in (model_dir / "report.md").read_text()
+    assert report["training"]["probe_weights"] == "averaged"
+    reader = tf.train.load_checkpoint(str(saving.find(model_dir, "best") / "variables"))
+    groups = {name.partition("/")[0] for name in reader.get_variable_to_shape_map()}
+    assert {"model", "optimizer", "average"} <= groups
+
+
+def test_raw_and_averaged_weights_are_judged_and_exported_as_asked(averaged):
+    model_dir, report = averaged
+    logits = {}
+    for choice in ("raw", "averaged"):
+        judged = experiment.evaluate({"eval_attacks": "clean", "eval_weights": choice}, model_dir=model_dir)
+        assert judged["checkpoint"]["weights"].startswith(choice)
+        exported = experiment.export({"eval_weights": choice}, model_dir=model_dir)
+        assert exported["weights"].startswith(choice)
+        served = tf.saved_model.load(exported["path"]).signatures["serving_default"]
+        logits[choice] = served(images=tf.fill([1, 32, 32, 3], 0.5))["logits"].numpy()
+    assert not np.allclose(logits["raw"], logits["averaged"])
+
+
+def test_averages_of_a_run_without_them_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="average_decay above 0"):
+        experiment.train(tiny(eval_weights="averaged"), tmp_path / "run")
+
+
+def test_a_stopped_run_with_averages_and_noise_goes_on_to_the_same_bits(averaged, tmp_path, monkeypatch):
+    model_dir = tmp_path / "stopped"
+    save = training.Training.save
+
+    def save_and_stop(self, kinds=()):
+        save(self, kinds)
+        if self.state.step == self.epoch_steps:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training.Training, "save", save_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        experiment.train(tiny(**AVERAGED), model_dir)
+    monkeypatch.undo()
+    experiment.train(tiny(**AVERAGED), model_dir)
+    readers = [tf.train.load_checkpoint(str(saving.find(d) / "variables")) for d in (averaged[0], model_dir)]
+    names = [name for name in readers[0].get_variable_to_shape_map() if name.startswith(("model", "optim", "average"))]
+    assert any(name.startswith("average") for name in names)
+    for name in names:
+        np.testing.assert_array_equal(*(reader.get_tensor(name) for reader in readers), err_msg=name)
+
+
+def test_averages_are_the_same_on_two_replicas(two_replicas, tmp_path):
+    """Mirrored averages follow mirrored weights and aggregated statistics."""
+    with two_replicas.scope():
+        run = training.Training(tiny(average_decay=0.9, strategy="mirrored", epochs=1),
+                                data.load("synthetic", held_out=40), two_replicas, tmp_path)
+    run.train()
+    for path, average in run.state.average.variables.items():
+        one, two = (value.numpy() for value in two_replicas.experimental_local_results(average))
+        np.testing.assert_array_equal(one, two, err_msg=path)
+    with run.state.average.in_place():
+        held = {v.path: v.numpy() for v in run.state.model.variables}
+    for path, average in run.state.average.variables.items():
+        np.testing.assert_array_equal(held[path], average.numpy())
+
+
+def test_the_attack_of_a_run_with_noise_and_averages_is_deterministic():
+    """The attack sees inference mode: dropout, stochastic depth and averages do not reach it."""
+    recipe = tiny(**AVERAGED)
+    run = training.Training(recipe, data.load("synthetic", held_out=40), tf.distribute.get_strategy(), None)
+    method = experiment.assembly.make_method(recipe)
+    images = tf.constant(np.random.default_rng(0).random((4, 32, 32, 3), np.float32))
+    labels = tf.constant([1, 2, 3, 4])
+    perturb = tf.function(lambda: method.perturb(run.state.model, images, labels, 0, tf.constant([1, 2])))
+    before = run.state.model.get_weights()
+    np.testing.assert_array_equal(perturb(), perturb())
+    for mine, old in zip(run.state.model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(mine, old)
+    graph = perturb.get_concrete_function().graph
+    inside = [node.op for function in graph.as_graph_def().library.function for node in function.node_def]
+    draws = [op for op in [node.type for node in graph.get_operations()] + inside if "RandomUniform" in op]
+    assert len(draws) == 1  # the random start
+
+
+def test_too_many_broken_pictures_are_refused_and_a_few_reported(tmp_path):
+    import dataclasses
+
+    dataset = data.load("synthetic", held_out=40)
+    names = ("a.jpg: cut", "b.jpg: empty")
+    broken = dataclasses.replace(dataset, train=dataclasses.replace(dataset.train, broken=names))
+    with pytest.raises(ValueError, match="broken_limit=1 .* Received: 2 in .* the first: a.jpg: cut"):
+        training.Training(tiny(broken_limit=1), broken, tf.distribute.get_strategy(), tmp_path)
+    run = training.Training(tiny(broken_limit=2), broken, tf.distribute.get_strategy(), tmp_path)
+    run.best = {"step": 1, "score": [0, 0]}
+    assert run.summary()["left_out"] == list(names)
+
+
+def test_plan_of_a_known_case():
+    recipe = hparams.choose({"model": "efficientnet-b7", "dataset": "imagenet2012"})
+    lines = experiment.plan(recipe, images_per_second=100)
+    assert lines["parameters"] == "66,347,960" and "600 x 600" in lines["model"]
+    assert lines["forward pass"].startswith("75.5 GFLOP") and lines["training step"].startswith("377 GFLOP")
+    steps = 100 * (1_271_167 // 256)
+    assert lines["steps"].startswith(f"{steps:,} of 256") and lines["images to process"].startswith(f"{steps * 256:,},")
+    assert lines["accelerator-hours"].startswith(f"{steps * 256 / 100 / 3600:,.2f} of training")
+
+
+def test_plan_measures_where_no_throughput_is_given():
+    lines = experiment.plan(tiny())
+    assert "measured here" in lines["throughput"] and "of training" in lines["accelerator-hours"]
+    assert lines["training step"].endswith("2 forward-equivalents for the attack, 3 for the update")
+    standard = experiment.plan(tiny(method="standard"), images_per_second=1)
+    assert standard["training step"].endswith("0 forward-equivalents for the attack, 3 for the update")
+
+
+def test_plan_of_what_is_too_much_for_this_machine_asks_for_a_throughput():
+    lines = experiment.plan(hparams.choose({"model": "efficientnet-l2", "dataset": "imagenet2012"}))
+    assert "--images_per_second" in lines["throughput"] and "accelerator-hours" not in lines
