@@ -1,6 +1,6 @@
 """Write TFRecord shards, as --dataset=shards reads them, from a folder of pictures.
 
-    python -m sat_tf.data.make_shards --data_dir=FOLDER --output_dir=DIR --train_shards=N --validation_shards=M
+    python -m sat_tf.data.make_shards --data_dir=FOLDER --output_dir=DIR
 
 FOLDER is what --dataset=folder takes: train/<class>/* and test/ or val/<class>/*, or only <class>/*, of which a tenth
 becomes the validation part. JPEG and PNG files are taken over byte by byte, others are stored as PNG. The pictures are
@@ -20,6 +20,7 @@ from sat_tf.data.shards import CLASSES_FILE, COUNTS_FILE, PARTS
 from sat_tf.data.splits import expand
 
 _KEPT = ("JPEG", "CMYK JPEG", "PNG")
+_IN_A_SHARD = 1250  # pictures, as in ImageNet's 1024 shards
 
 
 def make(data_dir, output_dir, shards, *, seed=0, skip_broken=False):
@@ -28,7 +29,7 @@ def make(data_dir, output_dir, shards, *, seed=0, skip_broken=False):
     Args:
         data_dir: Folder of pictures.
         output_dir: Folder to write to; absent or empty.
-        shards: `{part: number of files}`.
+        shards: `{part: number of files}`; None for one for each 1,250 pictures.
         seed: Shuffles the pictures.
         skip_broken: Leave out broken pictures instead of refusing them.
 
@@ -52,7 +53,7 @@ def make(data_dir, output_dir, shards, *, seed=0, skip_broken=False):
         )
     usable = looked.kinds != contents.BROKEN
     members = {"train": np.flatnonzero(~tested & usable), "validation": np.flatnonzero(tested & usable)}
-    _check_numbers(members, shards)
+    shards = {part: _number_of_shards(part, len(members[part]), shards[part]) for part in PARTS}
     os.makedirs(output_dir, exist_ok=True)
     random, counts = np.random.RandomState(seed), {}
     with _bar(int(usable.sum()), "writing shards", "picture") as bar:
@@ -66,13 +67,15 @@ def make(data_dir, output_dir, shards, *, seed=0, skip_broken=False):
     return {part: len(places) for part, places in members.items()}, broken
 
 
-def _check_numbers(members, shards):
-    for part, places in members.items():
-        if len(places) and not 1 <= shards[part] <= len(places):
-            raise ValueError(
-                f"Expected {part}_shards from 1 to the {len(places)} pictures of that part. "
-                f"Received: {part}_shards={shards[part]}."
-            )
+def _number_of_shards(part, pictures, wanted):
+    """Return how many files a part gets."""
+    if wanted is None:
+        return max(1, round(pictures / _IN_A_SHARD))
+    if pictures and not 1 <= wanted <= pictures:
+        raise ValueError(
+            f"Expected {part}_shards from 1 to the {pictures} pictures of that part. Received: {part}_shards={wanted}."
+        )
+    return wanted
 
 
 def _cut(part, places, total):
@@ -122,8 +125,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir", required=True, help="folder of pictures, a sub-folder a class")
     parser.add_argument("--output_dir", required=True, help="folder to write, absent or empty")
-    parser.add_argument("--train_shards", type=int, required=True, help="number of files of training pictures")
-    parser.add_argument("--validation_shards", type=int, required=True, help="number of files of test pictures")
+    parser.add_argument("--train_shards", type=int, help="number of files; default: 1 for 1,250 pictures")
+    parser.add_argument("--validation_shards", type=int, help="number of files; default: 1 for 1,250 pictures")
     parser.add_argument("--seed", type=int, default=0, help="shuffles the pictures")
     parser.add_argument("--skip_broken", action="store_true", help="leave out broken pictures instead of stopping")
     arguments = parser.parse_args()

@@ -77,8 +77,9 @@ def train(recipe, model_dir, *, data_dir=None, command=""):
                  "training": run.summary(),
                  "checkpoint": {"path": str(best), "kind": "best", "step": saving.read_state(best)["step"],
                                 "weights": describe_weights(recipe)}}
+        batches = assembly.evaluation_batches(recipe, dataset.test, run.image_size, strategy)
         folder = places.report_folder(model_dir, recipe)
-        return judge(recipe, run.state.model, dataset, strategy, folder, facts, run.history, model_dir, run.image_size)
+        return judge(recipe, run.state.model, dataset, batches, strategy, folder, facts, run.history, model_dir)
 
 
 def evaluate(changes, *, model_dir=None, checkpoint=None, data_dir=None, command=""):
@@ -102,6 +103,7 @@ def evaluate(changes, *, model_dir=None, checkpoint=None, data_dir=None, command
             raise ValueError(f"Expected a batch of at most the {dataset.test.size} test pictures. "
                              f"Received: batch_size={recipe.eval_batch_size}.")
         strategy = assembly.make_strategy(recipe, ["eval_batch_size"])
+        batches = assembly.evaluation_batches(recipe, dataset.test, image_size, strategy)  # before any work
         with strategy.scope():
             model = load_model(path, state, recipe, dataset.classes)
         published = released.is_released(path)
@@ -110,7 +112,7 @@ def evaluate(changes, *, model_dir=None, checkpoint=None, data_dir=None, command
                  "checkpoint": {"path": str(path), "kind": places.kind_of(path), "step": state["step"],
                                 "weights": "as published" if published else describe_weights(recipe)}}
         folder = places.next_folder(model_dir / "evaluations")
-        return judge(recipe, model, dataset, strategy, folder, facts, state["history"], model_dir, image_size)
+        return judge(recipe, model, dataset, batches, strategy, folder, facts, state["history"], model_dir)
 
 
 def export(changes, *, model_dir=None, checkpoint=None, data_dir=None, command=""):

@@ -10,9 +10,8 @@ from sat_tf import evaluate, losses, report
 from sat_tf.experiment import assembly
 
 
-def judge(recipe, model, dataset, strategy, folder, facts, history, model_dir, image_size):
+def judge(recipe, model, dataset, batches, strategy, folder, facts, history, model_dir):
     """Evaluate a model on the test pictures under the recipe's attacks, write the report, print the last lines."""
-    batches = assembly.evaluation_batches(recipe, dataset.test, image_size, strategy)
     rows, curve, evaluators = measure(recipe, model, batches, dataset.test.size, strategy)
     full = {
         "schema_version": report.SCHEMA_VERSION,
@@ -20,7 +19,7 @@ def judge(recipe, model, dataset, strategy, folder, facts, history, model_dir, i
         "model": recipe.model, "act": recipe.act, "method": recipe.method,
         "dataset": {"name": dataset.name, "source": dataset.source, "train": dataset.train.size,
                     "held_out": dataset.held_out.size, "test": dataset.test.size, "notes": list(dataset.notes),
-                    "preprocess": assembly.preprocess(recipe), "image_size": image_size,
+                    "preprocess": assembly.preprocess(recipe), "image_size": batches.element_spec[0].shape[1],
                     "classes": list(dataset.classes)},
         "parameters": {"trainable": count(model.trainable_variables), "total": count(model.variables)},
         "versions": assembly.versions(), "machine": assembly.machine(strategy),
