@@ -1,6 +1,7 @@
 """The training loop: N compiled steps a call, each of which perturbs first and then updates, on every replica."""
 
 import dataclasses
+import time
 from typing import Any
 
 import keras
@@ -81,7 +82,7 @@ class Loop:
 
         return steps
 
-    def run(self, batches, *, until, steps_per_call=10, pauses=()):
+    def run(self, batches, *, until, steps_per_call=10, pauses=(), seconds_per_call=None):
         """Train from the state's step until `until`; yield `(step, metrics [n, len(METRICS)])` after every call.
 
         Args:
@@ -89,15 +90,18 @@ class Loop:
           until: the step to stop at.
           steps_per_call: the largest n.
           pauses: no call runs past a multiple of any of these, so that the caller can act there.
+          seconds_per_call: begin with calls of two steps, and take no more than fit into this time, as far as the last
+            call tells; None for always `steps_per_call`. The number of steps in a call changes no bit of the result.
 
         Raises:
           FloatingPointError: the loss is not finite; the message names the step.
         """
         steps = self.compile()
         iterator = iter(batches)
-        done = self.state.step
+        done, most = self.state.step, min(2, steps_per_call) if seconds_per_call else steps_per_call
         while done < until:
-            stop = min([done + steps_per_call, until, *((done // pause + 1) * pause for pause in pauses)])
+            started = time.perf_counter()
+            stop = min([done + most, until, *((done // pause + 1) * pause for pause in pauses)])
             metrics = steps(iterator, tf.constant(stop - done)).numpy()
             bad = np.flatnonzero(~np.isfinite(metrics[:, 0]))
             if bad.size:
@@ -105,5 +109,8 @@ class Loop:
                     f"The loss of step {done + bad[0] + 1} is not finite ({metrics[bad[0], 0]}). A lower learning_rate "
                     "or a longer warm-up helps most often."
                 )
+            if seconds_per_call:
+                fitting = int((stop - done) * seconds_per_call / (time.perf_counter() - started))
+                most = min(max(fitting, 1), steps_per_call)
             done = stop
             yield done, metrics

@@ -1,5 +1,8 @@
 """The loop: equals a hand-written update, is reproducible to the bit, resumes, runs on replicas, stops on NaN."""
 
+import itertools
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -142,3 +145,13 @@ def test_one_graph_serves_every_number_of_steps():
     for count in (1, 3, 2):
         assert steps(iterator, tf.constant(count)).shape == (count, 2)
     assert steps.experimental_get_tracing_count() == 1
+
+
+def test_calls_fit_into_their_seconds(monkeypatch):
+    """By a clock that ticks once a look, so that every call takes a second."""
+    loop = make_loop(method="standard")
+    ticks = itertools.count()
+    monkeypatch.setattr(train, "time", types.SimpleNamespace(perf_counter=lambda: next(ticks)))
+    calls = [step for step, _ in loop.run(batches(), until=12, steps_per_call=5, seconds_per_call=2)]
+    assert calls == [2, 6, 11, 12]  # two steps in a second, so four in two; five are the most
+    assert [step for step, _ in loop.run(batches(), until=15, steps_per_call=5, seconds_per_call=0.1)] == [14, 15]

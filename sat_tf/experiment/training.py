@@ -10,6 +10,7 @@ import hparams
 from sat_tf import data, interruption, saving, train
 from sat_tf.experiment import assembly, probing
 
+CALL_SECONDS = 5.0  # so that progress moves, and Ctrl-C is heard
 SHOWN = 20  # broken pictures in the log
 STATE = ("recipe", "data", "history", "best", "seconds", "sums", "summed")  # what a checkpoint holds beside variables
 
@@ -85,7 +86,7 @@ class Training:
         ):
             for step, metrics in loop.run(
                 self._batches(first), until=self.total_steps, steps_per_call=recipe.steps_per_call,
-                pauses=(self.epoch_steps, self.probe_steps),
+                pauses=(self.epoch_steps, self.probe_steps), seconds_per_call=CALL_SECONDS,
             ):
                 self.seconds = time.monotonic() - started
                 self._take(step, metrics, progress)
