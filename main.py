@@ -70,7 +70,8 @@ def changes_from_flags():
 def default_model_dir(recipe):
     """Return the folder of a run that the user did not name."""
     act = recipe.act.replace(":", "_")
-    return pathlib.Path("runs") / f"{recipe.model}-{act}-{recipe.method}-{recipe.dataset}-seed{recipe.seed}"
+    start = recipe.name if recipe.name.startswith(recipe.model) else recipe.model  # efficientnet-b0-enhanced
+    return pathlib.Path("runs") / f"{start}-{act}-{recipe.method}-{recipe.dataset}-seed{recipe.seed}"
 
 
 def run():

@@ -27,7 +27,10 @@ def find(name):
     """
     prefix, colon, model = str(name).partition(":")
     if prefix != "released" or not colon:
-        return pathlib.Path(name).expanduser()
+        path = pathlib.Path(name).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no file {path}, which --checkpoint names.")
+        return path
     if model not in PACKAGES:
         raise ValueError(f"Expected released weights of {', '.join(PACKAGES)}. Received: checkpoint={name}.")
     spec = importlib.util.find_spec(PACKAGES[model].replace("-", "_"))

@@ -73,6 +73,9 @@ def test_other_weights_are_refused_with_the_difference(damage, lite0, tmp_path):
 def test_names_of_published_weights(tmp_path, monkeypatch):
     assert released.is_released("released:efficientnet-lite0") and released.is_released("a/b.pth")
     assert not released.is_released("runs/a")
+    with pytest.raises(FileNotFoundError, match="no file .*x.pth"):
+        released.find(tmp_path / "x.pth")
+    (tmp_path / "x.pth").write_bytes(b"")
     assert released.find(tmp_path / "x.pth") == tmp_path / "x.pth"
     with pytest.raises(ValueError, match="Received: checkpoint=released:lite0"):
         released.find("released:lite0")

@@ -76,7 +76,7 @@ def train(recipe, model_dir, *, data_dir=None, command=""):
         facts = {"mode": "train", "command": command, "seed": recipe.seed, "recipe": recipe.to_dict(),
                  "training": run.summary(),
                  "checkpoint": {"path": str(best), "kind": "best", "step": saving.read_state(best)["step"],
-                                "weights": describe_weights(recipe)}}
+                                "weights": describe_weights(best, recipe)}}
         batches = assembly.evaluation_batches(recipe, dataset.test, run.image_size, strategy)
         folder = places.report_folder(model_dir, recipe)
         return judge(recipe, run.state.model, dataset, batches, strategy, folder, facts, run.history, model_dir)
@@ -106,11 +106,11 @@ def evaluate(changes, *, model_dir=None, checkpoint=None, data_dir=None, command
         batches = assembly.evaluation_batches(recipe, dataset.test, image_size, strategy)  # before any work
         with strategy.scope():
             model = load_model(path, state, recipe, dataset.classes)
-        published = released.is_released(path)
+        known = PUBLISHED_FIELDS if released.is_released(path) else state["recipe"]
         facts = {"mode": "eval", "command": command, "seed": recipe.seed, "training": None,
-                 "recipe": {name: state["recipe"][name] for name in PUBLISHED_FIELDS} if published else state["recipe"],
+                 "recipe": {name: state["recipe"][name] for name in known},
                  "checkpoint": {"path": str(path), "kind": places.kind_of(path), "step": state["step"],
-                                "weights": "as published" if published else describe_weights(recipe)}}
+                                "weights": describe_weights(path, recipe)}}
         folder = places.next_folder(model_dir / "evaluations")
         return judge(recipe, model, dataset, batches, strategy, folder, facts, state["history"], model_dir)
 
@@ -129,7 +129,7 @@ def export(changes, *, model_dir=None, checkpoint=None, data_dir=None, command="
     folder = pathlib.Path(model_dir or places.run_of(path, recipe)) / "export" / name
     folder.parent.mkdir(parents=True, exist_ok=True)
     difference = saved_model(model, folder, size, images)
-    weights = describe_weights(recipe)
+    weights = describe_weights(path, recipe)
     print(f"SavedModel: {folder}\nweights: {weights}\n"
           f"largest relative difference to the model's logits: {difference:.1e}")
     return {"path": str(folder), "difference": difference, "weights": weights}
@@ -154,8 +154,10 @@ def restore_weights(path, model, recipe):
     saving.restore(path, {group: saving.by_path(model)})
 
 
-def describe_weights(recipe):
-    """Return which weights a report or an export is about."""
+def describe_weights(path, recipe):
+    """Return which weights of a checkpoint a report or an export is about."""
+    if released.is_released(path):
+        return "as published"
     if recipe.judged_weights == "averaged":
         return f"averaged (decay {recipe.average_decay})"
     return "raw" if recipe.average_decay else "raw (the run keeps no average)"
