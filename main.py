@@ -52,6 +52,7 @@ RECIPE_FLAGS = (
     "model", "act", "method", "dataset", "epochs", "batch_size", "epsilon", "step_size", "attack_steps", "seed",
     "eval_attacks", "eval_weights",
 )
+NAMING_FIELDS = ("model", "act", "method", "dataset", "seed")  # what names the default folder of a run
 EVAL_NAMES = {"epsilon": "eval_epsilon", "step_size": "eval_step_size", "batch_size": "eval_batch_size"}
 
 
@@ -74,10 +75,8 @@ def default_model_dir(recipe):
     return pathlib.Path("runs") / f"{start}-{act}-{recipe.method}-{recipe.dataset}-seed{recipe.seed}"
 
 
-def run():
-    """Do what the flags say."""
-    changes = changes_from_flags()
-    recipe = hparams.get(FLAGS.recipe).replace(**changes) if FLAGS.recipe else hparams.choose(changes)
+def check_flags():
+    """Refuse flags that do not go together."""
     if FLAGS.mode == "train" and FLAGS.checkpoint:
         raise ValueError("Expected --checkpoint with --mode=eval or export; training goes on from --model_dir's own.")
     if FLAGS.mode != "train" and FLAGS.recipe:
@@ -86,9 +85,20 @@ def run():
         raise ValueError(f"Expected --plan with --mode=train. Received: --mode={FLAGS.mode}.")
     if FLAGS.images_per_second and not FLAGS.plan:
         raise ValueError("Expected --images_per_second with --plan only.")
-    model_dir = None if FLAGS.checkpoint else default_model_dir(recipe)
-    if FLAGS.model_dir:
-        model_dir = pathlib.Path(FLAGS.model_dir).expanduser()
+
+
+def run():
+    """Do what the flags say."""
+    changes = changes_from_flags()
+    check_flags()
+    model_dir = pathlib.Path(FLAGS.model_dir).expanduser() if FLAGS.model_dir else None
+    if FLAGS.mode == "train":
+        recipe = hparams.choose(changes, FLAGS.recipe)
+        model_dir = model_dir or default_model_dir(recipe)
+    else:
+        changes = hparams.read(changes)
+        if not (model_dir or FLAGS.checkpoint):
+            model_dir = default_model_dir(hparams.choose({n: v for n, v in changes.items() if n in NAMING_FIELDS}))
     command = shlex.join(["python", *sys.argv])
     with quiet_start():
         from sat_tf import experiment  # TensorFlow takes seconds: everything above answers at once

@@ -2,10 +2,10 @@
 
 from hparams.catalogue import TABLES, names
 from hparams.fields import format_radius, radius, split_attack
-from hparams.recipe import EVALUATION_FIELDS, Recipe, fields_help, show
+from hparams.recipe import EVALUATION_FIELDS, Recipe, fields_help, read, show
 from hparams.recipes import RECIPES, choose, get
 
 __all__ = [
     "EVALUATION_FIELDS", "RECIPES", "TABLES", "Recipe", "choose", "fields_help", "format_radius", "get", "names",
-    "radius", "show", "split_attack",
+    "radius", "read", "show", "split_attack",
 ]

@@ -130,11 +130,14 @@ def attack(name, value):
 def policy(name, value):
     """Read an augmentation policy, randaugment with its magnitude after a colon: none, randaugment:15."""
     key, colon, magnitude = str(value).partition(":")
-    named("policy")(name, key)
+    named("policy", ":")(name, key)
     if colon and key != "randaugment":
         raise expected(f"{key} without a number", name, value)
     if colon:
-        number(0, 30)(name, magnitude)
+        try:
+            number(0, 30)(name, magnitude)
+        except ValueError:
+            raise expected("randaugment with a magnitude from 0 to 30, such as randaugment:15", name, value) from None
     return str(value)
 
 

@@ -92,6 +92,11 @@ class Recipe:
         if self.schedule == "exponential" and len(self.decay_epochs) != 1:
             raise f.expected("one number of decay_epochs for the schedule exponential, such as 2.4", "decay_epochs",
                              show("decay_epochs", self.decay_epochs))
+        if self.optimizer == "rmsprop" and self.nesterov:
+            raise f.expected("nesterov=false with the optimizer rmsprop", "nesterov", self.nesterov)
+        for name in ("dropout", "stochastic_depth"):
+            if getattr(self, name) and not self.model.startswith("efficientnet"):
+                raise f.expected(f"an EfficientNet, which has {name}, or {name}=0", "model", self.model)
         for name in ("probe_weights", "eval_weights"):
             if getattr(self, name) == "averaged" and not self.average_decay:
                 raise f.expected(f"an average_decay above 0, such as 0.9999, with {name}=averaged", "average_decay", 0)
@@ -103,12 +108,7 @@ class Recipe:
 
     def replace(self, /, **changes):
         """Return a copy with other values; an unknown field is an error that names the nearest one."""
-        known = [field.name for field in dataclasses.fields(self) if field.name != "name"]
-        for name, value in changes.items():
-            if name not in known:
-                raise f.expected("a field of the recipe", name, value,
-                                 f"Did you mean {f.nearest(name, known)}? --list shows all.")
-        return dataclasses.replace(self, **changes)
+        return dataclasses.replace(self, **read(changes))
 
     def to_dict(self):
         """Return `{field: value}` as JSON holds it: tuples become lists."""
@@ -125,6 +125,16 @@ class Recipe:
         mine, theirs = self.to_dict(), other.to_dict()
         unequal = [name for name in fields if name != "name" and mine[name] != theirs[name]]
         return [f"{name}: {show(name, mine[name])} there, {show(name, theirs[name])} here" for name in unequal]
+
+
+def read(changes):
+    """Return `{field: value}` with each value read; an unknown field or a bad value is an error."""
+    known = {field.name: field for field in dataclasses.fields(Recipe) if field.name != "name"}
+    for name, value in changes.items():
+        if name not in known:
+            raise f.expected("a field of the recipe", name, value,
+                             f"Did you mean {f.nearest(name, known)}? --list shows all.")
+    return {name: known[name].metadata["read"](name, value) for name, value in changes.items()}
 
 
 EVALUATION_FIELDS = tuple(field.name for field in dataclasses.fields(Recipe) if field.metadata["evaluation"])

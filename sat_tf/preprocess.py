@@ -171,7 +171,11 @@ def _flip(image, coin):
 
 
 def _resize(image, shape, size):
-    """Resize bicubically as the release does; what becomes much smaller than its photograph is antialiased, too."""
+    """Resize by bicubic interpolation, antialiased where a photograph becomes a small picture.
+
+    Differs from source: cubics have a = -0.5 and pixels their place at the half; the release's ResNets use OpenCV's
+    (a = -0.75), its EfficientNets train by TensorFlow 1's (a = -0.75, pixel 0 in its corner).
+    """
     return _to_image(tf.image.resize(image, shape, method="bicubic", antialias=size < _SMALL))
 
 

@@ -12,6 +12,7 @@ BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
 @pytest.mark.parametrize("command,says", [
     (["adversarial_step.py", "--model=resnet20", "--image_size=16", "--batch_size=4", "--rounds=2"], "ratio  "),
     (["grouped_conv.py", "--help"], "usage"),
+    (["augmentation.py", "--rounds=2", "--pictures=4", "--size=64"], "share median"),
 ])
 def test_benchmarks_run(command, says, tmp_path):
     done = subprocess.run([sys.executable, BENCHMARKS / command[0], *command[1:]], capture_output=True, text=True,

@@ -47,6 +47,40 @@ def test_catastrophic_overfitting_is_told_from_a_gap(one, many, caught):
     assert probing.reason_to_stop([row], tiny(stop_on_overfitting=False)) is None
 
 
+def test_at_the_end_only_overfitting_is_worth_saying():
+    row = rows(0.0)[0] | {probing.ONE_STEP: 0.8, probing.MULTI_STEP: 0.0}
+    assert "Catastrophic" in probing.reason_to_stop([row], tiny(), at_end=True)
+    assert probing.reason_to_stop(rows(0.3, 0.2), tiny(patience=1), at_end=True) is None
+
+
+def test_sums_do_not_depend_on_how_many_steps_a_call_holds(tmp_path, monkeypatch):
+    sums = []
+    for seconds in (1e-9, 1e9):
+        monkeypatch.setattr(training, "CALL_SECONDS", seconds)
+        run = training.Training(tiny(epochs=1, steps_per_call=5), data.load("synthetic", held_out=40),
+                                tf.distribute.get_strategy(), tmp_path / str(seconds))
+        experiment.assembly.make_deterministic(0)
+        run.state.model.set_weights(sums[0][1] if sums else run.state.model.get_weights())
+        start = run.state.model.get_weights()
+        run.train()
+        sums.append(({k: v for k, v in run.history[0].items() if k != "seconds"}, start))
+    assert sums[0][0] == sums[1][0]
+
+
+def test_randaugment_with_its_magnitude_reaches_the_pictures(tmp_path):
+    from sat_tf import autoaugment
+
+    dataset = data.load("synthetic", held_out=40)
+    pictures = []
+    for policy in ("randaugment:7", "randaugment", "none"):
+        run = training.Training(tiny(policy=policy), dataset, tf.distribute.get_strategy(), tmp_path)
+        pictures.append(next(iter(run._batches(0)))[0].numpy())
+    assert not np.array_equal(pictures[0], pictures[1]) and not np.array_equal(pictures[0], pictures[2])
+    wanted = data.train_batches(dataset.train, batch_size=64, image_size=32, augment="none", seed=0,
+                                policy=lambda image, seed: autoaugment.randaugment(image, seed, magnitude=7.0))
+    np.testing.assert_array_equal(pictures[0], next(iter(wanted))[0])
+
+
 def test_provoked_overfitting_is_caught(tmp_path, capfd):
     """One step of 64/255 from the picture itself: the network learns to mask its gradient, and the run stops."""
     recipe = tiny(epochs=12, batch_size=36, act="relu", epsilon="64/255", step_size="64/255", random_start=False,
@@ -182,6 +216,14 @@ def test_plan_of_a_known_case():
     steps = 100 * (1_271_167 // 256)
     assert lines["steps"].startswith(f"{steps:,} of 256") and lines["images to process"].startswith(f"{steps * 256:,},")
     assert lines["accelerator-hours"].startswith(f"{steps * 256 / 100 / 3600:,.2f} of training")
+
+
+def test_plan_refuses_what_training_would_refuse():
+    recipe = hparams.choose({"dataset": "cifar10", "held_out": 60_000})
+    with pytest.raises(ValueError, match="held_out=60000"):
+        experiment.plan(recipe, images_per_second=1)
+    with pytest.raises(ValueError, match="batch_size=90000"):
+        experiment.plan(recipe.replace(held_out=None, batch_size=90_000), images_per_second=1)
 
 
 def test_plan_measures_where_no_throughput_is_given():

@@ -83,6 +83,24 @@ def test_recipe_and_activation_that_nobody_named(changes, recipe, act):
     assert (chosen.name, chosen.act) == (recipe, act)
 
 
+def test_a_named_recipe_keeps_its_activation_unless_the_architecture_has_another():
+    assert hparams.choose({"model": "efficientnet-lite0"}, "fashion-efficientnet").act == "relu6"
+    assert hparams.choose({}, "efficientnet-lite0").act == "relu6"
+    assert hparams.choose({"epochs": "3"}, "fashion").act == "swish"
+
+
+def test_rmsprop_knows_no_nesterov():
+    with pytest.raises(ValueError, match="nesterov=false"):
+        hparams.choose({"optimizer": "rmsprop", "nesterov": "true"})
+
+
+def test_changes_are_read_without_a_recipe():
+    assert hparams.read({"eval_weights": "averaged", "epsilon": "8/255"}) == {"eval_weights": "averaged",
+                                                                              "epsilon": 8 / 255}
+    with pytest.raises(ValueError, match="Did you mean epochs"):
+        hparams.read({"epoch": 3})
+
+
 def test_judged_weights():
     recipe = hparams.get("efficientnet-b0-enhanced")
     assert recipe.judged_weights == "averaged" and recipe.replace(eval_weights="raw").judged_weights == "raw"
@@ -126,11 +144,13 @@ BAD = [
     ("schedule", "steps", "decay_epochs"), ("augment", "flip", "Did you mean"), ("strategy", "tpu", "one of"),
     ("image_size", "4", "at least 8"), ("epoch", "3", "Did you mean epochs"),
     ("self", "1", "Did you mean"), ("weight_decay", "-1", "at least 0"), ("policy", "autoaugmnt", "Did you mean auto"),
-    ("policy", "autoaugment:3", "without a number"), ("policy", "randaugment:x", "a number"),
-    ("policy", "randaugment:31", "at most 30"), ("schedule", "exponential", "such as 2.4"),
+    ("policy", "autoaugment:3", "without a number"), ("policy", "randaugment:x", "a magnitude"),
+    ("policy", "randaugment:31", "from 0 to 30"), ("schedule", "exponential", "such as 2.4"),
     ("probe_weights", "averaged", "average_decay above 0"), ("eval_weights", "averaged", "average_decay above 0"),
     ("eval_weights", "ema", "one of raw"), ("patience", "0", "at least 1"), ("probe_every", "0", "above 0"),
-    ("dropout", "1", "at most"), ("average_decay", "1", "at most"), ("cache", "disk", "one of none"),
+    ("dropout", "1", "at most"), ("dropout", "0.2", "an EfficientNet, which has dropout"),
+    ("policy", "randaugment:", "such as randaugment:15"),
+    ("average_decay", "1", "at most"), ("cache", "disk", "one of none"),
     ("eval_preprocess", "crop-resize", "Did you mean crop_resize"), ("broken_limit", "-1", "at least 0"),
 ]
 

@@ -25,8 +25,8 @@ ARROWS = {  # room or module: what of ours it may import
     "sat_tf.methods": {"sat_tf.losses", "sat_tf.attacks", "sat_tf.schedules"},
     "sat_tf.train": {"sat_tf.methods", "sat_tf.optim", "layers"},
     "sat_tf.experiment": {"hparams", "sat_tf", *(f"sat_tf.{name}" for name in (
-        "activations", "attacks", "cost", "data", "evaluate", "export", "interruption", "losses", "methods", "models",
-        "optim", "released", "report", "saving", "schedules", "train"))},
+        "activations", "attacks", "autoaugment", "cost", "data", "evaluate", "export", "interruption", "losses",
+        "methods", "models", "optim", "released", "report", "saving", "schedules", "train"))},
     "main": {"hparams", "sat_tf.experiment"},
 }
 STANDARD_ONLY = "hparams"

@@ -53,7 +53,10 @@ def test_list_names_everything(tmp_path):
     (["--epsilon=8"], "write 8/255"), (["--epochs=-1"], "epochs=-1"), (["--batch_size=0"], "batch_size=0"),
     (["--modle=x"], "Did you mean"), (["train"], "Received: train"), (["--mode=trian"], "train|eval|export"),
     (["--set", "epochs"], "field=value"), (["--recipe=fasion"], "Did you mean fashion"),
-    (["--checkpoint=x"], "--mode=eval"), (["--eval_attacks=pgd"], "pgd-k"), (["--seed=1.5"], "whole number"),
+    (["--checkpoint=x"], "--mode=eval"), (["--plan", "--mode=eval"], "--mode=train"),
+    (["--images_per_second=3"], "--plan"), (["--mode=eval", "--set", "epoch=3"], "Did you mean epochs"),
+    (["--mode=eval", "--eval_weights=ema"], "one of raw"), (["--eval_attacks=pgd"], "pgd-k"),
+    (["--seed=1.5"], "whole number"),
 ])
 def test_usage_errors_are_one_line_at_once(flags, says, tmp_path):
     started = time.monotonic()
@@ -114,6 +117,19 @@ def test_train_interrupt_resume_eval_export(tmp_path):
     assert_one_line(*run("--mode=eval", "--model_dir=run", "--act=relu", cwd=tmp_path)[::2], 2, "relu here")
 
 
+def test_averaged_weights_from_the_command_line(tmp_path):
+    """Evaluation and export take what the run keeps, without its recipe being repeated."""
+    flags = [*TINY, "--model_dir=run", "--set", "average_decay=0.9", "--set", "policy=randaugment:10"]
+    status, _, err = run(*flags, cwd=tmp_path)
+    assert status == 0, err
+    for mode in ("eval", "export"):
+        status, out, err = run(f"--mode={mode}", "--model_dir=run", "--eval_weights=averaged", cwd=tmp_path)
+        assert status == 0, err
+    assert "weights: averaged (decay 0.9)" in out
+    status, out, err = run("--plan", *TINY, "--images_per_second=100", cwd=tmp_path)
+    assert status == 0 and "accelerator-hours:" in out and sorted(p.name for p in tmp_path.iterdir()) == ["run"], err
+
+
 def documented_commands():
     """Return the flags of every `python main.py` line in the README and the help text."""
     texts = (ROOT / "README.md").read_text(encoding="utf-8"), (ROOT / "main.py").read_text(encoding="utf-8")
@@ -125,7 +141,7 @@ def documented_commands():
 def test_documented_commands_parse(command):
     """Every command that README or help shows makes a recipe; those of the main job run in the other tests."""
     code = "import main, sys; main.FLAGS(['main.py', *sys.argv[1:]]); import hparams; c = main.changes_from_flags(); " \
-           "hparams.get(main.FLAGS.recipe).replace(**c) if main.FLAGS.recipe else hparams.choose(c)"
+           "hparams.choose(c, main.FLAGS.recipe) if main.FLAGS.mode == 'train' else hparams.read(c)"
     subprocess.run([sys.executable, "-c", code, *shlex.split(command)], check=True, cwd=ROOT)
 
 

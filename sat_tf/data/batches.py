@@ -6,7 +6,7 @@ import difflib
 
 import tensorflow as tf
 
-from sat_tf.preprocess import AUGMENTATIONS, EVALUATIONS, decode, to_levels
+from sat_tf.preprocess import AUGMENTATIONS, EVALUATIONS, decode, to_levels, to_unit_range
 
 fold_in = tf.random.experimental.stateless_fold_in
 _POLICY_SEED = 2  # folded into a picture's seed, of which crop and flip use other parts
@@ -43,7 +43,8 @@ def train_batches(
         seed: int, or an integer tensor [2].
         policy: What is done after that: key of `sat_tf.autoaugment.POLICIES`, or a function like them,
             `(image uint8 [image_size, image_size, 3], seed int32 [2]) -> uint8` of that shape. None for nothing.
-        start_step: The dataset begins with this batch of the uninterrupted run, at (nearly) no cost.
+        start_step: The dataset begins with this batch of the uninterrupted run, at (nearly) no cost; sets that are
+            streamed from files read, but do not decode, what they skip.
         host: Number of this pipeline, from 0.
         hosts: Number of pipelines.
         epochs: How many before the dataset ends, counted from step 0; None for no end.
@@ -130,14 +131,14 @@ def _augmentation(augment, policy, size):
         if policy_fn is None:
             return image
         levels = policy_fn(to_levels(image), fold_in(seed, _POLICY_SEED))
-        return tf.cast(tf.ensure_shape(levels, [size, size, 3]), tf.float32) / 255.0
+        return to_unit_range(tf.ensure_shape(levels, [size, size, 3]))
 
     return apply
 
 
 def _policy(policy):
-    if policy is None or callable(policy):
-        return policy
+    if policy in (None, "none") or callable(policy):
+        return None if policy == "none" else policy
     from sat_tf.autoaugment import POLICIES  # not at the top: few pipelines need it
 
     return _row(POLICIES, policy=policy)

@@ -10,6 +10,7 @@ import io
 import os
 import time
 import zipfile
+import zlib
 from collections.abc import Callable
 
 import numpy as np
@@ -192,7 +193,7 @@ def _remembered(root, key):
             names = arrays["names"].tobytes().decode("utf-8", "surrogateescape").split("\0")[:-1]
             fields = {field.name: arrays[field.name] for field in dataclasses.fields(Index)}
             return names, arrays["stats"], Index(**fields)
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
         logging.warning("%s cannot be read (%s): the files are looked through anew.", path, error)
         return nothing
 

@@ -9,6 +9,7 @@ shuffled. DIR gets the shards, classes.txt (a name a line, label 1 first) and co
 
 import argparse
 import os
+import shutil
 import sys
 
 import numpy as np
@@ -24,7 +25,7 @@ _IN_A_SHARD = 1250  # pictures, as in ImageNet's 1024 shards
 
 
 def make(data_dir, output_dir, shards, *, seed=0, skip_broken=False):
-    """Write the shards.
+    """Write the shards, into a folder of another name that becomes the output folder when all is written.
 
     Args:
         data_dir: Folder of pictures.
@@ -53,17 +54,21 @@ def make(data_dir, output_dir, shards, *, seed=0, skip_broken=False):
         )
     usable = looked.kinds != contents.BROKEN
     members = {"train": np.flatnonzero(~tested & usable), "validation": np.flatnonzero(tested & usable)}
-    shards = {part: _number_of_shards(part, len(members[part]), shards[part]) for part in PARTS}
-    os.makedirs(output_dir, exist_ok=True)
-    random, counts = np.random.RandomState(seed), {}
+    random, pieces = np.random.RandomState(seed), []
+    for part in PARTS:
+        number = _number_of_shards(part, len(members[part]), shards[part])
+        pieces += _cut(part, random.permutation(members[part]), number)
+    partial = output_dir.rstrip("/") + ".partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    os.makedirs(partial)
     with _bar(int(usable.sum()), "writing shards", "picture") as bar:
-        for part in PARTS:
-            places = random.permutation(members[part])
-            for name, chosen in _cut(part, places, shards[part]):
-                _write_shard(os.path.join(output_dir, name), paths[chosen], labels[chosen], looked.kinds[chosen], bar)
-                counts[name] = len(chosen)
-    _write_lines(os.path.join(output_dir, COUNTS_FILE), (f"{name} {count}" for name, count in counts.items()))
-    _write_lines(os.path.join(output_dir, CLASSES_FILE), classes)
+        for name, chosen in pieces:
+            _write_shard(os.path.join(partial, name), paths[chosen], labels[chosen], looked.kinds[chosen], bar)
+    _write_lines(os.path.join(partial, COUNTS_FILE), (f"{name} {len(chosen)}" for name, chosen in pieces))
+    _write_lines(os.path.join(partial, CLASSES_FILE), classes)
+    if os.path.isdir(output_dir):
+        os.rmdir(output_dir)  # it is empty
+    os.replace(partial, output_dir)
     return {part: len(places) for part, places in members.items()}, broken
 
 
@@ -87,7 +92,7 @@ def _cut(part, places, total):
 
 
 def _write_shard(path, paths, labels, kinds, bar):
-    with tf.io.TFRecordWriter(path + ".tmp") as writer:
+    with tf.io.TFRecordWriter(path) as writer:
         for name, label, kind in zip(paths.tolist(), labels.tolist(), kinds.tolist(), strict=True):
             with open(name, "rb") as file:
                 content = file.read()
@@ -95,7 +100,6 @@ def _write_shard(path, paths, labels, kinds, bar):
                 content = tf.io.encode_png(preprocess.decode(tf.constant(content))).numpy()
             writer.write(_example(content, label + 1, os.path.basename(name)).SerializeToString())
             bar.update()
-    os.replace(path + ".tmp", path)
 
 
 def _example(content, label, name):
@@ -108,9 +112,8 @@ def _example(content, label, name):
 
 
 def _write_lines(path, lines):
-    with open(path + ".tmp", "w", encoding="utf-8") as file:
+    with open(path, "w", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in lines)
-    os.replace(path + ".tmp", path)
 
 
 def _bar(total, what, unit):
@@ -134,8 +137,8 @@ def main():
     try:
         counts, broken = make(arguments.data_dir, arguments.output_dir, shards, seed=arguments.seed,
                               skip_broken=arguments.skip_broken)
-    except (ValueError, OSError) as error:
-        print(f"make_shards: {error}", file=sys.stderr)
+    except (ValueError, OSError, tf.errors.OpError, KeyboardInterrupt) as error:
+        print(f"make_shards: {getattr(error, 'message', str(error)) or 'Stopped.'}", file=sys.stderr)
         sys.exit(1)
     for name in broken:
         print(f"left out: {name}")

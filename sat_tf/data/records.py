@@ -15,7 +15,7 @@ from sat_tf.data.splits import Data, expand, from_arrays, set_aside
 
 _BUFFER = 1 << 20  # bytes read at a time from a file
 _IMAGENET_HELD_OUT = 10_000
-_IMAGENET_RECORDS = {"train": 1_281_167, "validation": 50_000}
+_IMAGENET_RECORDS = {"train": (1024, 1_281_167), "validation": (128, 50_000)}  # files, records
 
 
 def cifar10(data_dir, held_out, seed):

@@ -4,6 +4,7 @@ Their records hold `image/encoded`, the bytes of an image file, and `image/class
 `python -m sat_tf.data.make_shards` writes such files from a folder of pictures.
 """
 
+import dataclasses
 import os
 import re
 
@@ -15,6 +16,7 @@ from sat_tf.data.splits import Data, expand, held_out_size
 CLASSES_FILE = "classes.txt"  # the name of each class, a line each
 COUNTS_FILE = "counts.txt"  # lines "file count": how many records were written to it
 PARTS = ("train", "validation")
+_SPLITS = {"train": "train", "validation": "test"}  # fields of Data
 _NAME = re.compile(rf"({'|'.join(PARTS)})-(\d{{5}})-of-(\d{{5}})")
 
 
@@ -47,7 +49,8 @@ def load(name, root, classes, held_out, most_held_out, known=None):
         name, root, classes: The set, its folder, its class names.
         held_out: Number of held-out pictures, None for `most_held_out` or a tenth if that is less.
         most_held_out: See there.
-        known: `{part: records in the whole set}`; another number of them is worth a note.
+        known: `{part: (files, records)}` of the whole set. Fewer records in as many files are a fault of the part,
+            in another number of files (a set of the user's own) worth a note.
     """
     parts = _parts(root)
     if not any(parts.values()):
@@ -57,9 +60,13 @@ def load(name, root, classes, held_out, most_held_out, known=None):
     _refuse_missing(root, parts, lengths)
     records = tfrecords.look_through(root, parts, features, lengths)
     fields, held = fields_of(records, held_out, most_held_out)
-    for part, count in (known or {}).items():
+    for part, (files, count) in (known or {}).items():
         found = int(records[part].index.counts.sum())
-        if parts[part] and found != count:
+        if len(parts[part]) == files and found < count:
+            split = fields[_SPLITS[part]]
+            lost = f"{root}/{part}-*: {count - found:,} of {count:,} records are not in the files"
+            fields[_SPLITS[part]] = dataclasses.replace(split, broken=(*split.broken, lost))
+        elif parts[part] and found != count:
             fields["notes"] += (f"{part}: {found:,} records, {name} has {count:,}",)
     where = f"{root} (TFRecord shards, test = validation files"
     where += f", held out = the last {held} training records)" if parts["train"] else ", no training files)"

@@ -99,6 +99,8 @@ def evaluate(changes, *, model_dir=None, checkpoint=None, data_dir=None, command
     assembly.make_deterministic(recipe.seed)
     with naming_failures() as failing:
         failing.dataset = dataset = assembly.load_data(recipe, data_dir)
+        if not dataset.test.size:
+            raise ValueError(f"Expected pictures in the test part of {dataset.source}. Received: none.")
         if "eval_batch_size" in changes and recipe.eval_batch_size > dataset.test.size:
             raise ValueError(f"Expected a batch of at most the {dataset.test.size} test pictures. "
                              f"Received: batch_size={recipe.eval_batch_size}.")

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 import hparams
 import sat_tf
-from sat_tf import activations, attacks, data, losses, methods, models, optim, schedules
+from sat_tf import activations, attacks, autoaugment, data, losses, methods, models, optim, schedules
 
 
 def check_names(recipe):
@@ -120,6 +120,15 @@ def make_optimizer(recipe, epoch_steps, total_steps):
     )
     schedule = schedules.warm_up(schedule, round(recipe.warmup_epochs * epoch_steps))
     return optim.OPTIMIZERS[recipe.optimizer](schedule, momentum=recipe.momentum, nesterov=recipe.nesterov)
+
+
+def make_policy(recipe):
+    """Return the recipe's policy, `(image uint8, seed) -> image uint8`; None where it has none."""
+    key, _, magnitude = recipe.policy.partition(":")
+    if key == "none":
+        return None
+    policy = autoaugment.POLICIES[key]
+    return functools.partial(policy, magnitude=float(magnitude)) if magnitude else policy
 
 
 def make_average(recipe, model):

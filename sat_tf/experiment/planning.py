@@ -8,11 +8,13 @@ from absl import logging
 
 import hparams
 from sat_tf import cost, models, train
+from sat_tf.data.splits import held_out_size
 from sat_tf.experiment import assembly
+from sat_tf.experiment.probing import compares
 
-KNOWN = {  # pictures in train (held out among them), test; held out by default; classes; side, None: the model's own
+KNOWN = {  # pictures in train (held out among them), test; most held out by default; classes; side, None: the model's
     "imagenet2012": (1_281_167, 50_000, 10_000, 1000, None),
-    "imagenette": (9_469, 3_925, 946, 10, 160),
+    "imagenette": (9_469, 3_925, 1_000, 10, 160),
     "cifar10": (50_000, 10_000, 1_000, 10, 32),
     "cifar100": (50_000, 10_000, 1_000, 100, 32),
     "fashion_mnist": (60_000, 10_000, 1_000, 10, 32),
@@ -39,37 +41,38 @@ def plan(recipe, *, data_dir=None, images_per_second=None):
     size = recipe.image_size or side or models.image_size(recipe.model)
     with cost.weightless():
         model = assembly.build_model(recipe, classes)
-    steps = recipe.epochs * (train_size // recipe.batch_size)
-    if not steps:
+    if recipe.batch_size > train_size:
         raise ValueError(f"Expected a batch of at most the {train_size} training pictures. "
                          f"Received: batch_size={recipe.batch_size}.")
+    steps = recipe.epochs * (train_size // recipe.batch_size)
+    images = steps * recipe.batch_size
     attack_steps = 0 if recipe.method == "standard" else recipe.attack_steps
     forward = cost.forward_flops(model, size)
-    images = steps * recipe.batch_size
+    step = cost.step_flops(forward, attack_steps)
     judged = _judged_forwards(recipe, held_out, test_size)
-    lines = {
+    share = judged / (images * (2 * attack_steps + 3))  # of the training's
+    return {
         "model": f"{recipe.model} with {recipe.act}, {classes} classes, {size} x {size} pixels",
         "parameters": f"{cost.parameters(model):,}",
         "forward pass": f"{_flops(forward)} a picture (convolutions and dense layers, a multiply-add is 2)",
-        "training step": f"{_flops(cost.step_flops(forward, attack_steps))} a picture: {2 * attack_steps} forward-"
-                         f"equivalents for the attack, 3 for the update",
+        "training step": f"{_flops(step)} a picture: {2 * attack_steps} forward-equivalents for the attack, 3 for the "
+                         "update",
         "peak memory": _memory(recipe, model, size),
         "steps": f"{steps:,} of {recipe.batch_size} pictures: {recipe.epochs} epochs of {train_size:,} pictures",
-        "images to process": f"{images:,}, {_flops(images * cost.step_flops(forward, attack_steps))} in all",
-        "probes and final judgement": f"{judged:,} forward-equivalents, "
-                                      f"{100 * judged / (images * (2 * attack_steps + 3)):.1f} % of the training's",
+        "images to process": f"{images:,}, {_flops(images * step)} in all",
+        "probes and final judgement": f"{judged:,} forward-equivalents, {100 * share:.1f} % of the training's",
+        **_hours(images_per_second or calibrate(recipe, classes, size, step), images, share),
     }
-    throughput, how = images_per_second, "as given"
-    if throughput is None:
-        throughput, how = calibrate(recipe, classes, size, cost.step_flops(forward, attack_steps))
-    if throughput:
-        hours = images / throughput / 3600
-        total = hours * (1 + judged / (images * (2 * attack_steps + 3)))
-        lines["throughput"] = f"{throughput:.4g} pictures a second, {how}"
-        lines["accelerator-hours"] = f"{hours:,.2f} of training, {total:,.2f} with probes and judgement"
-    else:
-        lines["throughput"] = f"unknown: {how}"
-    return lines
+
+
+def _hours(throughput, images, share):
+    """Return the lines on time; `throughput` is a number of pictures a second, or (number or None, how it is known)."""
+    throughput, how = throughput if isinstance(throughput, tuple) else (throughput, "as given")
+    if not throughput:
+        return {"throughput": f"unknown: {how}"}
+    hours = images / throughput / 3600
+    return {"throughput": f"{throughput:.4g} pictures a second, {how}",
+            "accelerator-hours": f"{hours:,.2f} of training, {hours * (1 + share):,.2f} with probes and judgement"}
 
 
 def calibrate(recipe, classes, size, flops):
@@ -101,8 +104,8 @@ def calibrate(recipe, classes, size, flops):
 def _sizes(recipe, data_dir):
     """Return pictures in train, held out, test; number of classes; side in pixels (None: the model's own)."""
     if recipe.dataset in KNOWN:
-        total, test, held_out, classes, side = KNOWN[recipe.dataset]
-        held_out = recipe.held_out or held_out
+        total, test, most, classes, side = KNOWN[recipe.dataset]
+        held_out = held_out_size(recipe.held_out, total, most)
         return total - held_out, held_out, test, classes, side
     dataset = assembly.load_data(recipe, data_dir)
     return dataset.train.size, dataset.held_out.size, dataset.test.size, len(dataset.classes), dataset.image_size
@@ -116,8 +119,9 @@ def _judged_forwards(recipe, held_out, test_size):
 
     probes = max(1, round(recipe.epochs / recipe.probe_every))
     each = forwards("clean") + forwards(recipe.probe_attack)
-    if recipe.method != "standard":
+    if compares(recipe):
         each += 1 + 2 * recipe.attack_steps
+        each += forwards(recipe.probe_attack) if recipe.probe_weights == "averaged" else 0
     return probes * held_out * each + test_size * sum(map(forwards, recipe.eval_attacks))
 
 

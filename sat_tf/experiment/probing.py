@@ -29,11 +29,9 @@ class Probe:
         self.batches = assembly.evaluation_batches(recipe, dataset.held_out, image_size, strategy)
         attacks = {"clean": assembly.make_attack("clean", recipe.epsilon, None),
                    recipe.probe_attack: assembly.make_attack(recipe.probe_attack, recipe.epsilon, None)}
-        training_attack = getattr(assembly.make_method(recipe), "attack", None)
-        steps = hparams.split_attack(recipe.probe_attack)[1] or 1
-        self.compares = training_attack is not None and steps > training_attack.steps
+        self.compares = compares(recipe)
         if self.compares:
-            attacks["the training attack"] = training_attack
+            attacks["the training attack"] = assembly.make_method(recipe).attack
         self.evaluators = {name: evaluate.Evaluator(state.model, attack, losses.cross_entropy, strategy=strategy)
                            for name, attack in attacks.items()}
 
@@ -58,6 +56,12 @@ class Probe:
         return counts[max(counts)] / total
 
 
+def compares(recipe):
+    """Say whether probes can tell catastrophic overfitting: training attacks, and by fewer steps than they do."""
+    steps = hparams.split_attack(recipe.probe_attack)[1] or 1
+    return recipe.method != "standard" and steps > recipe.attack_steps
+
+
 def best_of(history, recipe):
     """Return `{"step", "score"}` of the best row of a history, the earliest of equals; None without rows."""
     first, second = ("robust", "clean") if assembly.best_by(recipe) == "robust" else ("clean", "robust")
@@ -67,8 +71,11 @@ def best_of(history, recipe):
     return {"step": history[scores.index(max(scores))]["step"], "score": max(scores)}
 
 
-def reason_to_stop(history, recipe):
-    """Return why a run should stop after the last row of its history, None where it should go on."""
+def reason_to_stop(history, recipe, at_end=False):
+    """Return why a run should stop after the last row of its history, None where it should go on.
+
+    `at_end`: it stops anyway, and only what the report has to say counts.
+    """
     last = history[-1]
     if recipe.stop_on_overfitting and overfitted(last):
         return (f"Catastrophic overfitting at step {last['step']}: {100 * last[ONE_STEP]:.1f} % of the held-out "
@@ -76,7 +83,7 @@ def reason_to_stop(history, recipe):
                 f"{recipe.probe_attack}")
     best = best_of(history, recipe)["step"]
     waited = sum(row["step"] > best for row in history)
-    if recipe.patience and waited >= recipe.patience:
+    if recipe.patience and waited >= recipe.patience and not at_end:
         return f"No better probe for {waited} probes since step {best}"
     return None
 

@@ -38,6 +38,9 @@ class Training:
         self.stopped = None  # why training ended early
         self.sums = [0.0] * len(train.METRICS)  # of the steps since the last probe
         self.summed = 0
+        if recipe.method != "standard" and recipe.stop_on_overfitting and not probing.compares(recipe):
+            logging.info("Catastrophic overfitting will not be noticed: the probe %s takes no more steps than the "
+                         "training attack's %d.", recipe.probe_attack, recipe.attack_steps)
         self.probe = probing.Probe(recipe, self.state, dataset, self.image_size, strategy)
 
     def restore(self):
@@ -137,8 +140,8 @@ class Training:
             hosts = context.num_input_pipelines
             batches = data.train_batches(
                 self.dataset.train, batch_size=self.recipe.batch_size // hosts, image_size=self.image_size,
-                augment=self.recipe.augment, policy=self.recipe.policy, seed=self.recipe.seed, start_step=step,
-                host=context.input_pipeline_id, hosts=hosts,
+                augment=self.recipe.augment, policy=assembly.make_policy(self.recipe), seed=self.recipe.seed,
+                start_step=step, host=context.input_pipeline_id, hosts=hosts,
             )
             return one_replica_each(batches, context.num_replicas_in_sync // hosts)
 
@@ -148,7 +151,8 @@ class Training:
         return step % self.probe_steps == 0 or step == self.total_steps
 
     def _take(self, step, metrics, progress):
-        self.sums = [total + float(value) for total, value in zip(self.sums, metrics.sum(0), strict=True)]
+        for row in metrics:  # one by one: how many steps a call holds depends on the clock, a sum must not
+            self.sums = [total + float(value) for total, value in zip(self.sums, row, strict=True)]
         self.summed += len(metrics)
         means = dict(zip(train.METRICS, self.sums, strict=True))
         progress.set_postfix({name: f"{value / self.summed:.3f}" for name, value in means.items()}, refresh=False)
@@ -171,8 +175,7 @@ class Training:
         self.sums, self.summed = [0.0] * len(train.METRICS), 0
         probing.log(row, self.recipe)
         self.best = probing.best_of(self.history, self.recipe)
-        if step < self.total_steps:
-            self.stopped = probing.reason_to_stop(self.history, self.recipe)
+        self.stopped = probing.reason_to_stop(self.history, self.recipe, at_end=step == self.total_steps)
         return ("best",) if self.best["step"] == step else ()
 
 
