@@ -90,7 +90,7 @@ def _headline(report: dict) -> str:
     """Return the clean accuracy and the lowest one under attack."""
     clean = [row for row in report["evaluations"] if not is_attack(row)][:1]
     attacked = [row for row in report["evaluations"] if is_attack(row)]
-    strongest = sorted(attacked, key=lambda row: row["correct"] / row["count"])[:1]
+    strongest = sorted(attacked, key=lambda row: (row["correct"] / row["count"], -(row["steps"] or 0)))[:1]
     lines = [f"* **{describe(row)}: {score(row)}**, 95 % interval {_interval(row)}" for row in clean + strongest]
     partial = sorted({row["count"] for row in report["evaluations"]
                       if row["split"] == "test" and row["count"] < report["dataset"]["test"]})  # fmt: skip
