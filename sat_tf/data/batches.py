@@ -6,7 +6,7 @@ import difflib
 
 import tensorflow as tf
 
-from sat_tf.preprocess import AUGMENTATIONS, EVALUATIONS, decode, to_levels, to_unit_range
+from sat_tf.preprocess import AUGMENTATIONS, EVALUATIONS, decode, to_levels
 
 fold_in = tf.random.experimental.stateless_fold_in
 _POLICY_SEED = 2  # folded into a picture's seed, of which crop and flip use other parts
@@ -131,7 +131,7 @@ def _augmentation(augment, policy, size):
         if policy_fn is None:
             return image
         levels = policy_fn(to_levels(image), fold_in(seed, _POLICY_SEED))
-        return to_unit_range(tf.ensure_shape(levels, [size, size, 3]))
+        return tf.cast(tf.ensure_shape(levels, [size, size, 3]), tf.float32) / 255.0
 
     return apply
 
