@@ -26,7 +26,9 @@ def fashion_efficientnet():
     """Short recipe for EfficientNets on the embedded Fashion-MNIST and other 32-pixel sets; B7: half an hour.
 
     Command: python main.py --model=efficientnet-b7 --act=swish
-    Ours: no published counterpart. As `fashion`, with a lower rate.
+    Ours: no published counterpart. As `fashion`, with a lower rate. On two cores a step of B7 takes some 2.4 seconds,
+    of B0 0.2. Four epochs teach B0 (75 % clean, 66 % under PGD-2 of the held-out pictures after two) and are short
+    for B7.
     """
     return dataclasses.replace(fashion(), name="fashion-efficientnet", model="efficientnet-b0", epochs=4,
                                learning_rate=0.1)
