@@ -1,8 +1,11 @@
-"""The random weights on which the release's own network code gave the reference numbers."""
+"""The random weights on which the release's own network code gave the reference numbers, and the check of these."""
 
 import zlib
 
 import numpy as np
+import tensorflow as tf
+
+from sat_tf import attacks, losses
 
 
 def value(name, shape, kind=None):
@@ -24,3 +27,17 @@ def value(name, shape, kind=None):
         return rng.normal(0, 0.02, shape)
     fan_in = np.prod(shape[:2] if name.endswith("depthwise_kernel") else shape[:-1])
     return rng.normal(0, np.sqrt(2 / fan_in), shape)
+
+
+def check(model, logits, classes, clean, attacked=None):
+    """Compare a model of such weights: first logits, argmax, cross-entropy clean and after PGD-10."""
+    images = tf.constant(np.random.RandomState(0).randint(0, 256, [2, 64, 64, 3]) / 255, tf.float32)
+    labels = tf.constant([3, 700])
+    mine = model(images, training=False).numpy()
+    np.testing.assert_allclose(mine[:, :4], logits, atol=1e-4)
+    assert mine.argmax(1).tolist() == classes
+    loss_fn = lambda x: losses.cross_entropy(model(x, training=False), labels)  # noqa: E731
+    np.testing.assert_allclose(loss_fn(images), clean, rtol=1e-4)
+    if attacked:
+        attack = attacks.PGD(epsilon=4 / 255, step_size=1 / 255, steps=10, random_start=False)
+        np.testing.assert_allclose(loss_fn(tf.function(lambda x: attack(loss_fn, x, 0))(images)), attacked, rtol=1e-3)

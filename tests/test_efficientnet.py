@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import efficientnet
 from efficientnet import scaling
-from sat_tf import activations, attacks, cost, losses
+from sat_tf import activations, cost
 
 TRAINED = {
     "b0": 5_288_548, "b1": 7_794_184, "b2": 9_109_994, "b3": 12_233_232, "b4": 19_341_616, "b5": 30_389_784,
@@ -176,16 +176,7 @@ def test_logits_and_attack_of_the_released_network(suffix, logits, classes, clea
         name = released_name(variable.path)
         rng_name = name + suffix
         variable.assign(released_vectors.value(rng_name, shape, name).reshape(variable.shape))
-    images = tf.constant(np.random.RandomState(0).randint(0, 256, [2, 64, 64, 3]) / 255, tf.float32)
-    labels = tf.constant([3, 700])
-    mine = model(images, training=False).numpy()
-    np.testing.assert_allclose(mine[:, :4], logits, atol=1e-4)
-    assert mine.argmax(1).tolist() == classes
-    loss_fn = lambda x: losses.cross_entropy(model(x, training=False), labels)  # noqa: E731
-    np.testing.assert_allclose(loss_fn(images), clean, rtol=1e-4)
-    if attacked:
-        attack = attacks.PGD(epsilon=4 / 255, step_size=1 / 255, steps=10, random_start=False)
-        np.testing.assert_allclose(loss_fn(tf.function(lambda x: attack(loss_fn, x, 0))(images)), attacked, rtol=1e-3)
+    released_vectors.check(model, logits, classes, clean, attacked)
 
 
 def test_initial_weights():
