@@ -4,8 +4,9 @@ from hparams.catalogue import TABLES, names
 from hparams.fields import format_radius, radius, split_attack
 from hparams.recipe import EVALUATION_FIELDS, Recipe, fields_help, read, show
 from hparams.recipes import RECIPES, choose, get
+from hparams.releases import ATTACKS, RELEASES, release
 
 __all__ = [
-    "EVALUATION_FIELDS", "RECIPES", "TABLES", "Recipe", "choose", "fields_help", "format_radius", "get", "names",
-    "radius", "read", "show", "split_attack",
+    "ATTACKS", "EVALUATION_FIELDS", "RECIPES", "RELEASES", "TABLES", "Recipe", "choose", "fields_help",
+    "format_radius", "get", "names", "radius", "read", "release", "show", "split_attack",
 ]

@@ -16,6 +16,7 @@ TABLES = {
     "evaluation preprocessing": ("preprocess.py", "EVALUATIONS"),
     "schedule": ("schedules.py", "SCHEDULES"),
     "optimizer": ("optim.py", "OPTIMIZERS"),
+    "export format": ("export/formats.py", "FORMATS"),
 }
 
 

@@ -25,4 +25,4 @@ def build(variant, act, classes=1000, **norm):
     return VARIANTS[variant](variant, act, classes, **norm)
 
 
-__all__ = ["SMALL_VARIANTS", "VARIANTS", "build"]
+__all__ = ["BOTTLENECK_VARIANTS", "SMALL_VARIANTS", "VARIANTS", "build"]

@@ -29,6 +29,19 @@ def value(name, shape, kind=None):
     return rng.normal(0, np.sqrt(2 / fan_in), shape)
 
 
+def write(prefix, shapes, changed=None):
+    """Write a checkpoint of `{name: shape}` as TensorFlow 1 does, with the values that the names draw.
+
+    `changed`: `{name: array}` that are written instead or besides; None in place of an array leaves the name out.
+    """
+    suffix = "/ExponentialMovingAverage"
+    values = {name: value(name, shape, name.removesuffix(suffix)).astype(np.float32) for name, shape in shapes.items()}
+    values = {name: array for name, array in (values | (changed or {})).items() if array is not None}
+    tf.raw_ops.SaveV2(prefix=str(prefix), tensor_names=list(values), shape_and_slices=[""] * len(values),
+                      tensors=[tf.constant(array) for array in values.values()])
+    return prefix
+
+
 def check(model, logits, classes, clean, attacked=None):
     """Compare a model of such weights: first logits, argmax, cross-entropy clean and after PGD-10."""
     images = tf.constant(np.random.RandomState(0).randint(0, 256, [2, 64, 64, 3]) / 255, tf.float32)

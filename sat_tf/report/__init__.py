@@ -11,9 +11,9 @@ import os
 import numpy as np
 
 from sat_tf.report.pictures import draw, png
-from sat_tf.report.words import describe, format_radius, markdown, score, wilson_interval
+from sat_tf.report.words import describe, format_radius, markdown, published, score, wilson_interval
 
-__all__ = ["SCHEMA_VERSION", "format_radius", "summary_lines", "wilson_interval", "write"]
+__all__ = ["SCHEMA_VERSION", "describe", "format_radius", "score", "summary_lines", "wilson_interval", "write"]
 
 SCHEMA_VERSION = 1
 
@@ -24,6 +24,7 @@ def write(directory, report: dict, history: list[dict], panel: dict | None) -> d
     Args:
       directory: where to; created when missing.
       report: what to write, of schema `SCHEMA_VERSION`. NumPy values are converted; NaN and infinity become null.
+        An optional `published` (name, dataset, epsilon, step_size, accuracies by attack) is shown beside the measured.
       history: one row per held-out evaluation: step, epoch, learning_rate, train/loss, train/accuracy,
         held_out/clean_accuracy; where measured held_out/robust_accuracy, .../one_step_accuracy. Empty: no curves.
       panel: clean and adversarial float32 `[n, height, width, 3]` in [0, 1]; labels, clean_predictions and
@@ -54,7 +55,11 @@ def summary_lines(report: dict, paths: dict[str, str]) -> list[str]:
       paths: what the reader may want to open, by the name to print, in order: "report", "pictures", "checkpoint",
         "TensorBoard logs". Empty ones are left out.
     """
-    lines = [f"{describe(row)}: {score(row)}" for row in report["evaluations"]]
+    lines = []
+    for row in report["evaluations"]:
+        number = published(report, row)
+        beside = "" if number is None else f"; published for the {report['published']['dataset']}: {100 * number:.1f} %"
+        lines.append(f"{describe(row)}: {score(row)}{beside}")
     return lines + [f"{name}: {path}" for name, path in paths.items() if path]
 
 

@@ -71,6 +71,12 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
+def _few(names: list[str], most: int = 20) -> str:
+    """Return the first of many names, and how many there are."""
+    listed = ", ".join(names[:most])
+    return f"{listed}, ... ({len(names)}; all are in report.json)" if len(names) > most else listed
+
+
 def _facts(facts: dict) -> str:
     """Return a dict as a table of two columns."""
     return _table(["what", "value"], [[_text(name), _text(value)] for name, value in facts.items()])
@@ -106,6 +112,34 @@ def _evaluations(report: dict) -> str:
     return f"{_table(header, [_evaluation_cells(row) for row in report['evaluations']])}\n\nSplit: {splits}."
 
 
+def published(report: dict, row: dict) -> float | None:
+    """Return the published accuracy, in [0, 1], under the very attack of a row; None where there is none."""
+    known = report.get("published")
+    if not known or row["attack"] not in known["accuracies"]:
+        return None
+    sizes = ("epsilon", "step_size") if is_attack(row) else ()
+    same = all(row[size] is not None and abs(row[size] - known[size]) < 1e-9 for size in sizes)
+    return known["accuracies"][row["attack"]] if same else None
+
+
+def _published(report: dict) -> str:
+    """Return published and measured accuracy side by side, "" where nothing was published."""
+    known = report.get("published")
+    if not known:
+        return ""
+    measured = {row["attack"]: row for row in report["evaluations"] if published(report, row) is not None}
+    rows = []
+    for attack, number in known["accuracies"].items():
+        row = measured.get(attack)
+        gap = f"{100 * (row['correct'] / row['count'] - number):+.2f}" if row else ""
+        ours = [score(row), _interval(row), gap] if row else [""] * 3
+        rows.append([attack if attack == "clean" else attack.upper(), f"{100 * number:.1f} %", *ours])
+    header = ["attack", "published", "measured here", "95 % interval", "difference in points"]
+    sizes = f"epsilon {format_radius(known['epsilon'])} and step size {format_radius(known['step_size'])}"
+    return (f"{_table(header, rows)}\n\nThe numbers of {known['name']} were published for the {known['dataset']}, "
+            f"attacks with {sizes}. Measured here on: {report['dataset']['source']}.")
+
+
 def _training(report: dict) -> str:
     """Return how long training took, where it ran here, and every field of the recipe."""
     run = _facts(report["training"]) if report["training"] else "Not trained by this run: it evaluated a checkpoint."
@@ -117,9 +151,10 @@ def markdown(report: dict, pictures: list[str]) -> str:
     parameters = {f"parameters ({kind})": number for kind, number in report["parameters"].items()}
     sections = {
         "Evaluations": _evaluations(report),
+        "Published and measured": _published(report),
         "Pictures": "\n\n".join(f"![{os.path.basename(name)[:-4].replace('_', ' ')}]({name})" for name in pictures),
         "How it was trained": _training(report),
-        "Data": _facts(report["dataset"]),
+        "Data": _facts(report["dataset"] | {"classes": _few(report["dataset"]["classes"])}),
         "Checkpoint and model": _facts({**(report["checkpoint"] or {}), **parameters}),
         "Versions": _facts(report["versions"]),
         "Machine": _facts(report["machine"]),

