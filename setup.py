@@ -7,6 +7,8 @@ from setuptools import setup
 
 HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "sat_tf" / "__init__.py").read_text(encoding="utf-8"))[1]
+EXPORT = ["ai-edge-litert>=1.2", "onnx>=1.16", "onnxruntime>=1.18", "tf2onnx>=1.16"]  # what exports are compared by
+DOWNLOAD = ["gdown>=6.3"]
 
 setup(
     name="sat-tf",
@@ -17,7 +19,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=["efficientnet", "hparams", "layers", "resnet", "sat_tf", "sat_tf.data", "sat_tf.experiment",
-              "sat_tf.report"],
+              "sat_tf.export", "sat_tf.released", "sat_tf.report", "sat_tf.serving"],
     package_data={"sat_tf.data": ["fashion_mnist_12k.npz", "fashion_mnist_12k.LICENSE"]},
     install_requires=[
         "tensorflow>=2.18",
@@ -33,6 +35,8 @@ setup(
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.18"],
         "tpu": ["tensorflow-tpu>=2.18"],
-        "dev": ["pytest>=8", "ruff>=0.6"],
+        "export": EXPORT,
+        "download": DOWNLOAD,
+        "dev": ["pytest>=8", "ruff>=0.6", *EXPORT, *DOWNLOAD],
     },
 )

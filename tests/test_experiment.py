@@ -7,11 +7,13 @@ import signal
 
 import numpy as np
 import pytest
+import released_vectors
 import tensorflow as tf
 
 import hparams
-from sat_tf import attacks, data, experiment, saving
-from sat_tf.experiment import assembly, places, training
+from sat_tf import attacks, data, experiment, released, saving
+from sat_tf.experiment import assembly, checkpoints, places, training
+from sat_tf.released import fetch
 
 TINY = {"dataset": "synthetic", "epochs": 2, "batch_size": 64, "held_out": 40, "eval_attacks": "clean,pgd-1,pgd-3",
         "probe_attack": "pgd-1", "eval_batch_size": 50, "steps_per_call": 2}
@@ -135,12 +137,99 @@ def test_other_classes_than_the_checkpoints_are_refused(finished):
 
 
 def test_export(finished):
-    result = experiment.export({}, model_dir=finished[0])
-    assert result["difference"] < 1e-5
-    reloaded = tf.saved_model.load(result["path"]).signatures["serving_default"]
+    """The card says what the reports found of these very weights, and what they were compared on."""
+    model_dir, report = finished
+    result = experiment.export({}, model_dir=model_dir)
+    assert result["formats"]["saved_model"]["difference"] < 1e-5
+    folder = model_dir / "export" / saving.find(model_dir, "best").name
+    reloaded = tf.saved_model.load(folder / "saved_model" / "1").signatures["serving_default"]
     assert reloaded(images=tf.zeros([3, 32, 32, 3]))["logits"].shape == (3, 10)
+    card = (folder / "README.md").read_text()
+    for row in report["evaluations"]:
+        assert f"({row['correct']} / {row['count']})" in card, row
+    assert "test pictures of synthetic" in card and "| weights | raw (the run keeps no average) |" in card
     with pytest.raises(FileExistsError):
-        experiment.export({}, model_dir=finished[0])
+        experiment.export({}, model_dir=model_dir)
+
+
+def test_a_run_becomes_a_keras_file_that_is_judged_alike(finished, tmp_path, capsys):
+    model_dir, report = finished
+    path = experiment.convert({}, model_dir=tmp_path, checkpoint=model_dir)
+    assert f"judge it: python main.py --mode=eval --checkpoint={path}" in capsys.readouterr().out
+    again = experiment.evaluate({}, model_dir=tmp_path, checkpoint=path)
+    assert [row["correct"] for row in again["evaluations"]] == [row["correct"] for row in report["evaluations"]]
+    assert again["recipe"] == report["recipe"] and again["checkpoint"]["kind"] == "keras"
+    with pytest.raises(FileExistsError, match="Remove it, or name another --model_dir"):
+        experiment.convert({}, model_dir=tmp_path, checkpoint=model_dir)
+    with pytest.raises(ValueError, match="holds no averages"):
+        experiment.evaluate({"eval_weights": "averaged"}, checkpoint=path)
+    path.with_suffix(".json").write_text("{}")
+    with pytest.raises(OSError, match="lacks format, recipe"):
+        experiment.evaluate({}, checkpoint=path)
+    path.with_suffix(".json").unlink()
+    with pytest.raises(OSError, match="the recipe of .*which --mode=convert writes beside it"):
+        experiment.evaluate({}, checkpoint=path)
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory):
+    """Return a folder with a checkpoint named as a release, raw and averaged, for the synthetic set's ten classes."""
+    folder = tmp_path_factory.mktemp("released")
+    shapes = released.variables("efficientnet-b0")
+    shapes |= {"efficientnet-b0/head/dense/kernel": (1280, 10), "efficientnet-b0/head/dense/bias": (10,)}
+    shapes |= {f"{name}/ExponentialMovingAverage": shape for name, shape in shapes.items()}
+    released_vectors.write(folder / "efficientnet-b0", shapes)
+    return folder
+
+
+def test_a_release_is_judged_beside_its_published_numbers(release, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(checkpoints, "imagenet_classes", lambda: data.load("synthetic").classes)
+    changes = hparams.read({"dataset": "synthetic", "image_size": 32, "eval_attacks": "clean"})
+    named = {"checkpoint": "released:efficientnet-b0", "checkpoint_dir": release}
+    report = experiment.evaluate({**changes, "act": "silu"}, **named)
+    assert report["published"]["accuracies"] == {"clean": 0.652} and report["checkpoint"]["step"] is None
+    assert report["recipe"] == {"model": "efficientnet-b0", "act": "swish", "norm_momentum": 0.9, "norm_epsilon": 1e-5}
+    assert report["dataset"]["preprocess"] == "crop_resize" and report["checkpoint"]["weights"] == "as published, raw"
+    assert "published for the ImageNet validation set: 65.2 %" in capsys.readouterr().out
+    text = (tmp_path / "runs/efficientnet-b0-released/evaluations/001/report.md").read_text()
+    assert "| clean | 65.2 % | " in text and "The numbers of efficientnet-b0 were published" in text
+    path = release / "efficientnet-b0.index"
+    averaged = experiment.evaluate({**changes, "eval_weights": "averaged"}, checkpoint=path)
+    assert averaged["checkpoint"]["weights"] == "as published, averaged"
+    path = experiment.convert({"eval_weights": "averaged"}, **named)
+    again = experiment.evaluate({"dataset": "synthetic", **changes}, checkpoint=path)
+    assert [row["correct"] for row in again["evaluations"]] == [row["correct"] for row in averaged["evaluations"]]
+    assert again["checkpoint"]["weights"] == "as published, averaged" and again["published"] == report["published"]
+
+
+def test_other_words_for_a_release_are_refused(release, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    named = {"checkpoint": "released:efficientnet-b0", "checkpoint_dir": release}
+    for changes, says in [({"act": "relu"}, "act: swish there, relu here"),
+                          ({"model": "efficientnet-b1"}, "model: efficientnet-b0 there, efficientnet-b1 here")]:
+        with pytest.raises(ValueError, match=says):
+            experiment.evaluate(changes, **named)
+    with pytest.raises(ValueError, match="Did you mean released:efficientnet-b0"):
+        experiment.evaluate({}, checkpoint="released:efficientnet-c0", checkpoint_dir=release)
+    with pytest.raises(FileNotFoundError, match="--mode=download --checkpoint=released:Res50-silu --checkpoint_dir="):
+        experiment.evaluate({}, checkpoint="released:Res50-silu", checkpoint_dir=release)
+    with pytest.raises(ValueError, match="1000 classes|10 classes|Expected the 1000 classes of ImageNet"):
+        experiment.export({}, **named)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_changed_since_its_download_is_refused(release, tmp_path):
+    for suffix in fetch.SUFFIXES[:1] + fetch.SUFFIXES[2:]:
+        name = f"efficientnet-b0.{suffix}"
+        (tmp_path / name).write_bytes((release / name).read_bytes())
+    meta = tf.compat.v1.MetaGraphDef(graph_def=tf.Graph().as_graph_def())
+    (tmp_path / "efficientnet-b0.meta").write_bytes(meta.SerializeToString())
+    experiment.download("efficientnet-b0", tmp_path)  # all three are there: nothing is fetched
+    data_file = tmp_path / "efficientnet-b0.data-00000-of-00001"
+    data_file.write_bytes(data_file.read_bytes()[:-1] + b"x")
+    with pytest.raises(OSError, match="SHA-256 .*where released.lock.json records"):
+        experiment.evaluate({}, checkpoint="released:efficientnet-b0", checkpoint_dir=tmp_path)
 
 
 def test_a_batch_larger_than_the_data_is_refused(tmp_path):

@@ -111,7 +111,7 @@ def test_train_interrupt_resume_eval_export(tmp_path):
     status, out, err = run(*judge, cwd=tmp_path)
     assert status == 0 and "FGSM accuracy (epsilon 4/255" in out, err
     status, out, err = run("--mode=export", "--model_dir=run", cwd=tmp_path)
-    assert status == 0 and "SavedModel: run/export/step-" in out, err
+    assert status == 0 and "saved_model: run/export/step-" in out, err
     assert_one_line(*run("--mode=export", "--model_dir=run", cwd=tmp_path)[::2], 1, "exists")
     assert_one_line(*run(*flags, "--act=relu", cwd=tmp_path)[::2], 2, "act: swish there, relu here")
     assert_one_line(*run("--mode=eval", "--model_dir=run", "--act=relu", cwd=tmp_path)[::2], 2, "relu here")

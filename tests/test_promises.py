@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sat_tf import attacks, cost, export, methods, models, optim, saving, train
+from sat_tf import attacks, cost, methods, models, optim, preprocess, saving, train
+from sat_tf.export import formats
 
 # The deeper ones repeat the same blocks.
 ONE_OF_EACH_KIND = ("resnet20", "resnet50", "resnext50-32x4d", "efficientnet-b0", "efficientnet-lite0")
@@ -44,7 +45,10 @@ def test_restores(name, built, tmp_path):
 
 @pytest.mark.parametrize("name", ONE_OF_EACH_KIND)
 def test_exports(name, built, tmp_path):
-    assert export.saved_model(built[name], tmp_path / "export", 32, IMAGES) < 1e-5
+    formats.saved_model(built[name], 32, tmp_path / "export", preprocess.resize_crop, ())
+    signature = tf.saved_model.load(tmp_path / "export").signatures["serving_default"]
+    logits = built[name](IMAGES, training=False)
+    np.testing.assert_allclose(signature(images=tf.constant(IMAGES))["logits"], logits, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ONE_OF_EACH_KIND)

@@ -6,24 +6,20 @@ import pathlib
 import sys
 import types
 
-import numpy as np
 import tensorflow as tf
 from absl import logging as absl_logging
 from tqdm import tqdm
 
 import hparams
-from sat_tf import models, released, saving
-from sat_tf.data import imagenet_classes
-from sat_tf.experiment import assembly, places
+from sat_tf import saving
+from sat_tf.experiment import assembly, checkpoints, places
+from sat_tf.experiment.exporting import export
 from sat_tf.experiment.judging import judge
 from sat_tf.experiment.planning import plan
-from sat_tf.experiment.training import STATE, Training
-from sat_tf.export import saved_model
+from sat_tf.experiment.training import Training
+from sat_tf.released import fetch
 
-__all__ = ["evaluate", "export", "naming_failures", "plan", "start", "train"]
-
-JUDGING_FIELDS = (*hparams.EVALUATION_FIELDS, "dataset", "image_size", "held_out", "seed", "strategy", "cache")
-PUBLISHED_FIELDS = ("model", "act", "norm_momentum", "norm_epsilon")  # what is known of weights that others trained
+__all__ = ["convert", "download", "evaluate", "export", "naming_failures", "plan", "start", "train"]
 
 
 class LogLines(logging.Handler):
@@ -72,30 +68,31 @@ def train(recipe, model_dir, *, data_dir=None, command=""):
         places.write_recipe(model_dir, recipe)
         run.train()
         best = saving.find(model_dir, "best")
-        restore_weights(best, run.state.model, recipe)
+        checkpoints.restore_weights(best, run.state.model, recipe)
+        found = checkpoints.open_checkpoint(best, {"eval_weights": recipe.eval_weights})
         facts = {"mode": "train", "command": command, "seed": recipe.seed, "recipe": recipe.to_dict(),
-                 "training": run.summary(),
-                 "checkpoint": {"path": str(best), "kind": "best", "step": saving.read_state(best)["step"],
-                                "weights": describe_weights(best, recipe)}}
+                 "training": run.summary(), "checkpoint": found.facts}
         batches = assembly.evaluation_batches(recipe, dataset.test, run.image_size, strategy)
         folder = places.report_folder(model_dir, recipe)
         return judge(recipe, run.state.model, dataset, batches, strategy, folder, facts, run.history, model_dir)
 
 
-def evaluate(changes, *, model_dir=None, checkpoint=None, data_dir=None, command=""):
+def evaluate(changes, *, model_dir=None, checkpoint=None, checkpoint_dir=None, data_dir=None, command=""):
     """Judge a checkpoint under the attacks of its recipe with `changes`, and report into a folder of its own.
 
     Args:
-      changes: `{field: value}` of the recipe, fields of `JUDGING_FIELDS`: what was trained can't be changed.
+      changes: `{field: value}` of the recipe, fields of `checkpoints.JUDGING_FIELDS`: what was trained can't be
+        changed.
       model_dir: folder of a run, whose best checkpoint is taken; the report goes into `evaluations/` there.
-      checkpoint: another checkpoint, `saving.find` says how to name it; without model_dir its run gets the report.
+      checkpoint: another checkpoint, as `checkpoints.open_checkpoint` names them; without model_dir its run gets the
+        report.
+      checkpoint_dir: where the files of released checkpoints lie.
 
     Returns:
       The report.
     """
-    path, state, recipe = read_checkpoint(checkpoint or model_dir, changes)
-    model_dir = pathlib.Path(model_dir or places.run_of(path, recipe))
-    image_size = recipe.image_size or state["data"]["image_size"]  # the size it was trained at
+    found = checkpoints.open_checkpoint(checkpoint or model_dir, changes, checkpoint_dir)
+    recipe, model_dir = found.recipe, pathlib.Path(model_dir or found.folder)
     assembly.make_deterministic(recipe.seed)
     with naming_failures() as failing:
         failing.dataset = dataset = assembly.load_data(recipe, data_dir)
@@ -105,89 +102,40 @@ def evaluate(changes, *, model_dir=None, checkpoint=None, data_dir=None, command
             raise ValueError(f"Expected a batch of at most the {dataset.test.size} test pictures. "
                              f"Received: batch_size={recipe.eval_batch_size}.")
         strategy = assembly.make_strategy(recipe, ["eval_batch_size"])
-        batches = assembly.evaluation_batches(recipe, dataset.test, image_size, strategy)  # before any work
+        batches = assembly.evaluation_batches(recipe, dataset.test, found.image_size, strategy)  # before any work
         with strategy.scope():
-            model = load_model(path, state, recipe, dataset.classes)
-        known = PUBLISHED_FIELDS if released.is_released(path) else state["recipe"]
-        facts = {"mode": "eval", "command": command, "seed": recipe.seed, "training": None,
-                 "recipe": {name: state["recipe"][name] for name in known},
-                 "checkpoint": {"path": str(path), "kind": places.kind_of(path), "step": state["step"],
-                                "weights": describe_weights(path, recipe)}}
+            model = found.load(dataset.classes)
+        facts = {"mode": "eval", "command": command, "seed": recipe.seed, "training": None, "recipe": found.known,
+                 "checkpoint": found.facts, "published": assembly.published_facts(found.label, found.published)}
         folder = places.next_folder(model_dir / "evaluations")
-        return judge(recipe, model, dataset, batches, strategy, folder, facts, state["history"], model_dir)
+        return judge(recipe, model, dataset, batches, strategy, folder, facts, found.state["history"], model_dir)
 
 
-def export(changes, *, model_dir=None, checkpoint=None, data_dir=None, command=""):
-    """Write a checkpoint as a SavedModel into `export/step-N` of the run's folder, and check it against the model.
+def convert(changes, *, model_dir=None, checkpoint=None, checkpoint_dir=None, data_dir=None, command=""):
+    """Write a checkpoint as NAME.keras with its recipe in NAME.json, which `checkpoint` takes from then on.
+
+    They lie in `model_dir` where that is named beside a checkpoint, else in the folder of the checkpoint's run.
 
     Returns:
-      `{"path", "difference"}`: where it is, and how far its logits are from the model's, relatively.
+      The path of the .keras file.
     """
-    path, state, recipe = read_checkpoint(checkpoint or model_dir, changes)
-    model = load_model(path, state, recipe, state["data"]["classes"])
-    size = recipe.image_size or state["data"]["image_size"]
-    images = np.random.default_rng(0).random((8, size, size, 3), np.float32)
-    name = path.stem + ("-averaged" if recipe.judged_weights == "averaged" else "")
-    folder = pathlib.Path(model_dir or places.run_of(path, recipe)) / "export" / name
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    difference = saved_model(model, folder, size, images)
-    weights = describe_weights(path, recipe)
-    print(f"SavedModel: {folder}\nweights: {weights}\n"
-          f"largest relative difference to the model's logits: {difference:.1e}")
-    return {"path": str(folder), "difference": difference, "weights": weights}
+    found = checkpoints.open_checkpoint(checkpoint or model_dir, changes, checkpoint_dir)
+    averaged = "-averaged" if found.recipe.judged_weights == "averaged" and found.source == "run" else ""
+    file = pathlib.Path(model_dir or found.folder) / f"{found.label}{averaged}.keras"
+    path = checkpoints.write_converted(found, found.load(), file)
+    print(f"model: {path}\nrecipe: {path.with_suffix('.json')}\nweights: {found.weights}\n"
+          f"judge it: python main.py --mode=eval --checkpoint={path}")
+    return path
 
 
-def load_model(path, state, recipe, classes):
-    """Return the model of a checkpoint; the data's classes must be those it was trained on."""
-    if list(classes) != state["data"]["classes"]:
-        raise ValueError(f"Expected the {len(state['data']['classes'])} classes that {path} was trained on: "
-                         f"{', '.join(state['data']['classes'][:5])}, ... Received: dataset={recipe.dataset} with "
-                         f"{len(classes)}: {', '.join(classes[:5])}, ...")
-    if released.is_released(path):
-        return released.load_lite(path, recipe.model, recipe.act)
-    model = assembly.build_model(recipe, len(classes))
-    restore_weights(path, model, recipe)
-    return model
-
-
-def restore_weights(path, model, recipe):
-    """Read the weights that the recipe judges, raw or averaged, into a model."""
-    group = "average" if recipe.judged_weights == "averaged" else "model"
-    saving.restore(path, {group: saving.by_path(model)})
-
-
-def describe_weights(path, recipe):
-    """Return which weights of a checkpoint a report or an export is about."""
-    if released.is_released(path):
-        return "as published"
-    if recipe.judged_weights == "averaged":
-        return f"averaged (decay {recipe.average_decay})"
-    return "raw" if recipe.average_decay else "raw (the run keeps no average)"
-
-
-def read_checkpoint(place, changes):
-    """Return path, state and recipe of a checkpoint; `changes` to how it is judged are made, others refused."""
-    if released.is_released(place):
-        path, state = read_released(released.find(place))
-    else:
-        path = saving.find(place, "best")
-        state = saving.read_state(path, STATE)
-    stored = hparams.Recipe.from_dict(state["recipe"])
-    recipe = stored.replace(**changes)
-    trained = [name for name in stored.to_dict() if name not in JUDGING_FIELDS]
-    lines = stored.differences(recipe, fields=trained)
-    if lines:
-        raise ValueError(f"Expected what the checkpoint {path} was trained with. Received: {'; '.join(lines)}.")
-    return path, state, recipe
-
-
-def read_released(path):
-    """Return path and state of published weights, as a checkpoint of ours would have it: ImageNet's classes."""
-    model = released.lite_variant(path)
-    norm = {f"norm_{name}": value for name, value in released.NORM.items()}
-    recipe = hparams.get(model).replace(method="standard", **norm)
-    data = {"classes": list(imagenet_classes()), "image_size": models.image_size(model)}
-    return path, {"recipe": recipe.to_dict(), "data": data, "step": None, "history": []}
+def download(name, checkpoint_dir):
+    """Fetch the three files of a released checkpoint into a folder, or check those that are there."""
+    release = hparams.release(name)
+    paths = fetch.fetch(name, release.ids, checkpoint_dir)
+    print("\n".join(f"{path.stat().st_size:>12,} bytes  {path}" for path in map(pathlib.Path, paths)))
+    print(f"judge it: python main.py --mode=eval --checkpoint=released:{name} --checkpoint_dir={checkpoint_dir} "
+          "--data_dir=DIR")
+    return paths
 
 
 @contextlib.contextmanager

@@ -102,6 +102,12 @@ def attack_facts(attack):
     return {name: known.get(name) for name in ("norm", "epsilon", "step_size", "steps", "random_start")}
 
 
+def published_facts(name, accuracies):
+    """Return what the release publishes of a checkpoint, for the report; None where it publishes nothing."""
+    return {"name": name, "dataset": "ImageNet validation set", "epsilon": 4 / 255, "step_size": 1 / 255,
+            "accuracies": accuracies} if accuracies else None
+
+
 def make_method(recipe):
     """Return the recipe's training method with its attack."""
     attack = attacks.PGD(

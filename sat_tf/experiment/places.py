@@ -13,21 +13,14 @@ except ImportError:  # Windows
     fcntl = None
 
 
-def run_of(path, recipe):
-    """Return the folder of the run that a checkpoint belongs to; a checkpoint that was moved is its own.
-
-    Published weights, which are a file, get a folder among the runs.
-    """
+def run_of(path):
+    """Return the folder of the run that a checkpoint belongs to; a checkpoint that was moved is its own."""
     path = path.resolve()
-    if path.is_file():
-        return pathlib.Path("runs") / f"{recipe.model}-released"
     return path.parents[1] if path.parent.name == "checkpoints" else path
 
 
 def kind_of(path):
-    """Return "best" or "latest" as the pointers beside a checkpoint say, "released" for published weights."""
-    if path.is_file():
-        return "released"
+    """Return "best" or "latest" as the pointers beside a checkpoint say, else "none"."""
     pointers = [kind for kind in ("best", "latest") if (path.parent / kind).is_file()
                 and (path.parent / kind).read_text().strip() == path.name]
     return pointers[0] if pointers else "none"

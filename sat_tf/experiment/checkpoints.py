@@ -1,0 +1,257 @@
+"""What a user may name as a checkpoint: a run of ours, a released one, a file that was converted from either."""
+
+import dataclasses
+import json
+import os
+import pathlib
+
+import keras
+import numpy as np
+
+import hparams
+from sat_tf import models, released, saving
+from sat_tf.data import imagenet_classes
+from sat_tf.experiment import assembly, places
+from sat_tf.experiment.training import STATE
+from sat_tf.released import fetch
+
+JUDGING_FIELDS = (*hparams.EVALUATION_FIELDS, "dataset", "image_size", "held_out", "seed", "strategy", "cache")
+PUBLISHED_FIELDS = ("model", "act", "norm_momentum", "norm_epsilon")  # what is known of weights that others trained
+RELEASED = "released:"  # begins the name of published weights
+FORMAT = 1  # of the file beside a converted model
+STATE_KEYS = ("recipe", "data", "step", "history")  # what it takes over from the checkpoint
+AVERAGE_DECAY = 0.9999  # of the one release that was trained with an average
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Weights, and what is known of them.
+
+    path: of a checkpoint's folder, a file, or the prefix of TF1's files. source: a key of `_LOADERS`. label: names it
+    to people. state: its recipe, classes, image size, step, history. recipe: the same with the user's changes.
+    published: `{attack: accuracy}` of the release it is, else empty.
+    """
+
+    path: pathlib.Path
+    source: str
+    label: str
+    state: dict
+    recipe: hparams.Recipe
+    published: dict = dataclasses.field(default_factory=dict)
+
+    @property
+    def classes(self):
+        """The names of its classes, in the order of its logits."""
+        return self.state["data"]["classes"]
+
+    @property
+    def image_size(self):
+        """Pixels a side that it is judged at: the user's, or those it was trained at."""
+        return self.recipe.image_size or self.state["data"]["image_size"]
+
+    @property
+    def known(self):
+        """The fields of its recipe that are known."""
+        names = self.state["recipe"] if self.source == "run" else self.state.get("known", PUBLISHED_FIELDS)
+        return {name: self.state["recipe"][name] for name in names}
+
+    @property
+    def weights(self):
+        """Which of its weights a report or an export is about."""
+        if "weights" in self.state:
+            return self.state["weights"]
+        if self.source in ("torch", "tf1"):
+            return f"as published, {self.recipe.judged_weights}"
+        if self.recipe.judged_weights == "averaged":
+            return f"averaged (decay {self.recipe.average_decay})"
+        return "raw" if self.recipe.average_decay else "raw (the run keeps no average)"
+
+    @property
+    def facts(self):
+        """What a report says of it."""
+        return {"path": str(self.path), "kind": places.kind_of(self.path) if self.source == "run" else self.source,
+                "step": self.state["step"], "weights": self.weights}
+
+    @property
+    def folder(self):
+        """The folder of the run it belongs to; published weights and converted files get one among the runs."""
+        return places.run_of(self.path) if self.source == "run" else pathlib.Path("runs") / f"{self.label}-released"
+
+    def load(self, classes=None):
+        """Return its model; a data set's `classes` must be those it was trained on."""
+        if classes is not None and list(classes) != self.classes:
+            raise ValueError(f"Expected the {len(self.classes)} classes that {self.path} was trained on: "
+                             f"{', '.join(self.classes[:5])}, ... Received: dataset={self.recipe.dataset} with "
+                             f"{len(classes)}: {', '.join(classes[:5])}, ...")
+        return _LOADERS[self.source](self)
+
+
+def open_checkpoint(place, changes, checkpoint_dir=None):
+    """Return the `Checkpoint` that a user names; `changes` to how it is judged are made, others refused.
+
+    Args:
+      place: "released:NAME", the path of published files (TF1's by their prefix, .pth), of a converted .keras file, of
+        a run's folder or one of its checkpoints.
+      changes: `{field: value}` of the recipe, as `hparams.read` returns them.
+      checkpoint_dir: where the files of released checkpoints lie.
+    """
+    changes = {**changes}
+    found = _open(str(place), changes, checkpoint_dir)
+    stored = found.recipe
+    if found.source == "tf1" and "act" in changes:
+        changes["act"] = released.tf1.ACTS.get(changes["act"], changes["act"])
+    if changes.get("eval_weights") == "averaged" and not stored.average_decay:
+        raise ValueError(f"Expected --eval_weights=raw. Received: {found.path}, which holds no averages.")
+    if found.source == "keras" and changes.get("eval_weights") not in (None, stored.judged_weights):
+        raise ValueError(f"Expected the weights that {found.path} was converted from: {found.weights}. "
+                         f"Received: eval_weights={changes['eval_weights']}.")
+    recipe = stored.replace(**changes)
+    trained = [name for name in stored.to_dict() if name not in JUDGING_FIELDS]
+    lines = stored.differences(recipe, fields=trained)
+    if lines:
+        raise ValueError(f"Expected what the checkpoint {found.path} was trained with. Received: {'; '.join(lines)}.")
+    return dataclasses.replace(found, recipe=recipe)
+
+
+def _open(place, changes, checkpoint_dir):
+    if place.startswith(RELEASED):
+        name = place.removeprefix(RELEASED)
+        if name in released.lite.PACKAGES:
+            return _open_torch(released.lite.packaged(name))
+        return _open_tf1(released_prefix(name, checkpoint_dir), name, changes)
+    if released.is_torch(place):
+        return _open_torch(released.find(place))
+    if place.endswith(".keras"):
+        return _open_keras(pathlib.Path(place).expanduser())
+    if released.is_released(place):
+        prefix = released.find(place)
+        return _open_tf1(prefix, prefix.name, changes)
+    path = saving.find(pathlib.Path(place), "best")
+    state = saving.read_state(path, STATE)
+    return Checkpoint(path=path, source="run", label=path.name, state=state,
+                      recipe=hparams.Recipe.from_dict(state["recipe"]))
+
+
+def released_prefix(name, checkpoint_dir):
+    """Return the prefix of a release's files, which lie in `checkpoint_dir` or in a folder of that name there."""
+    hparams.release(name, also=released.lite.PACKAGES)
+    folder = pathlib.Path(checkpoint_dir).expanduser()
+    for place in (folder / name, folder / name / name):
+        if place.with_name(f"{name}.index").is_file():
+            return place
+    raise FileNotFoundError(f"There is no {folder / name}.index. Get the files of {name} first: python main.py "
+                            f"--mode=download --checkpoint={RELEASED}{name} --checkpoint_dir={checkpoint_dir}")
+
+
+def _open_tf1(prefix, name, changes):
+    fetch.verify(prefix.name, prefix.parent)
+    held = released.tf1.contents(prefix)
+    release = hparams.RELEASES.get(name)
+    if release:
+        recipe = release.make_recipe()
+    elif held.model is None:
+        raise ValueError(f"Expected a network of the release. Received: {prefix}, which holds {held.words}.")
+    else:
+        act = held.act or changes.get("act") or ("swish" if held.model.startswith("efficientnet") else None)
+        if act is None:
+            raise ValueError(f"Expected --act: the variables of {prefix} do not tell its activation. Received: none.")
+        recipe = hparams.get(held.model).replace(act=released.tf1.ACTS.get(act, act), eval_attacks=hparams.ATTACKS)
+    if held.averages and not recipe.average_decay:
+        recipe = recipe.replace(average_decay=AVERAGE_DECAY)
+    classes = imagenet_classes()
+    return _published("tf1", prefix, name, recipe, classes, release.published if release else {})
+
+
+def _open_torch(path):
+    model = released.lite.variant_of(path)
+    norm = {f"norm_{name}": value for name, value in released.lite.NORM.items()}
+    return _published("torch", path, model, hparams.get(model).replace(method="standard", **norm), imagenet_classes())
+
+
+def _published(source, path, label, recipe, classes, published=None):
+    """Return published weights as a checkpoint of ours would have them; nothing need be held out for choosing them."""
+    recipe = recipe.replace(held_out=None)
+    data = {"classes": list(classes), "image_size": models.image_size(recipe.model)}
+    state = {"recipe": recipe.to_dict(), "data": data, "step": None, "history": []}
+    return Checkpoint(path=path, source=source, label=label, state=state, recipe=recipe, published=published or {})
+
+
+def _open_keras(path):
+    file = path.with_suffix(".json")
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    try:
+        state = json.loads(file.read_text())
+        missing = [key for key in ("format", *STATE_KEYS, "label", "known", "weights", "published") if key not in state]
+        if missing or state["format"] > FORMAT:
+            raise ValueError(f"it lacks {', '.join(missing)}" if missing else f"its format is {state['format']}")
+        recipe = hparams.Recipe.from_dict(state["recipe"])
+    except FileNotFoundError:
+        raise OSError(f"There is no {file}, the recipe of {path}, which --mode=convert writes beside it.") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise OSError(f"{file} is damaged: {error}. Convert again.") from error
+    return Checkpoint(path=path, source="keras", label=state["label"], state=state, recipe=recipe,
+                      published=state["published"])
+
+
+def _load_run(found):
+    model = assembly.build_model(found.recipe, len(found.classes))
+    restore_weights(found.path, model, found.recipe)
+    return model
+
+
+def _load_tf1(found):
+    weights = "ema" if found.recipe.judged_weights == "averaged" else "raw"
+    model = released.tf1.load(found.path, found.recipe.model, found.recipe.act, weights)
+    if model.output_shape[-1] != len(found.classes):
+        raise ValueError(f"Expected the {len(found.classes)} classes of ImageNet. Received: {found.path} with "
+                         f"{model.output_shape[-1]}. released.load in Python takes it.")
+    return model
+
+
+def _load_torch(found):
+    return released.lite.load(found.path, found.recipe.model, found.recipe.act)
+
+
+def _load_keras(found):
+    try:
+        return keras.saving.load_model(found.path)
+    except Exception as error:  # Keras has no one error for a damaged file
+        raise OSError(f"{found.path} is damaged: {str(error).splitlines()[0]} Convert again.") from error
+
+
+_LOADERS = {"run": _load_run, "tf1": _load_tf1, "torch": _load_torch, "keras": _load_keras}
+
+
+def restore_weights(path, model, recipe):
+    """Read the weights that the recipe judges, raw or averaged, into a model."""
+    group = "average" if recipe.judged_weights == "averaged" else "model"
+    saving.restore(path, {group: saving.by_path(model)})
+
+
+def write_converted(found, model, path):
+    """Write a model and its recipe as PATH.keras and PATH.json, and check that they read back to the same logits.
+
+    Returns:
+      The path of the .keras file.
+
+    Raises:
+      FileExistsError: one of them is there.
+    """
+    path = pathlib.Path(path)
+    for file in (path, path.with_suffix(".json")):
+        if file.exists():
+            raise FileExistsError(f"Expected a new file. Received: {file}, which exists. Remove it, or name another "
+                                  "--model_dir.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {**{key: found.state[key] for key in STATE_KEYS}, "format": FORMAT,
+             "recipe": found.recipe.to_dict(), "label": found.label, "known": list(found.known),
+             "weights": found.weights, "published": found.published, "converted_from": str(found.path)}
+    partial = path.with_name(f".{path.stem}.partial.keras")
+    model.save(partial)
+    images = np.random.default_rng(0).random((2, 64, 64, 3), np.float32)
+    if not np.array_equal(keras.saving.load_model(partial)(images, training=False), model(images, training=False)):
+        raise ValueError(f"Expected the logits of the model itself from {partial}. Received: others.")
+    path.with_suffix(".json").write_text(json.dumps(state, indent=1) + "\n")
+    os.replace(partial, path)
+    return path

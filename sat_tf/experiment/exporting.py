@@ -1,0 +1,128 @@
+"""A checkpoint on its way out: the pictures it is compared on, what reports say of it, where it goes."""
+
+import datetime
+import json
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+import hparams
+import sat_tf.export
+from sat_tf import cost, data, preprocess
+from sat_tf.experiment import assembly, checkpoints
+
+PICTURES = 200  # on which every format is compared with the model
+ATTACK_FLOPS = 4e12  # spent on PGD in the comparison, twice; at least TEN pictures are attacked
+TEN = 10
+EMBEDDED = "fashion_mnist_12k"
+_ENCODED = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
+
+
+def export(changes, *, model_dir=None, checkpoint=None, checkpoint_dir=None, data_dir=None, formats=("saved_model",),
+           command=""):
+    """Write a checkpoint in some formats into `export/` of its run's folder, compared with the model by consumers.
+
+    Args:
+      changes: as `evaluate` takes them.
+      model_dir, checkpoint, checkpoint_dir: as `evaluate` takes them.
+      data_dir: where the data set lies whose test pictures are used for the comparison.
+      formats: keys of `sat_tf.export.FORMATS`.
+      command: what the user typed, for the card.
+
+    Returns:
+      The parity, a dict as `parity.json` holds it.
+    """
+    sat_tf.export.check(formats)
+    found = checkpoints.open_checkpoint(checkpoint or model_dir, changes, checkpoint_dir)
+    recipe = found.recipe
+    averaged = "-averaged" if recipe.judged_weights == "averaged" and found.source == "run" else ""
+    folder = pathlib.Path(model_dir or found.folder) / "export" / f"{found.label}{averaged}"
+    sat_tf.export.refuse_existing(folder)
+    assembly.make_deterministic(recipe.seed)
+    model = found.load()
+    prepare = preprocess.EVALUATIONS[assembly.preprocess(recipe)]
+    pictures = sample(found, model, prepare, data_dir, required="dataset" in changes or data_dir is not None)
+    epsilon = recipe.epsilon if recipe.eval_epsilon is None else recipe.eval_epsilon
+    pgd = assembly.make_attack("pgd-10", epsilon, recipe.eval_step_size)
+    with_cost = ATTACK_FLOPS / (2 * pgd.steps * cost.forward_flops(model, found.image_size))
+    attack = {"epsilon": pgd.epsilon, "step_size": pgd.step_size, "steps": pgd.steps,
+              "count": min(len(pictures[0]), max(TEN, int(with_cost)))}
+    result = sat_tf.export.write(
+        model, folder, facts=facts_of(found, formats, command), recipe=found.known, pictures=pictures,
+        attack=attack, evaluations=evaluations_of(found, model_dir), preprocess=prepare,
+        progress=lambda what, total: assembly.make_progress(total, what, "picture" if "answers" in what else "format"),
+    )
+    for name, row in result["formats"].items():
+        attacked = f", {row['robust_export']} of {row['attacked']} right after PGD-10" if "attacked" in row else ""
+        print(f"{name}: {folder / sat_tf.export.FILES[name]} (logits within {row['difference']:.1e} of the model's, "
+              f"{row['same_classes']} of {row['pictures']} classes the same{attacked})")
+    print(f"weights: {found.weights}\nmodel card: {folder / 'README.md'}\nparity: {folder / 'parity.json'}", flush=True)
+    return result
+
+
+def facts_of(found, formats, command):
+    """Return what the model card says of a checkpoint."""
+    recipe = found.recipe
+    return {
+        "model": recipe.model, "act": recipe.act, "method": recipe.method, "weights": found.weights,
+        "checkpoint": str(found.path), "step": found.state["step"], "image_size": found.image_size,
+        "classes": list(found.classes), "preprocess": assembly.preprocess(recipe), "formats": list(formats),
+        "trained_on": found.state["recipe"]["dataset"],
+        "recipe": {name: hparams.show(name, value) for name, value in found.known.items()},
+        "published": assembly.published_facts(found.label, found.published), "versions": assembly.versions(),
+        "created": datetime.datetime.now().astimezone().isoformat("T", "seconds"), "command": command,
+    }
+
+
+def evaluations_of(found, model_dir):
+    """Return the rows of all reports about these very weights, each with its "dataset"; the latest of equal ones."""
+    rows = {}
+    for folder in {found.folder, pathlib.Path(model_dir or found.folder)}:
+        for file in [folder / "report.json", *sorted(folder.glob("evaluations/*/report.json"))]:
+            try:
+                report = json.loads(file.read_text())
+                about = report["checkpoint"]
+                same = pathlib.Path(about["path"]).resolve() == found.path.resolve() and (
+                    about["weights"] == found.weights)
+                for row in report["evaluations"] if same else []:
+                    key = tuple(str(row[name]) for name in ("attack", "epsilon", "step_size", "count"))
+                    rows[report["dataset"]["name"], key] = {**row, "dataset": report["dataset"]["name"]}
+            except (OSError, ValueError, KeyError, TypeError):
+                continue  # no report, or one that is damaged: the card does without it
+    return list(rows.values())
+
+
+def sample(found, model, prepare, data_dir, required):
+    """Return pictures for the comparison: images, labels, the same encoded, and where they are from.
+
+    They are a fixed draw from the test part of the recipe's data set; where that is not at hand and nobody asked for
+    it (`required`), from the embedded one, whatever the model was trained on. Labels of other classes than the model's
+    are replaced by what the model answers.
+    """
+    try:
+        dataset = assembly.load_data(found.recipe, data_dir)
+    except (OSError, ValueError):
+        if required or found.recipe.dataset == EMBEDDED:
+            raise
+        dataset = data.load(EMBEDDED)
+    split = dataset.test
+    if not split.size:
+        raise ValueError(f"Expected pictures in the test part of {dataset.source}. Received: none.")
+    items = split.order(tf.constant([0, 0]), 0, 1, 1, 0).take(PICTURES)
+    images, labels, encoded = [], [], []
+    for item in items:
+        picture, label, _ = split.decode(item)
+        content = picture.numpy() if picture.dtype == tf.string else b""
+        if not content.startswith(_ENCODED):
+            content = tf.io.encode_png(preprocess.decode(picture)).numpy()
+        encoded.append(content)
+        images.append(prepare(tf.constant(content), found.image_size).numpy())
+        labels.append(int(label))
+    description = f"{len(images)} of the {split.size} test pictures of {dataset.name}"
+    images, labels = np.stack(images), np.array(labels, np.int32)
+    if list(dataset.classes) != list(found.classes):
+        description += ", which have other classes; right means: the class that the model gives the clean picture"
+        labels = np.concatenate([model(images[i:i + 8], training=False).numpy().argmax(-1) for i in
+                                 range(0, len(images), 8)]).astype(np.int32)
+    return images, labels, encoded, description

@@ -1,0 +1,93 @@
+"""Models on their way out: SavedModel, Keras, LiteRT and ONNX files, each compared with the model by its consumer."""
+
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+
+from sat_tf.export import card, parity
+from sat_tf.export.formats import FILES, FORMATS, check
+
+__all__ = ["FILES", "FORMATS", "check", "write"]
+
+
+def write(model, directory, *, facts, recipe, pictures, attack, evaluations, preprocess, progress):
+    """Write a model in some formats with its card, and compare each with the model in its consumer's own process.
+
+    The directory appears when all is written and compared, not before.
+
+    Args:
+      model: pictures `[n, size, size, 3]` in [0, 1] -> logits.
+      directory: where to; must not exist.
+      facts: what `card.write` takes, "formats", keys of `FORMATS`, among them; written as export.json.
+      recipe: the fields of the recipe that are known, as JSON takes them.
+      pictures: `(images, labels, encoded)` as `parity.prepare` takes them, with their description as a fourth.
+      attack: as `parity.prepare` takes it.
+      evaluations: rows of reports about these weights.
+      preprocess: `(bytes of an image file, size) -> image`, the model's evaluation preprocessing.
+      progress: `(what, total) -> context manager of an object with update(n)`.
+
+    Returns:
+      The parity, a dict as parity.json holds it.
+
+    Raises:
+      FileExistsError: the directory exists.
+      ValueError: a format answers otherwise than the model; nothing is left behind.
+      OSError: a consumer failed.
+    """
+    directory, formats = pathlib.Path(directory), facts["formats"]
+    refuse_existing(directory)
+    partial = directory.with_name(f".{directory.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        (partial / "classes.txt").write_text("".join(f"{name}\n" for name in facts["classes"]))
+        (partial / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n")
+        (partial / "export.json").write_text(json.dumps({**facts, "evaluations": evaluations}, indent=1) + "\n")
+        assets = [partial / "classes.txt", partial / "recipe.json"]
+        with progress("writing", len(formats)) as bar:
+            for name in formats:
+                FORMATS[name](model, facts["image_size"], partial / FILES[name], preprocess, assets)
+                bar.update(1)
+        result = compare(model, partial, formats, pictures, attack, progress)
+        (partial / "parity.json").write_text(json.dumps(result, indent=1) + "\n")
+        (partial / "README.md").write_text(card.write(facts, evaluations, result))
+        if "saved_model" in formats:  # the folder by which TensorFlow lets a SavedModel carry what it does not read
+            extra = partial / FILES["saved_model"] / "assets.extra"
+            extra.mkdir()
+            shutil.copy(partial / "README.md", extra)
+        os.replace(partial, directory)
+        return result
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def refuse_existing(directory):
+    """Refuse a directory that exists: an export is never written over."""
+    if directory.exists():
+        raise FileExistsError(f"Expected a new folder for the export. Received: {directory}, which exists. Remove it "
+                              "first, or export to another --model_dir with --checkpoint.")
+
+
+def compare(model, directory, formats, pictures, attack, progress):
+    """Return the parity of all formats; one that differs is a ValueError."""
+    images, labels, encoded, description = pictures
+    result = {"pictures": description, "attack": attack, "tolerance": parity.TOLERANCE, "formats": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        attacked = attack["count"] if "saved_model" in formats else 0
+        wanted = None
+        with progress("the model's answers", len(images) + attack["count"]) as bar:
+            for answer in parity.prepare(model, folder, (images, labels, encoded), attack):
+                wanted = answer
+                if not isinstance(answer, dict):
+                    bar.update(answer)
+        for name in formats:
+            total = len(images) * (2 if name == "saved_model" else 1) + (attacked if name == "saved_model" else 0)
+            with progress(f"{name}'s answers", total) as bar:
+                found = parity.ask(name, directory / FILES[name], folder, bar.update)
+            result["formats"][name] = parity.compare(wanted, found, labels)
+    failed = {name: row for name, row in result["formats"].items() if not row["passed"]}
+    if failed:
+        raise ValueError(f"Expected the answers of the model itself from every format. Received: {failed}.")
+    return result

@@ -1,0 +1,1 @@
+"""Ask a served model, and serve one for trying out: TensorFlow Serving's REST protocol, from both ends."""
