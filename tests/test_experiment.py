@@ -142,8 +142,8 @@ def test_export(finished):
     result = experiment.export({}, model_dir=model_dir)
     assert result["formats"]["saved_model"]["difference"] < 1e-5
     folder = model_dir / "export" / saving.find(model_dir, "best").name
-    reloaded = tf.saved_model.load(folder / "saved_model" / "1").signatures["serving_default"]
-    assert reloaded(images=tf.zeros([3, 32, 32, 3]))["logits"].shape == (3, 10)
+    reloaded = tf.saved_model.load(folder / "saved_model" / "1")
+    assert reloaded.signatures["serving_default"](images=tf.zeros([3, 32, 32, 3]))["logits"].shape == (3, 10)
     card = (folder / "README.md").read_text()
     for row in report["evaluations"]:
         assert f"({row['correct']} / {row['count']})" in card, row

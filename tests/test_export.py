@@ -192,7 +192,9 @@ IMAGE_ARRAYS = {  # pictures that are none, and what the error says
 
 @pytest.fixture(scope="module")
 def served(written):
-    return tf.saved_model.load(written[1] / "saved_model" / "1").signatures
+    model = tf.saved_model.load(written[1] / "saved_model" / "1")
+    yield model.signatures
+    del model  # kept until here: signatures alone do not keep its variables alive
 
 
 def still_serves(served, model):
@@ -266,7 +268,8 @@ def test_evaluation_preprocessing_is_inside(tmp_path):
     """Encoded pictures of other sides are prepared as the evaluation of EfficientNets does."""
     model = one_of_everything()
     formats.saved_model(model, 64, tmp_path / "model", preprocess.crop_resize, ())
-    served = tf.saved_model.load(tmp_path / "model").signatures
+    reloaded = tf.saved_model.load(tmp_path / "model")
+    served = reloaded.signatures
     picture = RNG.integers(0, 256, [90, 120, 3], np.uint8)
     content = tf.io.encode_png(picture)
     image = preprocess.crop_resize(content, 64)[tf.newaxis]

@@ -46,9 +46,9 @@ def test_restores(name, built, tmp_path):
 @pytest.mark.parametrize("name", ONE_OF_EACH_KIND)
 def test_exports(name, built, tmp_path):
     formats.saved_model(built[name], 32, tmp_path / "export", preprocess.resize_crop, ())
-    signature = tf.saved_model.load(tmp_path / "export").signatures["serving_default"]
-    logits = built[name](IMAGES, training=False)
-    np.testing.assert_allclose(signature(images=tf.constant(IMAGES))["logits"], logits, rtol=1e-5, atol=1e-6)
+    reloaded = tf.saved_model.load(tmp_path / "export")
+    logits = reloaded.signatures["serving_default"](images=tf.constant(IMAGES))["logits"]
+    np.testing.assert_allclose(logits, built[name](IMAGES, training=False), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ONE_OF_EACH_KIND)

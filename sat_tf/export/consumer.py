@@ -22,17 +22,16 @@ def open_saved_model(path):
     """Return `{answer: function}` of a SavedModel under plain TensorFlow."""
     import tensorflow as tf
 
-    signatures = tf.saved_model.load(path).signatures
-    keep = signatures  # the functions hold their model weakly
+    model = tf.saved_model.load(path)  # kept by the functions below: signatures alone do not keep its variables alive
 
-    def gradient(images, labels):
-        answer = keep["input_gradient"](images=tf.constant(images), labels=tf.constant(labels))
-        return answer["gradient"].numpy()
+    def call(signature, answer, **inputs):
+        tensors = {name: tf.constant(value) for name, value in inputs.items()}
+        return model.signatures[signature](**tensors)[answer].numpy()
 
     return {
-        "images": lambda images: keep["serving_default"](images=tf.constant(images))["logits"].numpy(),
-        "encoded": lambda contents: keep["image_bytes"](image_bytes=tf.constant(contents))["logits"].numpy(),
-        "gradient": gradient,
+        "images": lambda images: call("serving_default", "logits", images=images),
+        "encoded": lambda contents: call("image_bytes", "logits", image_bytes=contents),
+        "gradient": lambda images, labels: call("input_gradient", "gradient", images=images, labels=labels),
     }
 
 
