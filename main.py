@@ -40,8 +40,8 @@ flags.DEFINE_string("checkpoint_dir", "released", "Where the files of released:N
 flags.DEFINE_list("format", ["saved_model"], "export: formats of saved_model, keras, litert, onnx.")
 flags.DEFINE_string("epochs", None, "Passes over the training pictures.")
 flags.DEFINE_string("batch_size", None, "Pictures an update (train), pictures at a time (eval).")
-flags.DEFINE_string("epsilon", None, "Radius of the attack, 8/255: of training and its evaluation, or of eval.")
-flags.DEFINE_string("step_size", None, "Step size of the attack, 8/255: in training, or of eval.")
+flags.DEFINE_string("epsilon", None, "Radius of the attack, 8/255: of training and its evaluation, or of eval, export.")
+flags.DEFINE_string("step_size", None, "Step size of the attack, 8/255: in training, or of eval, export.")
 flags.DEFINE_string("attack_steps", None, "Steps of the training attack.")
 flags.DEFINE_string("seed", None, "Of weights, data order, augmentation and attacks.")
 flags.DEFINE_string("eval_attacks", None, "Attacks on the test pictures, such as clean,pgd-1,pgd-20,pgd-200.")
@@ -63,8 +63,8 @@ EVAL_NAMES = {"epsilon": "eval_epsilon", "step_size": "eval_step_size", "batch_s
 
 
 def changes_from_flags():
-    """Return `{field: value}` of what the user set; in eval mode radius, step size and batch are the evaluation's."""
-    rename = EVAL_NAMES if FLAGS.mode == "eval" else {}
+    """Return `{field: value}` of what the user set; but in training radius, step size and batch are evaluation's."""
+    rename = {} if FLAGS.mode == "train" else EVAL_NAMES
     changes = {rename.get(name, name): FLAGS[name].value for name in RECIPE_FLAGS if FLAGS[name].value is not None}
     for setting in FLAGS.set:
         name, equals, value = setting.partition("=")

@@ -19,6 +19,7 @@ python -m sat_tf.serving.client --url=http://localhost:8501/v1/models/classifier
 
 A request that makes no sense (no image, other sides, pixels outside [0, 1], more than 64 million pixels) is an error of
 that request."""
+_TRAINED = {"sat": "adversarially (Smooth Adversarial Training, Xie et al. 2020)", "standard": "without an attack"}
 _PICTURES = "float32 pictures `[n, {size}, {size}, 3]`, RGB in [0, 1]"
 _USES = {
     "saved_model": _SERVE,
@@ -67,8 +68,7 @@ def _facts(facts):
 
 def _what(facts):
     names = ", ".join(facts["classes"][:10]) + (", ..." if len(facts["classes"]) > 10 else "")
-    training = ("adversarially (Smooth Adversarial Training, Xie et al. 2020)" if facts["method"] == "sat"
-                else f"by the method {facts['method']}")
+    training = _TRAINED.get(facts["method"], f"by the method {facts['method']}")
     return (f"An image classifier, {facts['model']} with {facts['act']} activations, trained {training}. It takes "
             f"{facts['image_size']} x {facts['image_size']} RGB pictures in [0, 1] and tells {len(facts['classes'])} "
             f"classes apart: {names} (`classes.txt`, in the order of the logits). Its weights: {facts['weights']}.\n\n"
