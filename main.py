@@ -43,6 +43,9 @@ flags.DEFINE_string("batch_size", None, "Pictures an update (train), pictures at
 flags.DEFINE_string("epsilon", None, "Radius of the attack, 8/255: of training and its evaluation, or of eval, export.")
 flags.DEFINE_string("step_size", None, "Step size of the attack, 8/255: in training, or of eval, export.")
 flags.DEFINE_string("attack_steps", None, "Steps of the training attack.")
+flags.DEFINE_string("attack_backward", None, "Activation whose gradient the training attack uses; default: --act's.")
+flags.DEFINE_string("update_backward", None, "Activation whose gradient updates use; default: --act's own.")
+flags.DEFINE_string("eval_backward", None, "Activation whose gradient evaluation attacks use; default: --act's own.")
 flags.DEFINE_string("seed", None, "Of weights, data order, augmentation and attacks.")
 flags.DEFINE_string("eval_attacks", None, "Attacks on the test pictures, such as clean,pgd-1,pgd-20,pgd-200.")
 flags.DEFINE_string("eval_weights", None, "raw or averaged weights, to judge or export; default: as probes judged.")
@@ -55,8 +58,8 @@ flags.DEFINE_bool("help", False, "Print this.", short_name="h")
 flags.DEFINE_bool("traceback", False, "On an error print where it happened, for a bug report.")
 
 RECIPE_FLAGS = (
-    "model", "act", "method", "dataset", "epochs", "batch_size", "epsilon", "step_size", "attack_steps", "seed",
-    "eval_attacks", "eval_weights",
+    "model", "act", "method", "dataset", "epochs", "batch_size", "epsilon", "step_size", "attack_steps",
+    "attack_backward", "update_backward", "seed", "eval_attacks", "eval_backward", "eval_weights",
 )
 NAMING_FIELDS = ("model", "act", "method", "dataset", "seed")  # what names the default folder of a run
 EVAL_NAMES = {"epsilon": "eval_epsilon", "step_size": "eval_step_size", "batch_size": "eval_batch_size"}

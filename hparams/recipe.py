@@ -37,6 +37,10 @@ class Recipe:
     epsilon: float = f.field(8 / 255, f.radius, "training attack: radius of the L-infinity ball")
     step_size: float = f.field(8 / 255, f.radius, "training attack: step size")
     attack_steps: int = f.field(1, f.number(1, 1000, whole=True), "training attack: steps")
+    attack_backward: str | None = f.field(None, f.optional(f.named("activation", ":")),
+                                          "training attack: activation whose gradient is used; none: act's own")
+    update_backward: str | None = f.field(None, f.optional(f.named("activation", ":")),
+                                          "updates: activation whose gradient is used; none: act's own")
     random_start: bool = f.field(True, f.flag, "training attack: start at a random point of the ball")
     clean_start: float = f.field(0.0, f.number(0, 1), "training attack: share of batches that start clean")
 
@@ -73,6 +77,9 @@ class Recipe:
                                          evaluation=True)
     eval_step_size: float | None = f.field(None, f.optional(f.radius), "evaluation: step size; none: "
                                            "1/255, or epsilon / steps where that is larger", evaluation=True)
+    eval_backward: str | None = f.field(None, f.optional(f.named("activation", ":")),
+                                        "evaluation attacks, export: activation whose gradient is used; none: act's "
+                                        "own", evaluation=True)
     eval_weights: str | None = f.field(None, f.optional(f.one_of("raw", "averaged")),
                                        "evaluation, export: raw or averaged; none: probe_weights", evaluation=True)
     eval_preprocess: str | None = f.field(None, f.optional(f.named("evaluation preprocessing")),

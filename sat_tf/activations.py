@@ -1,5 +1,7 @@
 """Activation layers: ReLU, its smooth approximations, and the table of their names."""
 
+import contextlib
+import contextvars
 import difflib
 import functools
 import math
@@ -8,6 +10,26 @@ import keras
 import tensorflow as tf
 
 register = keras.saving.register_keras_serializable("sat_tf")
+_GRADIENT = contextvars.ContextVar("whose gradient", default=None)  # each replica is traced in its own thread
+
+
+@contextlib.contextmanager
+def gradient_of(spec):
+    """Let the activations of forward passes inside have the gradient of another one; their values stay as they are.
+
+    It is fixed when a pass is traced: inside a `tf.function` enter it there, around the call of the model. Gradients to
+    variables of an activation (SmoothReLU's) stay its own. `passes.Backward` is the tidy way to use it.
+
+    Args:
+      spec: as `factory` reads it, "parametric_softplus:10"; SmoothReLU stands for itself with its first alpha.
+
+    Source: Xie et al. 2020, "Smooth Adversarial Training", Section 3.2.
+    """
+    token = _GRADIENT.set(_function_of(spec))
+    try:
+        yield
+    finally:
+        _GRADIENT.reset(token)
 
 
 class Activation(keras.layers.Layer):
@@ -15,8 +37,13 @@ class Activation(keras.layers.Layer):
 
     def call(self, inputs):
         if inputs.dtype in (tf.float16, tf.bfloat16):
-            return tf.cast(self.function(tf.cast(inputs, tf.float32)), inputs.dtype)
-        return self.function(inputs)
+            return tf.cast(self._differentiable(tf.cast(inputs, tf.float32)), inputs.dtype)
+        return self._differentiable(inputs)
+
+    def _differentiable(self, x):
+        """Return the function's values, with the gradient to x that `gradient_of` says."""
+        other = _GRADIENT.get()
+        return self.function(x) if other is None else _with_gradient(self.function(tf.stop_gradient(x)), x, other)
 
     def function(self, x):
         raise TypeError(f"Expected a subclass that defines function(x). Received: {type(self).__name__}.")
@@ -136,9 +163,7 @@ class SmoothReLU(Activation):
 
     def function(self, x):
         raw = tf.cast(tf.convert_to_tensor(self.raw), x.dtype)
-        alpha = tf.maximum(tf.square(raw), 1e-8)  # raw that crosses zero must not divide by it
-        positive = tf.nn.relu(x)
-        return positive - tf.math.log1p(alpha * positive) / alpha
+        return _smooth_relu(x, tf.maximum(tf.square(raw), 1e-8))  # raw that crosses zero must not divide by it
 
     def get_config(self):
         return {**super().get_config(), "alpha": self.initial_alpha}
@@ -150,6 +175,27 @@ class Mish(Activation):
 
     def function(self, x):
         return _mish(x)
+
+
+def _smooth_relu(x, alpha):
+    positive = tf.nn.relu(x)
+    return positive - tf.math.log1p(alpha * positive) / alpha
+
+
+def _with_gradient(values, x, function):
+    """Return `values`, whose gradient to x is that of `function`; what flows to themselves flows on."""
+
+    @tf.custom_gradient
+    def differentiable(values, x):
+        def gradient(upstream):
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(x)
+                others = function(x)
+            return upstream, tape.gradient(others, x, output_gradients=upstream, unconnected_gradients="zero")
+
+        return tf.identity(values), gradient
+
+    return differentiable(values, x)
 
 
 @tf.custom_gradient
@@ -234,3 +280,11 @@ def factory(spec):
     except ValueError as error:
         raise ValueError(f"Expected {name}:alpha with a finite alpha > 0. Received: act={spec!r}.") from error
     return lambda layer_name: build(name=layer_name)
+
+
+def _function_of(spec):
+    """Return the function of an activation without its layer: `x -> values`."""
+    layer = factory(spec)("gradient")
+    if isinstance(layer, SmoothReLU):
+        return lambda x: _smooth_relu(x, layer.initial_alpha)
+    return layer.function

@@ -15,10 +15,12 @@ class Evaluator:
       loss_fn: `(logits, labels) -> [batch]`, what the attack climbs.
       strategy: a `tf.distribute.Strategy`; batches are split over its replicas.
       seed: an int; each picture's random start depends on it and on the picture's place in the data set alone.
+      attacked: the model as the attack sees it, with other gradients; None for the model itself.
     """
 
-    def __init__(self, model, attack, loss_fn, *, strategy=None, seed=0):
+    def __init__(self, model, attack, loss_fn, *, strategy=None, seed=0, attacked=None):
         self.model = model
+        self.attacked = attacked or model
         self.attack = attack
         self.loss_fn = loss_fn
         self.strategy = strategy or tf.distribute.get_strategy()
@@ -54,7 +56,7 @@ class Evaluator:
         return np.argmax(self.model(tf.constant(images), training=False), -1)
 
     def _climb(self, labels):
-        return lambda images: self.loss_fn(self.model(images, training=False), labels)
+        return lambda images: self.loss_fn(self.attacked(images, training=False), labels)
 
     def _count_batch(self, batch):
         return self.strategy.reduce("SUM", self.strategy.run(self._count_replica, args=batch), axis=None)

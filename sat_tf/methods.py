@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from sat_tf import attacks, losses
+from sat_tf import attacks, losses, passes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -17,10 +17,11 @@ class Standard:
     """Train on the pictures as they are.
 
     `perturb` and `loss` are the contract of every method. `loss` returns the values `[batch]` to minimise and a dict
-    of quantities `[batch]` to report.
+    of quantities `[batch]` to report. `backward` says whose gradient activations have in attack and update.
     """
 
     loss_fn: Callable = losses.cross_entropy
+    backward: passes.Backward = passes.OWN
 
     def perturb(self, model, images, labels, step, seed):
         """Return the pictures to train on, `[batch, h, w, 3]`; no gradient flows through them."""
@@ -28,7 +29,7 @@ class Standard:
 
     def loss(self, model, clean, adversarial, labels):
         """Return losses `[batch]` of an update and `{"accuracy": [batch]}` on the pictures it sees."""
-        logits = model(adversarial, training=True)
+        logits = self.backward.view(model, "update")(adversarial, training=True)
         correct = tf.argmax(logits, -1, labels.dtype) == labels
         return self.loss_fn(logits, labels), {"accuracy": tf.cast(correct, tf.float32)}
 
@@ -46,17 +47,18 @@ class AdversarialTraining(Standard):
     climb_fn: Callable = losses.cross_entropy
 
     def perturb(self, model, images, labels, step, seed):
-        return self.attack(lambda x: self.climb_fn(model(x, training=False), labels), images, seed)
+        attacked = self.backward.view(model, "attack")
+        return self.attack(lambda x: self.climb_fn(attacked(x, training=False), labels), images, seed)
 
 
-def standard(attack, loss_fn=losses.cross_entropy):
+def standard(attack, loss_fn=losses.cross_entropy, backward=passes.OWN):
     """Train on clean pictures."""
-    return Standard(loss_fn=loss_fn)
+    return Standard(loss_fn=loss_fn, backward=backward)
 
 
-def sat(attack, loss_fn=losses.cross_entropy):
+def sat(attack, loss_fn=losses.cross_entropy, backward=passes.OWN):
     """Train on adversarial pictures that PGD makes before every update (the SAT paper with a smooth activation)."""
-    return AdversarialTraining(attack=attack, loss_fn=loss_fn)
+    return AdversarialTraining(attack=attack, loss_fn=loss_fn, backward=backward)
 
 
 METHODS = {"standard": standard, "sat": sat}

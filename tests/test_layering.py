@@ -23,11 +23,12 @@ ARROWS = {  # room or module: what of ours it may import
     "sat_tf.cost": {"layers"},
     "sat_tf.released": {"sat_tf.models", "sat_tf.torch_file", "sat_tf.saving", "sat_tf.cost", "efficientnet", "resnet"},
     "sat_tf.export": {"sat_tf.activations", "sat_tf.report", "layers", "resnet"},
-    "sat_tf.methods": {"sat_tf.losses", "sat_tf.attacks", "sat_tf.schedules"},
+    "sat_tf.passes": {"sat_tf.activations"},
+    "sat_tf.methods": {"sat_tf.losses", "sat_tf.attacks", "sat_tf.passes", "sat_tf.schedules"},
     "sat_tf.train": {"sat_tf.methods", "sat_tf.optim", "layers"},
     "sat_tf.experiment": {"hparams", "sat_tf", *(f"sat_tf.{name}" for name in (
         "activations", "attacks", "autoaugment", "cost", "data", "evaluate", "export", "interruption", "losses",
-        "methods", "models", "optim", "preprocess", "released", "report", "saving", "schedules", "train"))},
+        "methods", "models", "optim", "passes", "preprocess", "released", "report", "saving", "schedules", "train"))},
     "main": {"hparams", "sat_tf.experiment"},
 }
 STANDARD_ONLY = "hparams"

@@ -13,12 +13,14 @@ from tqdm import tqdm
 
 import hparams
 import sat_tf
-from sat_tf import activations, attacks, autoaugment, data, losses, methods, models, optim, schedules
+from sat_tf import activations, attacks, autoaugment, data, losses, methods, models, optim, passes, schedules
 
 
 def check_names(recipe):
     """Refuse an activation that can't be made, before anything is read or written."""
-    activations.factory(recipe.act)
+    for act in (recipe.act, recipe.attack_backward, recipe.update_backward, recipe.eval_backward):
+        if act is not None:
+            activations.factory(act)
 
 
 def build_model(recipe, classes):
@@ -114,7 +116,8 @@ def make_method(recipe):
         epsilon=recipe.epsilon, step_size=recipe.step_size, steps=recipe.attack_steps,
         random_start=recipe.random_start, clean_start=recipe.clean_start,
     )
-    return methods.METHODS[recipe.method](attack, losses.smoothed_cross_entropy(recipe.label_smoothing))
+    backward = passes.Backward(attack=recipe.attack_backward, update=recipe.update_backward)
+    return methods.METHODS[recipe.method](attack, losses.smoothed_cross_entropy(recipe.label_smoothing), backward)
 
 
 def make_optimizer(recipe, epoch_steps, total_steps):
@@ -126,6 +129,11 @@ def make_optimizer(recipe, epoch_steps, total_steps):
     )
     schedule = schedules.warm_up(schedule, round(recipe.warmup_epochs * epoch_steps))
     return optim.OPTIMIZERS[recipe.optimizer](schedule, momentum=recipe.momentum, nesterov=recipe.nesterov)
+
+
+def attacked_view(recipe, model):
+    """Return the model as the recipe's evaluation attacks see it."""
+    return passes.Backward(attack=recipe.eval_backward).view(model, "attack")
 
 
 def make_policy(recipe):

@@ -46,12 +46,14 @@ def measure(recipe, model, batches, size, strategy):
         epsilon = recipe.epsilon if recipe.eval_epsilon is None else recipe.eval_epsilon
         attack = assembly.make_attack(name, epsilon, recipe.eval_step_size)
         evaluators[name] = evaluate.Evaluator(
-            model, attack, losses.cross_entropy, strategy=strategy, seed=recipe.seed
+            model, attack, losses.cross_entropy, strategy=strategy, seed=recipe.seed,
+            attacked=assembly.attacked_view(recipe, model),
         )
         with assembly.make_progress(size, name, "picture") as progress:
             counts, total, seconds = evaluators[name].count(batches, progress.update)
         correct = counts[max(counts)]
-        rows.append({"attack": name, **assembly.attack_facts(attack), "seed": recipe.seed, "split": "test",
+        backward = {"backward": recipe.eval_backward} if recipe.eval_backward and name != "clean" else {}
+        rows.append({"attack": name, **assembly.attack_facts(attack), **backward, "seed": recipe.seed, "split": "test",
                      "count": total, "correct": correct, "accuracy": correct / total, "wall_time_seconds": seconds})
         if len(counts) > 1 and (curve is None or max(counts) > curve["steps"][-1]):
             curve = {"attack": name, "epsilon": attack.epsilon, "step_size": attack.step_size, "count": total,

@@ -15,9 +15,9 @@ import tensorflow as tf
 from sat_tf.export import signatures, stock
 
 
-def saved_model(model, image_size, path, preprocess, assets):
+def saved_model(model, image_size, path, preprocess, assets, attacked=None):
     """SavedModel for TensorFlow Serving: pictures, encoded pictures, gradients; no project needed to load it."""
-    serving = signatures.Serving(model, image_size, preprocess, assets)
+    serving = signatures.Serving(model, image_size, preprocess, assets, attacked)
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=True)  # so that it can be differentiated again
     with quiet():
         tf.saved_model.save(serving, str(path), signatures=serving.signatures, options=options)

@@ -21,13 +21,14 @@ class Serving(tf.Module):
       image_size: height and width of its pictures.
       preprocess: `(bytes of an image file, size) -> float32 [size, size, 3]`, the model's evaluation preprocessing.
       assets: paths of files to carry along.
+      attacked: the model with other gradients, which the SavedModel then has; None for its own.
     """
 
-    def __init__(self, model, image_size, preprocess, assets=()):
+    def __init__(self, model, image_size, preprocess, assets=(), attacked=None):
         super().__init__()
         self.values = [variable.value for variable in model.variables]  # what the graph reads, tracked
         self.files = [tf.saved_model.Asset(str(path)) for path in assets]
-        self._model = model
+        self._model = attacked or model
         self._image_size = image_size
         self._preprocess = preprocess
         images = tf.TensorSpec([None, image_size, image_size, 3], tf.float32, "images")

@@ -48,6 +48,8 @@ def describe(row: dict) -> str:
         return "clean accuracy"
     sizes = [("epsilon", row["epsilon"]), ("step size", row["step_size"])]
     details = ", ".join(f"{name} {format_radius(size)}" for name, size in sizes if size is not None)
+    if row.get("backward"):
+        details += f", through the gradient of {row['backward']}"
     return f"{row['attack'].upper()} accuracy" + (f" ({details})" if details else "")
 
 
@@ -86,6 +88,7 @@ def _evaluation_cells(row: dict) -> list[str]:
     epsilon, step_size = (format_radius(row[key]) if row[key] is not None else "" for key in ("epsilon", "step_size"))
     start = {None: "", False: "no", True: f"yes (seed {row['seed']})"}[row["random_start"]]
     name = f"{row['attack'].upper()} ({row['norm']})" if is_attack(row) else "clean"
+    name += f", gradient of {row['backward']}" if row.get("backward") else ""
     steps = "" if row["steps"] is None else str(row["steps"])
     accuracy = f"{100 * row['correct'] / row['count']:.2f} % ({_interval(row)})"
     time = "" if row["wall_time_seconds"] is None else f"{row['wall_time_seconds']:.1f} s"
@@ -119,7 +122,7 @@ def published(report: dict, row: dict) -> float | None:
         return None
     sizes = ("epsilon", "step_size") if is_attack(row) else ()
     same = all(row[size] is not None and abs(row[size] - known[size]) < 1e-9 for size in sizes)
-    return known["accuracies"][row["attack"]] if same else None
+    return known["accuracies"][row["attack"]] if same and not row.get("backward") else None
 
 
 def _published(report: dict) -> str:

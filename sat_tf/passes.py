@@ -1,0 +1,51 @@
+"""What a forward pass is for, and whose gradient activations have on its way back.
+
+A network is run for three purposes: an *attack* differentiates it to its pictures, an *update* to its weights, and
+*inference* reads its logits. In either of the first two, activations can have the gradient of another one while their
+values stay as they are (Xie et al. 2020, Section 3.2: ReLU forward, Parametric Softplus backward).
+"""
+
+import dataclasses
+
+from sat_tf import activations
+
+PURPOSES = ("attack", "update", "inference")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Backward:
+    """The activation whose gradient stands in for the network's own, for each purpose; None for its own.
+
+    attack, update: as `activations.factory` reads it, "parametric_softplus:10".
+    """
+
+    attack: str | None = None
+    update: str | None = None
+
+    def __post_init__(self):
+        for spec in (self.attack, self.update):
+            if spec is not None:
+                activations.factory(spec)
+
+    def view(self, model, purpose):
+        """Return a model as it is called for a purpose: `(images, training) -> logits`, the model's to the last bit.
+
+        What gradient it has is fixed when it is called or traced, by nothing but this argument.
+
+        Raises:
+          ValueError: another purpose than `PURPOSES`.
+        """
+        if purpose not in PURPOSES:
+            raise ValueError(f"Expected a purpose of {', '.join(PURPOSES)}. Received: purpose={purpose!r}.")
+        spec = getattr(self, purpose, None)
+        if spec is None:
+            return model
+
+        def call(images, training):
+            with activations.gradient_of(spec):
+                return model(images, training=training)
+
+        return call
+
+
+OWN = Backward()  # every pass has the network's own gradients
