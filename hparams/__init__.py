@@ -1,12 +1,13 @@
 """What was run: recipes as Python, one function a published setting. Standard library only."""
 
 from hparams.catalogue import TABLES, names
+from hparams.choosing import RECIPES, choose, get
 from hparams.fields import format_radius, radius, split_attack
+from hparams.paper import EXPERIMENTS
 from hparams.recipe import EVALUATION_FIELDS, Recipe, fields_help, read, show
-from hparams.recipes import RECIPES, choose, get
 from hparams.releases import ATTACKS, RELEASES, release
 
 __all__ = [
-    "ATTACKS", "EVALUATION_FIELDS", "RECIPES", "RELEASES", "TABLES", "Recipe", "choose", "fields_help",
+    "ATTACKS", "EVALUATION_FIELDS", "EXPERIMENTS", "RECIPES", "RELEASES", "TABLES", "Recipe", "choose", "fields_help",
     "format_radius", "get", "names", "radius", "read", "release", "show", "split_attack",
 ]

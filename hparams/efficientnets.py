@@ -33,7 +33,8 @@ def _expected(clean, robust):
     return f"{clean} clean, {robust} under PGD-200" if robust else f"{clean} clean, robustness only drawn"
 
 
-def _named(make, doc):
+def named(make, doc):
+    """Return a recipe function with its docstring."""
     make.__doc__ = doc
     return make
 
@@ -41,7 +42,7 @@ def _named(make, doc):
 def plain(model):
     """Return the recipe function of a model of Figure 4."""
     source = "SAT paper, Section 5.2 and Figure 4" if PUBLISHED[model][0] else "As Figure 4 of the SAT paper"
-    return _named(lambda: Recipe(
+    return named(lambda: Recipe(
         name=model, model=model, act=act_of(model), dataset="imagenet2012", augment="imagenet", epochs=100,
         batch_size=256, learning_rate=0.1, momentum=0.9, schedule="steps", decay_epochs=(30, 60, 90),
         weight_decay=1e-4, norm_momentum=0.9, norm_epsilon=1e-5, epsilon=4 / 255, step_size=4 / 255, attack_steps=1,
@@ -59,7 +60,7 @@ def plain(model):
 
 def enhanced(model):
     """Return the recipe function of a model with the paper's training enhancements."""
-    return _named(lambda: dataclasses.replace(
+    return named(lambda: dataclasses.replace(
         plain(model)(), name=f"{model}-enhanced", epochs=200, decay_epochs=(60, 120, 180), weight_decay=1e-5,
         dropout=None, stochastic_depth=0.2, policy="autoaugment", average_decay=0.9999,
         probe_weights="averaged", probe_every=1, patience=65,
@@ -79,7 +80,7 @@ def enhanced(model):
 
 def rmsprop(model):
     """Return the recipe function of a model under the optimizer that the release's code has by default."""
-    return _named(lambda: dataclasses.replace(
+    return named(lambda: dataclasses.replace(
         plain(model)(), name=f"{model}-rmsprop", optimizer="rmsprop", schedule="exponential", learning_rate=0.016,
         decay_epochs=(2.4,), decay_rate=0.97, warmup_epochs=5, weight_decay=1e-5, label_smoothing=0.1, epochs=350,
     ), f"""The optimizer that the SAT release's code has by default: {model}, RMSProp; no published number.

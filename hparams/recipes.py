@@ -1,9 +1,8 @@
-"""The recipes. One that a number was published from is never edited in place: add a new function."""
+"""The recipes by architecture. One that a number was published from is never edited in place: add a new function."""
 
 import dataclasses
 
-from hparams import fields as f
-from hparams.efficientnets import EFFICIENTNETS, act_of
+from hparams.efficientnets import EFFICIENTNETS
 from hparams.recipe import Recipe
 
 
@@ -111,37 +110,3 @@ RECIPES = {
     "resnext152-32x8d-380": resnext152_32x8d_380,
     **EFFICIENTNETS,
 }
-
-
-def get(name):
-    """Return the recipe of a name of `RECIPES`; a ValueError names the nearest one."""
-    if name not in RECIPES:
-        near = f.nearest(name, RECIPES)
-        raise f.expected("a known recipe", "recipe", name, f"Did you mean {near}? --list shows all.")
-    return RECIPES[name]()
-
-
-def choose(changes, name=None):
-    """Return the recipe that suits a model and a data set, or the one that is named, with the changes made.
-
-    `imagenet2012` has the paper's recipe, named as the model; everything else starts from a short one. The activation
-    is the architecture's own where the user names a model and no activation: relu6 for EfficientNet-Lite.
-
-    Args:
-      changes: `{field: value}`, as the command line names them.
-      name: the recipe to start from; None to have it chosen.
-    """
-    on_imagenet = changes.get("dataset") == "imagenet2012"
-    model = f.named("model")("model", changes.get("model", "resnet50" if on_imagenet else "resnet20"))
-    if name:
-        recipe = get(name)
-    elif not on_imagenet:
-        recipe = get("fashion-efficientnet" if model in EFFICIENTNETS else "fashion")
-    elif model in RECIPES:
-        recipe = get(model)
-    else:
-        raise f.expected("a model with a recipe for imagenet2012", "model", model, "Or name the one to use: --recipe.")
-    if "model" in changes or not name:
-        own = {"model": model} if act_of(model) == act_of(recipe.model) else {"model": model, "act": act_of(model)}
-        changes = {**own, **changes}
-    return recipe.replace(**changes)

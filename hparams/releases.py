@@ -3,7 +3,7 @@
 import dataclasses
 
 from hparams import fields as f
-from hparams.recipes import get
+from hparams.choosing import get
 
 ATTACKS = ("clean", "pgd-10", "pgd-20", "pgd-50")  # of the published tables; epsilon 4/255, step size 1/255
 SUFFIXES = ("index", "data-00000-of-00001", "meta")  # the three files of a TF1 checkpoint
