@@ -51,6 +51,7 @@ def export(changes, *, model_dir=None, checkpoint=None, checkpoint_dir=None, dat
     result = sat_tf.export.write(
         model, folder, facts=facts_of(found, formats, command), recipe=found.known, pictures=pictures,
         attack=attack, evaluations=evaluations_of(found, model_dir), preprocess=prepare,
+        attacked=assembly.attacked_view(recipe, model) if recipe.eval_backward else None,
         progress=lambda what, total: assembly.make_progress(total, what, "picture" if "answers" in what else "format"),
     )
     for name, row in result["formats"].items():
@@ -66,6 +67,7 @@ def facts_of(found, formats, command):
     recipe = found.recipe
     return {
         "model": recipe.model, "act": recipe.act, "method": recipe.method, "weights": found.weights,
+        "backward": recipe.eval_backward,
         "checkpoint": str(found.path), "step": found.state["step"], "image_size": found.image_size,
         "classes": list(found.classes), "preprocess": assembly.preprocess(recipe), "formats": list(formats),
         "trained_on": found.state["recipe"]["dataset"],
@@ -86,7 +88,7 @@ def evaluations_of(found, model_dir):
                 same = pathlib.Path(about["path"]).resolve() == found.path.resolve() and (
                     about["weights"] == found.weights)
                 for row in report["evaluations"] if same else []:
-                    key = tuple(str(row[name]) for name in ("attack", "epsilon", "step_size", "count"))
+                    key = tuple(str(row.get(name)) for name in ("attack", "epsilon", "step_size", "backward", "count"))
                     rows[report["dataset"]["name"], key] = {**row, "dataset": report["dataset"]["name"]}
             except (OSError, ValueError, KeyError, TypeError):
                 continue  # no report, or one that is damaged: the card does without it

@@ -12,7 +12,7 @@ from sat_tf.export.formats import FILES, FORMATS, check
 __all__ = ["FILES", "FORMATS", "check", "write"]
 
 
-def write(model, directory, *, facts, recipe, pictures, attack, evaluations, preprocess, progress):
+def write(model, directory, *, facts, recipe, pictures, attack, evaluations, preprocess, progress, attacked=None):
     """Write a model in some formats with its card, and compare each with the model in its consumer's own process.
 
     The directory appears when all is written and compared, not before.
@@ -26,6 +26,7 @@ def write(model, directory, *, facts, recipe, pictures, attack, evaluations, pre
       attack: as `parity.prepare` takes it.
       evaluations: rows of reports about these weights.
       preprocess: `(bytes of an image file, size) -> image`, the model's evaluation preprocessing.
+      attacked: the model with other gradients, which a SavedModel then has; None for its own.
       progress: `(what, total) -> context manager of an object with update(n)`.
 
     Returns:
@@ -48,9 +49,9 @@ def write(model, directory, *, facts, recipe, pictures, attack, evaluations, pre
         assets = [partial / "classes.txt", partial / "recipe.json"]
         with progress("writing", len(formats)) as bar:
             for name in formats:
-                FORMATS[name](model, facts["image_size"], partial / FILES[name], preprocess, assets)
+                FORMATS[name](model, facts["image_size"], partial / FILES[name], preprocess, assets, attacked)
                 bar.update(1)
-        result = compare(model, partial, formats, pictures, attack, progress)
+        result = compare(attacked or model, partial, formats, pictures, attack, progress)
         (partial / "parity.json").write_text(json.dumps(result, indent=1) + "\n")
         (partial / "README.md").write_text(card.write(facts, evaluations, result))
         if "saved_model" in formats:  # the folder by which TensorFlow lets a SavedModel carry what it does not read

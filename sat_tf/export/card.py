@@ -42,14 +42,18 @@ def write(facts, evaluations, parity):
       evaluations: rows of reports about these weights, each with "dataset".
       parity: `{format: measures}` of `parity.compare`, and the attack and pictures they were measured with.
     """
+    uses = [_USES[name].format(size=facts["image_size"]) for name in facts["formats"]]
+    if facts.get("backward"):
+        uses.append(f"**Gradients** of the SavedModel are, on purpose, taken through that of "
+                    f"{facts['backward']}; its values are the model's own.")
     sections = {
         "What it is": _what(facts),
         "Accuracy": _accuracy(facts, evaluations),
         "How it was trained": _facts(facts["recipe"]),
         "Intended use": _use(facts),
         "Limits": _limits(facts, evaluations),
-        "How to use it": "\n\n".join(_USES[name].format(size=facts["image_size"]) for name in facts["formats"]),
-        "Parity": _parity(parity),
+        "How to use it": "\n\n".join(uses),
+        "Parity": _parity(facts, parity),
         "Origin": _facts({name: facts[name] for name in ("checkpoint", "weights", "step", "created", "command")}
                          | facts["versions"]),
     }
@@ -108,7 +112,7 @@ def _limits(facts, evaluations):
             "pictures of none, and its probabilities are not calibrated.")
 
 
-def _parity(parity):
+def _parity(facts, parity):
     attack = parity["attack"]
     header = ["format", "pictures", "largest difference of logits", "same class", "from encoded pictures",
               f"right after PGD-{attack['steps']}: model, export"]
@@ -119,8 +123,9 @@ def _parity(parity):
         robust = (f"{row['robust_model']} and {row['robust_export']} of {row['attacked']}" if "attacked" in row else "")
         rows.append([name, str(row["pictures"]), f"{row['difference']:.1e}",
                      f"{row['same_classes']} of {row['pictures']}", encoded, robust])
+    through = f" through the gradient of {facts['backward']}" if facts.get("backward") else ""
     return (f"{_table(header, rows)}\n\nEach format was loaded by its own runtime in another process, without this "
             f"project, and compared with the model; differences are relative to the largest logit, at most "
             f"{parity['tolerance']:g} is accepted. Pictures: {parity['pictures']}. PGD: epsilon "
             f"{format_radius(attack['epsilon'])}, step size {format_radius(attack['step_size'])}, no random start, "
-            f"through `input_gradient`. The numbers are in `parity.json`.")
+            f"through `input_gradient`{through}. The numbers are in `parity.json`.")

@@ -1,4 +1,8 @@
-"""Writers of the formats in which a model leaves: one function a format, `(model, image_size, path, ...)`."""
+"""Writers of the formats in which a model leaves, one function a format.
+
+Each takes the model, the side of its pictures, where to write, the evaluation's preprocessing, files to carry along,
+and the model with other gradients or None; only a SavedModel makes use of the last three.
+"""
 
 import contextlib
 import functools
@@ -23,12 +27,12 @@ def saved_model(model, image_size, path, preprocess, assets, attacked=None):
         tf.saved_model.save(serving, str(path), signatures=serving.signatures, options=options)
 
 
-def keras_file(model, image_size, path, preprocess, assets):
+def keras_file(model, image_size, path, preprocess, assets, attacked=None):
     """Keras file of Keras' own layers, to fine-tune or to look at; opens without this project."""
     stock.to_stock(model).save(path)
 
 
-def litert(model, image_size, path, preprocess, assets):
+def litert(model, image_size, path, preprocess, assets, attacked=None):
     """LiteRT (TensorFlow Lite) file for phones and small devices, float32."""
     with tempfile.TemporaryDirectory() as folder, quiet():
         plain = Plain(model, image_size)
@@ -37,7 +41,7 @@ def litert(model, image_size, path, preprocess, assets):
         pathlib.Path(path).write_bytes(converter.convert())
 
 
-def onnx(model, image_size, path, preprocess, assets):
+def onnx(model, image_size, path, preprocess, assets, attacked=None):
     """ONNX file for ONNX Runtime and what else reads it."""
     import tf2onnx
 
