@@ -100,7 +100,12 @@ def check_flags():
         raise ValueError(f"Expected --format of {', '.join(hparams.names('export format'))}. "
                          f"Received: --format={','.join(FLAGS.format)}.")
     name = str(FLAGS.checkpoint or "").removeprefix("released:")
+    if FLAGS.checkpoint == "":
+        raise ValueError("Expected a --checkpoint with a name. Received: --checkpoint=.")
     if FLAGS.mode == "download":
+        others = [f"--{other}" for other in (*RECIPE_FLAGS, "set", "model_dir", "data_dir") if FLAGS[other].value]
+        if others:
+            raise ValueError(f"Expected --checkpoint and --checkpoint_dir with --mode=download. Received: {others[0]}.")
         if not str(FLAGS.checkpoint).startswith("released:"):
             raise ValueError("Expected --checkpoint=released:NAME with --mode=download. "
                              f"Received: --checkpoint={FLAGS.checkpoint}.")

@@ -1,5 +1,7 @@
 """Probes, patience and catastrophic overfitting; moving averages and noise in a run; what a plan says."""
 
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -129,9 +131,12 @@ def test_raw_and_averaged_weights_are_judged_and_exported_as_asked(averaged):
     for choice in ("raw", "averaged"):
         judged = experiment.evaluate({"eval_attacks": "clean", "eval_weights": choice}, model_dir=model_dir)
         assert judged["checkpoint"]["weights"].startswith(choice)
-        exported = experiment.export({"eval_weights": choice}, model_dir=model_dir)
-        assert exported["weights"].startswith(choice)
-        served = tf.saved_model.load(exported["path"]).signatures["serving_default"]
+        experiment.export({"eval_weights": choice}, model_dir=model_dir)
+        name = saving.find(model_dir, "best").name + ("-averaged" if choice == "averaged" else "")
+        folder = model_dir / "export" / name
+        assert json.loads((folder / "export.json").read_text())["weights"].startswith(choice)
+        reloaded = tf.saved_model.load(folder / "saved_model" / "1")
+        served = reloaded.signatures["serving_default"]
         logits[choice] = served(images=tf.fill([1, 32, 32, 3], 0.5))["logits"].numpy()
     assert not np.allclose(logits["raw"], logits["averaged"])
 

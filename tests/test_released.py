@@ -123,8 +123,20 @@ def test_a_folder_with_one_checkpoint_is_enough(files, tmp_path):
     released_vectors.write(tmp_path / "a" / "b", {"c": (2,)})
     assert released.find(tmp_path / "a") == tmp_path / "a" / "b"
     released_vectors.write(tmp_path / "a" / "d", {"c": (2,)})
-    with pytest.raises(FileNotFoundError, match=r"looked for .*a.index: not there"):
+    with pytest.raises(FileNotFoundError, match="one checkpoint in .*a, there are several: b.index, d.index"):
         released.find(tmp_path / "a")
+
+
+def test_places_that_hold_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for place in (".", "/", "..", "no/such/folder", ""):
+        assert not released.is_released(place)
+    (tmp_path / "a[1]").mkdir()
+    released_vectors.write(tmp_path / "b", {"c": (2,)})
+    for file in tmp_path.glob("b.*"):
+        file.rename(tmp_path / "a[1]" / file.name)
+    with pytest.raises(OSError, match="path without '.'"):
+        released.load(tmp_path / "a[1]" / "b")
 
 
 W = "group0/block0/conv2/W"
@@ -135,7 +147,8 @@ CHANGES = {  # what is done to a file of resnet50, what the message says
     "transposed": ({"linear/W": np.zeros((1000, 2048), np.float32)},
                    r"another shape: linear/W \(1000, 2048\) in the file"),
     "slot of nothing": ({"foo/Momentum": np.zeros(3, np.float32)}, r"only in the file: foo/Momentum \(3,\)"),
-    "some averages": ({W + AVERAGE: np.zeros((3, 3, 64, 64), np.float32)}, ""),
+    "some averages": ({W + AVERAGE: np.zeros((3, 3, 64, 64), np.float32)},
+                      r"missing in the file: conv0/W/ExponentialMovingAverage \(7, 7, 3, 64\)"),
     "wrong rank": ({"conv0/bn/gamma": np.zeros((1, 1, 1, 1, 64), np.float32)},
                    r"another shape: conv0/bn/gamma \(1, 1, 1, 1, 64\) in the file, \(64,\) in the model"),
 }
@@ -145,13 +158,53 @@ CHANGES = {  # what is done to a file of resnet50, what the message says
 def test_every_variable_is_accounted_for(change, tmp_path):
     changed, says = CHANGES[change]
     prefix = released_vectors.write(tmp_path / "a", released.variables("resnet50", "relu"), changed)
-    if not says:
-        released.load(prefix, "resnet50", act="relu")
-        with pytest.raises(ValueError, match="missing in the file: conv0/W"):
-            released.load(prefix, "resnet50", act="relu", weights="ema")
-        return
     with pytest.raises(ValueError, match=f"Expected the weights of resnet50 with relu. .*which differs: .*{says}"):
         released.load(prefix, "resnet50", act="relu")
+
+
+AVERAGED = {  # what is done to a file with raw and averaged weights of efficientnet-b0, what the message says
+    "no raw": ("head/dense/bias", None, "", r"missing in the file: efficientnet-b0/head/dense/bias \("),
+    "raw": ("head/dense/bias", 7, "", r"another shape: efficientnet-b0/head/dense/bias \(7,\)"),
+    "no average": ("stem/conv2d/kernel", None, AVERAGE,
+                   f"missing in the file: efficientnet-b0/stem/conv2d/kernel{AVERAGE}"),
+    "average": ("head/dense/bias", 7, AVERAGE, f"another shape: efficientnet-b0/head/dense/bias{AVERAGE}"),
+}
+
+
+@pytest.mark.parametrize("weights", ["raw", "ema"])
+@pytest.mark.parametrize("case", AVERAGED)
+def test_raw_and_averaged_weights_are_both_accounted_for(case, weights, tmp_path):
+    name, size, suffix, says = AVERAGED[case]
+    changed = {f"efficientnet-b0/{name}{suffix}": size and np.zeros(size, np.float32)}
+    prefix = released_vectors.write(tmp_path / "a", averaged(released.variables("efficientnet-b0")), changed)
+    with pytest.raises(ValueError, match=says):
+        released.load(prefix, "efficientnet-b0", weights=weights)
+
+
+def test_what_training_keeps_beside_the_weights_is_known(tmp_path):
+    shapes = averaged(released.variables("efficientnet-b0"))
+    kernel = "efficientnet-b0/stem/conv2d/kernel"
+    one = np.zeros(1, np.float32)
+    beside = {"global_step": one, "a/global_step": one, "learning_rate": one, "EMA/QueueInput/queue_size": one,
+              "opt/beta1_power": one, f"{kernel}/RMSProp": one, f"{kernel}/RMSProp_1": one, f"{kernel}/Adam_1": one,
+              f"{kernel}{AVERAGE}/Momentum": one, "apply_gradients/AccumGrad/x": one}
+    prefix = released_vectors.write(tmp_path / "a", shapes, beside)
+    for weights in ("raw", "ema"):
+        released.load(prefix, weights=weights)
+
+
+def test_a_file_of_averages_only(tmp_path):
+    shapes = {f"{name}{AVERAGE}": shape for name, shape in released.variables("efficientnet-b0").items()}
+    prefix = released_vectors.write(tmp_path / "a", shapes)
+    released.load(prefix, weights="ema")
+    with pytest.raises(ValueError, match="holds efficientnet-b0, averaged weights only: weights='ema'"):
+        released.load(prefix)
+
+
+def test_a_folder_of_the_checkpoints_name_does_not_matter(tmp_path):
+    prefix = released_vectors.write(tmp_path / "a", released.variables("efficientnet-b0"))
+    prefix.mkdir()
+    released.load(prefix, "efficientnet-b0")
 
 
 @pytest.mark.parametrize("kind,loaded,says", [

@@ -106,7 +106,7 @@ def evaluate(changes, *, model_dir=None, checkpoint=None, checkpoint_dir=None, d
         with strategy.scope():
             model = found.load(dataset.classes)
         facts = {"mode": "eval", "command": command, "seed": recipe.seed, "training": None, "recipe": found.known,
-                 "checkpoint": found.facts, "published": assembly.published_facts(found.label, found.published)}
+                 "checkpoint": found.facts, "published": found.published_facts}
         folder = places.next_folder(model_dir / "evaluations")
         return judge(recipe, model, dataset, batches, strategy, folder, facts, found.state["history"], model_dir)
 
@@ -120,8 +120,7 @@ def convert(changes, *, model_dir=None, checkpoint=None, checkpoint_dir=None, da
       The path of the .keras file.
     """
     found = checkpoints.open_checkpoint(checkpoint or model_dir, changes, checkpoint_dir)
-    averaged = "-averaged" if found.recipe.judged_weights == "averaged" and found.source == "run" else ""
-    file = pathlib.Path(model_dir or found.folder) / f"{found.label}{averaged}.keras"
+    file = pathlib.Path(model_dir or found.folder) / f"{found.name}.keras"
     path = checkpoints.write_converted(found, found.load(), file)
     print(f"model: {path}\nrecipe: {path.with_suffix('.json')}\nweights: {found.weights}\n"
           f"judge it: python main.py --mode=eval --checkpoint={path}")

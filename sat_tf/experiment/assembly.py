@@ -104,10 +104,10 @@ def attack_facts(attack):
     return {name: known.get(name) for name in ("norm", "epsilon", "step_size", "steps", "random_start")}
 
 
-def published_facts(name, accuracies):
+def published_facts(name, accuracies, image_size):
     """Return what the release publishes of a checkpoint, for the report; None where it publishes nothing."""
-    return {"name": name, "dataset": "ImageNet validation set", "epsilon": 4 / 255, "step_size": 1 / 255,
-            "accuracies": accuracies} if accuracies else None
+    return {"name": name, "dataset": "ImageNet validation set", "image_size": image_size, "epsilon": 4 / 255,
+            "step_size": 1 / 255, "accuracies": accuracies} if accuracies else None
 
 
 def make_method(recipe):

@@ -17,6 +17,8 @@ from sat_tf.released import fetch
 
 JUDGING_FIELDS = (*hparams.EVALUATION_FIELDS, "dataset", "image_size", "held_out", "seed", "strategy", "cache")
 PUBLISHED_FIELDS = ("model", "act", "norm_momentum", "norm_epsilon")  # what is known of weights that others trained
+RELEASED_FIELDS = (*PUBLISHED_FIELDS, "method", "dataset", "image_size", "epochs", "epsilon", "step_size",
+                   "attack_steps")  # and of the authors' own, from their paper
 RELEASED = "released:"  # begins the name of published weights
 FORMAT = 1  # of the file beside a converted model
 STATE_KEYS = ("recipe", "data", "step", "history")  # what it takes over from the checkpoint
@@ -67,6 +69,18 @@ class Checkpoint:
         return "raw" if self.recipe.average_decay else "raw (the run keeps no average)"
 
     @property
+    def name(self):
+        """What its exports and converted files are called: the label, and that it is the average where it is."""
+        averaged = self.recipe.judged_weights == "averaged" and not self.label.endswith("-averaged")
+        return f"{self.label}-averaged" if averaged else self.label
+
+    @property
+    def published_facts(self):
+        """What the release publishes of it, None where that is nothing."""
+        return assembly.published_facts(self.label.removesuffix("-averaged"), self.published,
+                                        self.state["recipe"]["image_size"] or self.state["data"]["image_size"])
+
+    @property
     def facts(self):
         """What a report says of it."""
         return {"path": str(self.path), "kind": places.kind_of(self.path) if self.source == "run" else self.source,
@@ -74,7 +88,9 @@ class Checkpoint:
 
     @property
     def folder(self):
-        """The folder of the run it belongs to; published weights and converted files get one among the runs."""
+        """Where its reports go: its run; beside a converted file; for published weights, a folder among the runs."""
+        if self.source == "keras":
+            return self.path.with_suffix("")
         return places.run_of(self.path) if self.source == "run" else pathlib.Path("runs") / f"{self.label}-released"
 
     def load(self, classes=None):
@@ -149,17 +165,19 @@ def _open_tf1(prefix, name, changes):
     release = hparams.RELEASES.get(name)
     if release:
         recipe = release.make_recipe()
-    elif held.model is None:
+    elif not (held.model or changes.get("model")):
         raise ValueError(f"Expected a network of the release. Received: {prefix}, which holds {held.words}.")
     else:
-        act = held.act or changes.get("act") or ("swish" if held.model.startswith("efficientnet") else None)
+        model = held.model or changes["model"]
+        act = held.act or changes.get("act") or ("swish" if model.startswith("efficientnet") else None)
         if act is None:
             raise ValueError(f"Expected --act: the variables of {prefix} do not tell its activation. Received: none.")
-        recipe = hparams.get(held.model).replace(act=released.tf1.ACTS.get(act, act), eval_attacks=hparams.ATTACKS)
+        recipe = hparams.get(model).replace(act=released.tf1.ACTS.get(act, act), eval_attacks=hparams.ATTACKS)
     if held.averages and not recipe.average_decay:
         recipe = recipe.replace(average_decay=AVERAGE_DECAY)
-    classes = imagenet_classes()
-    return _published("tf1", prefix, name, recipe, classes, release.published if release else {})
+    found = _published("tf1", prefix, name, recipe, imagenet_classes(), release.published if release else {})
+    found.state["known"] = RELEASED_FIELDS if release else PUBLISHED_FIELDS
+    return found
 
 
 def _open_torch(path):
@@ -215,9 +233,13 @@ def _load_torch(found):
 
 def _load_keras(found):
     try:
-        return keras.saving.load_model(found.path)
+        model = keras.saving.load_model(found.path)
     except Exception as error:  # Keras has no one error for a damaged file
         raise OSError(f"{found.path} is damaged: {str(error).splitlines()[0]} Convert again.") from error
+    if (model.name, model.output_shape[-1]) != (found.recipe.model, len(found.classes)):
+        raise OSError(f"{found.path} holds {model.name} with {model.output_shape[-1]} classes, its recipe beside it is "
+                      f"that of {found.recipe.model} with {len(found.classes)}. Convert again.")
+    return model
 
 
 _LOADERS = {"run": _load_run, "tf1": _load_tf1, "torch": _load_torch, "keras": _load_keras}
@@ -245,13 +267,16 @@ def write_converted(found, model, path):
                                   "--model_dir.")
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {**{key: found.state[key] for key in STATE_KEYS}, "format": FORMAT,
-             "recipe": found.recipe.to_dict(), "label": found.label, "known": list(found.known),
+             "recipe": found.recipe.to_dict(), "label": found.name, "known": list(found.known),
              "weights": found.weights, "published": found.published, "converted_from": str(found.path)}
     partial = path.with_name(f".{path.stem}.partial.keras")
-    model.save(partial)
-    images = np.random.default_rng(0).random((2, 64, 64, 3), np.float32)
-    if not np.array_equal(keras.saving.load_model(partial)(images, training=False), model(images, training=False)):
-        raise ValueError(f"Expected the logits of the model itself from {partial}. Received: others.")
-    path.with_suffix(".json").write_text(json.dumps(state, indent=1) + "\n")
-    os.replace(partial, path)
+    try:
+        model.save(partial)
+        images = np.random.default_rng(0).random((2, 64, 64, 3), np.float32)
+        if not np.array_equal(keras.saving.load_model(partial)(images, training=False), model(images, training=False)):
+            raise ValueError(f"Expected the logits of the model itself from {path}. Received: others.")
+        path.with_suffix(".json").write_text(json.dumps(state, indent=1) + "\n")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
     return path

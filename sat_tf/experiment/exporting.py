@@ -33,11 +33,11 @@ def export(changes, *, model_dir=None, checkpoint=None, checkpoint_dir=None, dat
     Returns:
       The parity, a dict as `parity.json` holds it.
     """
+    formats = list(dict.fromkeys(formats))
     sat_tf.export.check(formats)
     found = checkpoints.open_checkpoint(checkpoint or model_dir, changes, checkpoint_dir)
     recipe = found.recipe
-    averaged = "-averaged" if recipe.judged_weights == "averaged" and found.source == "run" else ""
-    folder = pathlib.Path(model_dir or found.folder) / "export" / f"{found.label}{averaged}"
+    folder = pathlib.Path(model_dir or found.folder) / "export" / found.name
     sat_tf.export.refuse_existing(folder)
     assembly.make_deterministic(recipe.seed)
     model = found.load()
@@ -72,24 +72,29 @@ def facts_of(found, formats, command):
         "classes": list(found.classes), "preprocess": assembly.preprocess(recipe), "formats": list(formats),
         "trained_on": found.state["recipe"]["dataset"],
         "recipe": {name: hparams.show(name, value) for name, value in found.known.items()},
-        "published": assembly.published_facts(found.label, found.published), "versions": assembly.versions(),
+        "published": found.published_facts, "versions": assembly.versions(),
         "created": datetime.datetime.now().astimezone().isoformat("T", "seconds"), "command": command,
     }
 
 
 def evaluations_of(found, model_dir):
-    """Return the rows of all reports about these very weights, each with its "dataset"; the latest of equal ones."""
+    """Return the rows of all reports about these very weights at this very size, each with its "dataset".
+
+    Of equal ones the latest.
+    """
     rows = {}
-    for folder in {found.folder, pathlib.Path(model_dir or found.folder)}:
+    for folder in dict.fromkeys((found.folder, pathlib.Path(model_dir or found.folder))):
         for file in [folder / "report.json", *sorted(folder.glob("evaluations/*/report.json"))]:
             try:
                 report = json.loads(file.read_text())
-                about = report["checkpoint"]
-                same = pathlib.Path(about["path"]).resolve() == found.path.resolve() and (
-                    about["weights"] == found.weights)
+                about, dataset = report["checkpoint"], report["dataset"]
+                same = (pathlib.Path(about["path"]).resolve(), about["weights"], dataset["image_size"],
+                        dataset["preprocess"]) == (found.path.resolve(), found.weights, found.image_size,
+                                                   assembly.preprocess(found.recipe))
+                name = dataset["source"] if dataset["name"] in ("folder", "shards") else dataset["name"]
                 for row in report["evaluations"] if same else []:
                     key = tuple(str(row.get(name)) for name in ("attack", "epsilon", "step_size", "backward", "count"))
-                    rows[report["dataset"]["name"], key] = {**row, "dataset": report["dataset"]["name"]}
+                    rows[name, key] = {**row, "dataset": name}
             except (OSError, ValueError, KeyError, TypeError):
                 continue  # no report, or one that is damaged: the card does without it
     return list(rows.values())

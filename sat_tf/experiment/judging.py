@@ -28,9 +28,10 @@ def judge(recipe, model, dataset, batches, strategy, folder, facts, history, mod
     strongest = max(evaluators, key=lambda name: getattr(evaluators[name].attack, "steps", 0))
     panel = make_panel(evaluators[strongest], strongest, batches, dataset.classes)
     paths = report.write(folder, full, history, panel)
+    logs = pathlib.Path(model_dir) / "tensorboard"
     places = {"report": paths["report.md"], "pictures": str(pathlib.Path(folder) / "pictures"),
               "checkpoint": facts["checkpoint"]["path"],
-              "TensorBoard logs": str(pathlib.Path(model_dir) / "tensorboard") if history else ""}
+              "TensorBoard logs": str(logs) if logs.is_dir() else ""}
     print("\n".join(report.summary_lines(full, places)), flush=True)
     return full
 

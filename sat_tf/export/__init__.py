@@ -65,7 +65,9 @@ def write(model, directory, *, facts, recipe, pictures, attack, evaluations, pre
 
 
 def refuse_existing(directory):
-    """Refuse a directory that exists: an export is never written over."""
+    """Refuse a directory that exists, since an export is never written over, or that TensorFlow can't load from."""
+    if "[" in str(directory.resolve()):
+        raise ValueError(f"Expected a path without '[', which TensorFlow takes for a pattern. Received: {directory}.")
     if directory.exists():
         raise FileExistsError(f"Expected a new folder for the export. Received: {directory}, which exists. Remove it "
                               "first, or export to another --model_dir with --checkpoint.")
@@ -90,5 +92,7 @@ def compare(model, directory, formats, pictures, attack, progress):
             result["formats"][name] = parity.compare(wanted, found, labels)
     failed = {name: row for name, row in result["formats"].items() if not row["passed"]}
     if failed:
-        raise ValueError(f"Expected the answers of the model itself from every format. Received: {failed}.")
+        words = "; ".join(f"{name}: {', '.join(f'{key} {value:g}' for key, value in row.items() if key != 'passed')}"
+                          for name, row in failed.items())
+        raise ValueError(f"Expected the answers of the model itself from every format. Received others: {words}.")
     return result

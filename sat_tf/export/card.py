@@ -86,8 +86,9 @@ def _accuracy(facts, evaluations):
     if facts["published"]:
         known = facts["published"]
         listed = ", ".join(f"{name} {100 * number:.1f} %" for name, number in known["accuracies"].items())
-        text += (f"\n\nPublished by its authors for the {known['dataset']} (attacks with epsilon "
-                 f"{format_radius(known['epsilon'])}, step size {format_radius(known['step_size'])}): {listed}.")
+        sizes = f"epsilon {format_radius(known['epsilon'])}, step size {format_radius(known['step_size'])}"
+        text += (f"\n\nPublished by its authors for the {known['dataset']} at {known['image_size']} pixels (attacks "
+                 f"with {sizes}): {listed}.")
     return text
 
 
@@ -105,9 +106,9 @@ def _use(facts):
 def _limits(facts, evaluations):
     radii = sorted({row["epsilon"] for row in evaluations if row["epsilon"]})
     radius = " and ".join(map(format_radius, radii))
-    measured = (f"Its robustness was measured within {radius} of the pixel range (L-infinity), by the attacks above: "
-                if radii else "Its robustness was not measured by this project: ")
-    return (f"{measured}accuracy under attack is an upper bound, a stronger attack may find more. Nothing is said of "
+    measured = (f"Its robustness was measured within {radius} of the pixel range (L-infinity), by the attacks above. "
+                if radii else "Its robustness was not measured by this project. ")
+    return (f"{measured}Accuracy under attack is an upper bound, a stronger attack may find more. Nothing is said of "
             "other changes: rotation, patches, corruption, other data. It always names one of its classes, also for "
             "pictures of none, and its probabilities are not calibrated.")
 

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -68,8 +69,10 @@ def ask(kind, path, folder, progress):
             if line.startswith("done "):
                 progress(int(line.split()[1]))
     if process.returncode:
-        last = [line for line in log.read_text(errors="replace").splitlines() if line.strip()][-1:]
-        raise OSError(f"The consumer of {kind} could not run {path}: {last[0] if last else 'no message'}")
+        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Fail|InvalidGraph)\b", line)]
+        last = (errors or lines or ["no message"])[-1]
+        raise OSError(f"The consumer of {kind} could not run {path}: {last}")
     return dict(np.load(pathlib.Path(folder) / f"{kind}.npz"))
 
 

@@ -11,6 +11,7 @@ MOST_ASPECT = 100  # long side to short side; evaluation scales by the short one
 TOLERANCE = 1e-4  # by which pixels may leave [0, 1], so that rounding of a client does not matter
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
+_LEAST = 24  # bytes: up to there a PNG says its sides
 
 
 class Serving(tf.Module):
@@ -110,6 +111,8 @@ def checked_content(content):
     is_jpeg = tf.strings.substr(content, 0, len(_JPEG)) == _JPEG
     known = tf.debugging.Assert(is_png | is_jpeg, ["Expected the bytes of a JPEG or PNG file."])
     with tf.control_dependencies([known]):
+        whole = tf.debugging.Assert(tf.strings.length(content) >= _LEAST, ["Expected the bytes of a whole file."])
+    with tf.control_dependencies([whole]):
         content = tf.identity(content)
     sides = tf.cond(is_jpeg, lambda: tf.cast(tf.io.extract_jpeg_shape(content)[:2], tf.int64),
                     lambda: _png_sides(content))

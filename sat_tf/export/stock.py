@@ -152,10 +152,18 @@ def _celu(layer, x):
     return keras.layers.Add(name=layer.name, dtype=layer.variable_dtype)([keras.ops.relu(x), below])
 
 
+def _log1p(z):
+    """log(1 + z) of numbers from 0, by a series below 0.5: some runtimes know log alone, and the digits are needed."""
+    s = z / (2 + z)
+    q = s * s
+    series = 2 * s * (1 + q * (1 / 3 + q * (1 / 5 + q * (1 / 7 + q * (1 / 9 + q / 11)))))
+    return keras.ops.where(z < 0.5, series, keras.ops.log(1 + z))
+
+
 def _smooth_relu(layer, x):
     x = keras.ops.relu(_widened(layer, x))
     alpha = max(_numbers(layer.raw)[0].item() ** 2, 1e-8)  # as the layer itself bounds it
-    logarithm = keras.ops.log1p(alpha * x) / alpha
+    logarithm = _log1p(alpha * x) / alpha
     return keras.layers.Subtract(name=layer.name, dtype=layer.variable_dtype)([x, logarithm])
 
 

@@ -48,8 +48,8 @@ def load(path, model=None, act=None, weights="raw"):
     if act is None:
         act = held.act or ("swish" if model.startswith("efficientnet") else None)
     if act is None:
-        raise ValueError(f"Expected the activation of {prefix}, such as act='swish': its variables do not tell, and "
-                         "there is no .meta file with its graph beside it. Received: act=None.")
+        raise ValueError(f"Expected the activation of {prefix}, such as act='swish': its variables do not tell, nor "
+                         "does a graph in a .meta file beside it. Received: act=None.")
     return tf1.load(prefix, model, tf1.ACTS.get(act, act) if isinstance(act, str) else act, weights)
 
 
@@ -66,6 +66,10 @@ def find(path):
         return file
     prefix = tf1.prefix_of(path)
     if prefix is None:
+        several = sorted(file.name for file in pathlib.Path(path).expanduser().glob("*.index"))
+        if len(several) > 1:
+            raise FileNotFoundError(f"Expected one checkpoint in {path}, there are several: {', '.join(several)}. Name "
+                                    "one of them.")
         raise FileNotFoundError(f"Expected a TF1 checkpoint, looked for {path}.index: not there. Name the files by "
                                 "what comes before .index, .data-00000-of-00001 and .meta.")
     return prefix

@@ -19,8 +19,9 @@ SCOPES = {"efficientnet-l1": "efficientnet-bL1", "efficientnet-l2": "efficientne
 _NORM_NAMES = ("gamma", "beta", "moving_mean", "moving_variance")
 _RESNET_NAMES = {"kernel": "W", "bias": "b", "gamma": "bn/gamma", "beta": "bn/beta", "moving_mean": "bn/mean/EMA",
                  "moving_variance": "bn/variance/EMA", "raw": "smoothrelu_beta"}
-_BOOKKEEPING = re.compile(r"(.*/)?(global_step|learning_rate)|beta[12]_power(_\d+)?")
-_SLOT = re.compile(r"/(Momentum|RMSProp|Adam|Adagrad|Adadelta|Ftrl|Lars\w*)(_\d+)?$")
+_BOOKKEEPING = re.compile(  # what training keeps beside weights and slots; the networks' own end in /EMA
+    r"(.*/)?(global_step|local_step|learning_rate|beta[12]_power(_\d+)?)|(.*/)?EMA/.+|(.*/)?(apply_gradients|AccumGrad)/.+")
+_SLOT = re.compile(r"/(Momentum|RMSProp|Adam\w*|adam_[mv]|Adagrad|Adadelta|Ftrl|LARS\w*|Lamb\w*|AccumGrad)(_\d+)?$")
 _MARKS = {  # activation: the operations by which a graph shows that it is used
     "relu": {"Relu"}, "swish": {"Sigmoid"}, "softplus": {"Softplus"}, "elu": {"Elu"}, "gelu_tanh": {"Tanh"},
     "mish": {"Tanh", "Softplus"},
@@ -32,12 +33,13 @@ class Contents:
     """What a checkpoint holds, as far as its names and shapes tell.
 
     model: a key of `models.MODELS`, None if it is no network of the release. act: "smoothrelu", whose parameters are
-    variables; what the operations of the `.meta` file tell; or None. averages: whether moving averages are there.
-    shapes: `{name: shape}` of all variables.
+    variables; what the operations of the `.meta` file tell; or None. raw, averages: whether weights and their moving
+    averages are there. shapes: `{name: shape}` of all variables.
     """
 
     model: str | None
     act: str | None
+    raw: bool
     averages: bool
     shapes: dict[str, tuple[int, ...]]
 
@@ -45,7 +47,8 @@ class Contents:
     def words(self):
         """What the file holds, for messages."""
         act = f" with {self.act}" if self.act else ""
-        return (f"{self.model}{act}, {'raw and averaged' if self.averages else 'raw'} weights" if self.model
+        kinds = {(True, True): "raw and averaged weights", (False, True): "averaged weights only"}
+        return (f"{self.model}{act}, {kinds.get((self.raw, self.averages), 'raw weights')}" if self.model
                 else f"{len(self.shapes)} variables such as {', '.join(sorted(self.shapes)[:3])}")
 
 
@@ -55,10 +58,11 @@ def prefix_of(path):
     Returns None where there is no such checkpoint.
     """
     path = pathlib.Path(path).expanduser()
+    path = path if path.name else path.resolve()  # "."
     for suffix in SUFFIXES:
         if path.name.endswith(suffix):
             path = path.with_name(path.name.removesuffix(suffix))
-    if path.with_name(path.name + ".index").is_file():
+    if path.name and path.with_name(path.name + ".index").is_file():
         return path
     found = sorted(path.glob("*.index")) if path.is_dir() else []
     return found[0].with_suffix("") if len(found) == 1 else None
@@ -86,12 +90,14 @@ def contents(prefix):
       OSError: its files are damaged or not all there; the message says which.
     """
     shapes = _shapes(prefix)
-    model = _model_of(shapes)
-    if any(name.endswith("smoothrelu_beta") for name in shapes):
-        act = "smoothrelu"
-    else:
-        act = _act_of(prefix) if model in resnet.VARIANTS else None
-    return Contents(model=model, act=act, averages=any(name.endswith(AVERAGE) for name in shapes), shapes=shapes)
+    averages = {name.removesuffix(AVERAGE) for name in shapes if name.endswith(AVERAGE)}
+    raw = {name for name in shapes if not name.endswith(AVERAGE)}
+    raw -= {name for name in raw if _SLOT.search(name) or _BOOKKEEPING.fullmatch(name)}
+    model = _model_of({name.removesuffix(AVERAGE): shape for name, shape in shapes.items()})
+    has_betas = any(name.endswith("smoothrelu_beta") for name in raw | averages)
+    act = "smoothrelu" if has_betas else _act_of(prefix, gates=model in efficientnet.VARIANTS) if model else None
+    return Contents(model=model, act=act, raw=bool(raw), averages=bool(averages & raw if raw else averages),
+                    shapes=shapes)
 
 
 def load(prefix, model, act, weights):
@@ -103,9 +109,10 @@ def load(prefix, model, act, weights):
     if weights == "ema" and not held.averages:
         raise ValueError(f"Expected moving averages for weights='ema'. Received: {prefix}, which holds "
                          f"{held.words}. Take the raw ones.")
+    if weights == "raw" and held.model and not held.raw:
+        raise ValueError(f"Expected raw weights. Received: {prefix}, which holds {held.words}: weights='ema'.")
     suffix = AVERAGE if weights == "ema" else ""
-    classes = next((shape[-1] for name, shape in held.shapes.items()
-                    if name.endswith(("linear/W", "dense/kernel")) and len(shape) == 2), 1000)
+    classes = _classes(held.shapes)
     with cost.weightless():  # a wrong file is refused before any weights are allocated
         wanted = {name: shape for name, shape, _ in _places(models.build(model, act, classes, **NORM))}
     lines = _differences(held, wanted, suffix)
@@ -113,7 +120,7 @@ def load(prefix, model, act, weights):
         raise ValueError(f"Expected the weights of {model} with {act}. Received: {prefix}, which differs: "
                          f"{'; '.join(lines)}.")
     built = models.build(model, act, classes, **NORM)
-    reader = tf.train.load_checkpoint(str(prefix))
+    reader = tf.compat.v1.train.NewCheckpointReader(str(prefix))
     for name, _, variable in _places(built):
         value = _read(reader, name + suffix, prefix).reshape(variable.shape)
         variable.assign(value[:, :, ::-1] if name == "conv0/W" else value)  # those kernels saw BGR
@@ -122,10 +129,12 @@ def load(prefix, model, act, weights):
 
 def _shapes(prefix):
     data = f"{prefix}{SUFFIXES[1]}"
+    if "[" in str(prefix):
+        raise OSError(f"Expected a path without '[', which TensorFlow takes for a pattern. Received: {prefix}.")
     try:
-        shapes = tf.train.load_checkpoint(str(prefix)).get_variable_to_shape_map()
+        reader = tf.compat.v1.train.NewCheckpointReader(str(prefix))
+        shapes, kinds = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
         size = pathlib.Path(data).stat().st_size
-        kinds = tf.train.load_checkpoint(str(prefix)).get_variable_to_dtype_map()
     except FileNotFoundError:
         raise OSError(f"The checkpoint {prefix} lacks its file {pathlib.Path(data).name}, which holds the "
                       "values.") from None
@@ -146,6 +155,15 @@ def _read(reader, name, prefix):
     if not np.isfinite(value).all():
         raise OSError(f"{prefix} holds values of {name} that are not finite. Get it again, or use another one.")
     return value
+
+
+def _classes(shapes):
+    """Return the number of classes on which the last layer's kernel and bias agree, the release's where they do not."""
+    kernels, biases = ([shape for name, shape in shapes.items() if name.endswith(ends)] for ends in (
+        ("linear/W", "head/dense/kernel"), ("linear/b", "head/dense/bias")))
+    if kernels and biases and kernels[0][-1:] == biases[0]:
+        return biases[0][0]
+    return 1000
 
 
 def _first_line(error):
@@ -171,10 +189,11 @@ def _model_of(shapes):
     return None
 
 
-def _act_of(prefix):
-    """Return the activation that the graph in a ResNet's `.meta` file shows; None without such a file or graph.
+def _act_of(prefix, gates):
+    """Return the activation that the graph in a `.meta` file shows; None without such a file or graph.
 
-    Meant for the names and shapes of weights that say nothing of it: ReLU's and swish's files have the same.
+    The names and shapes of weights say nothing of it: ReLU's and swish's files have the same. `gates`: the network has
+    sigmoids besides, those of squeeze-excite.
     """
     file = pathlib.Path(f"{prefix}.meta")
     graph = tf.compat.v1.MetaGraphDef()
@@ -191,36 +210,42 @@ def _act_of(prefix):
     if "Conv2D" not in operations:
         return None
     operations &= set.union(*_MARKS.values())
+    if gates:
+        operations = operations - {"Sigmoid"} or {"Sigmoid"}
     return next((act for act, marks in _MARKS.items() if marks == operations), None)
 
 
 def _check_act(prefix, held, act):
     """Refuse an activation that the file contradicts."""
-    name = act if isinstance(act, str) else None
-    has_betas = held.act == "smoothrelu"
-    if name and held.model and has_betas != (name == "smoothrelu"):
+    if not (isinstance(act, str) and held.model):
+        return
+    name, has_betas = act.partition(":")[0], held.act == "smoothrelu"
+    if has_betas != (name == "smoothrelu"):
         what = ("the parameters of smoothrelu at every site" if has_betas else
                 f"{held.words}, but no parameters of smoothrelu")
-        raise ValueError(f"Expected weights that were trained with act={name}. Received: {prefix}, which holds {what}.")
-    if name and held.act and ACTS.get(name, name) != held.act:
-        raise ValueError(f"Expected weights that were trained with act={name}. Received: {prefix}, which holds "
+        raise ValueError(f"Expected weights that were trained with act={act}. Received: {prefix}, which holds {what}.")
+    if held.act and ACTS.get(name, name) != held.act:
+        raise ValueError(f"Expected weights that were trained with act={act}. Received: {prefix}, which holds "
                          f"{held.words}.")
 
 
 def _differences(held, wanted, suffix):
-    """Return how a file's variables differ from those wanted; averages, slots and counters beside them are known."""
-    known = set()
-    for name in wanted:
-        known |= {name, name + AVERAGE}
+    """Return how a file's variables differ from those wanted; slots and counters beside them are known.
+
+    Of raw and averaged weights those that `suffix` means must all be there, and the others all or none.
+    """
+    kinds = {ending: {name + ending: shape for name, shape in wanted.items()} for ending in ("", AVERAGE)}
+    expected = {}
+    for ending, names in kinds.items():
+        if ending == suffix or held.shapes.keys() & names.keys():
+            expected |= names
     stored = {}
     for name, shape in held.shapes.items():
         slot = _SLOT.search(name)
-        is_slot = slot and name[:slot.start()] in wanted
-        if name.endswith(suffix) and name.removesuffix(suffix) in wanted:
-            stored[name.removesuffix(suffix)] = shape
-        elif not (name in known or is_slot or _BOOKKEEPING.fullmatch(name)):
+        is_slot = slot and name[:slot.start()].removesuffix(AVERAGE) in wanted
+        if name in expected or not (is_slot or _BOOKKEEPING.fullmatch(name)):
             stored[name] = shape
-    return saving.differences(stored, wanted, most=20)
+    return saving.differences(stored, expected, most=20)
 
 
 def _places(model):

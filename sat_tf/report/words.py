@@ -139,8 +139,9 @@ def _published(report: dict) -> str:
         rows.append([attack if attack == "clean" else attack.upper(), f"{100 * number:.1f} %", *ours])
     header = ["attack", "published", "measured here", "95 % interval", "difference in points"]
     sizes = f"epsilon {format_radius(known['epsilon'])} and step size {format_radius(known['step_size'])}"
-    return (f"{_table(header, rows)}\n\nThe numbers of {known['name']} were published for the {known['dataset']}, "
-            f"attacks with {sizes}. Measured here on: {report['dataset']['source']}.")
+    return (f"{_table(header, rows)}\n\nThe numbers of {known['name']} were published for the {known['dataset']} at "
+            f"{known['image_size']} pixels, attacks with {sizes}. Measured here at "
+            f"{report['dataset']['image_size']} pixels on: {report['dataset']['source']}.")
 
 
 def _training(report: dict) -> str:
