@@ -1,10 +1,14 @@
 """Settings of the whole suite: two logical CPU devices stand for two accelerators."""
 
+import contextlib
+import ctypes
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
+import keras  # noqa: E402
 import pytest  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
@@ -18,3 +22,13 @@ def two_replicas():
     from sat_tf.experiment import assembly
 
     return assembly.mirrored_strategy(tuple(device.name for device in tf.config.list_logical_devices("CPU")))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forgotten_models():
+    """Free what can be freed of a file's models when its tests are done; Python does not know their size."""
+    yield
+    keras.utils.clear_session()
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # glibc alone has it
+        ctypes.CDLL(None).malloc_trim(0)
