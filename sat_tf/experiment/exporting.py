@@ -13,8 +13,8 @@ from sat_tf import cost, data, preprocess
 from sat_tf.experiment import assembly, checkpoints
 
 PICTURES = 200  # on which every format is compared with the model
-ATTACK_FLOPS = 4e12  # spent on PGD in the comparison, twice; at least TEN pictures are attacked
-TEN = 10
+ATTACK_FLOPS = 4e12  # spent on PGD in the comparison, by model and export each
+LEAST_ATTACKED = 10  # pictures, whatever they cost
 EMBEDDED = "fashion_mnist_12k"
 _ENCODED = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
@@ -47,7 +47,7 @@ def export(changes, *, model_dir=None, checkpoint=None, checkpoint_dir=None, dat
     pgd = assembly.make_attack("pgd-10", epsilon, recipe.eval_step_size)
     with_cost = ATTACK_FLOPS / (2 * pgd.steps * cost.forward_flops(model, found.image_size))
     attack = {"epsilon": pgd.epsilon, "step_size": pgd.step_size, "steps": pgd.steps,
-              "count": min(len(pictures[0]), max(TEN, int(with_cost)))}
+              "count": min(len(pictures[0]), max(LEAST_ATTACKED, int(with_cost)))}
     result = sat_tf.export.write(
         model, folder, facts=facts_of(found, formats, command), recipe=found.known, pictures=pictures,
         attack=attack, evaluations=evaluations_of(found, model_dir), preprocess=prepare,
