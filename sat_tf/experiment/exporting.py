@@ -11,12 +11,12 @@ import hparams
 import sat_tf.export
 from sat_tf import cost, data, preprocess
 from sat_tf.experiment import assembly, checkpoints
+from sat_tf.export import signatures
 
 PICTURES = 200  # on which every format is compared with the model
 ATTACK_FLOPS = 4e12  # spent on PGD in the comparison, by model and export each
 LEAST_ATTACKED = 10  # pictures, whatever they cost
 EMBEDDED = "fashion_mnist_12k"
-_ENCODED = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
 
 def export(changes, *, model_dir=None, checkpoint=None, checkpoint_dir=None, data_dir=None, formats=("saved_model",),
@@ -121,7 +121,7 @@ def sample(found, model, prepare, data_dir, required):
     for item in items:
         picture, label, _ = split.decode(item)
         content = picture.numpy() if picture.dtype == tf.string else b""
-        if not content.startswith(_ENCODED):
+        if not content.startswith((signatures.JPEG, signatures.PNG)):
             content = tf.io.encode_png(preprocess.decode(picture)).numpy()
         encoded.append(content)
         images.append(prepare(tf.constant(content), found.image_size).numpy())

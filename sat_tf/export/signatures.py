@@ -9,8 +9,8 @@ import tensorflow as tf
 MOST_PIXELS = 2**26  # of one encoded picture: 64 million
 MOST_ASPECT = 100  # long side to short side; evaluation scales by the short one
 TOLERANCE = 1e-4  # by which pixels may leave [0, 1], so that rounding of a client does not matter
-_PNG = b"\x89PNG\r\n\x1a\n"
-_JPEG = b"\xff\xd8\xff"
+PNG = b"\x89PNG\r\n\x1a\n"
+JPEG = b"\xff\xd8\xff"
 _LEAST = 24  # bytes: up to there a PNG says its sides
 
 
@@ -107,8 +107,8 @@ def checked_content(content):
 
     The sides are read from the file's head: a picture that would not fit into memory is refused before it is decoded.
     """
-    is_png = tf.strings.substr(content, 0, len(_PNG)) == _PNG
-    is_jpeg = tf.strings.substr(content, 0, len(_JPEG)) == _JPEG
+    is_png = tf.strings.substr(content, 0, len(PNG)) == PNG
+    is_jpeg = tf.strings.substr(content, 0, len(JPEG)) == JPEG
     known = tf.debugging.Assert(is_png | is_jpeg, ["Expected the bytes of a JPEG or PNG file."])
     with tf.control_dependencies([known]):
         whole = tf.debugging.Assert(tf.strings.length(content) >= _LEAST, ["Expected the bytes of a whole file."])
