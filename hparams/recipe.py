@@ -85,6 +85,9 @@ class Recipe:
     eval_preprocess: str | None = f.field(None, f.optional(f.named("evaluation preprocessing")),
                                           "evaluation: how pictures get their size; none: as the model's release",
                                           evaluation=True)
+    eval_pictures: int | None = f.field(None, f.optional(f.number(1, 10**8, whole=True)),
+                                        "evaluation: at most so many test pictures, always the same; none: all",
+                                        evaluation=True)
     eval_batch_size: int = f.field(200, f.number(1, 2**20, whole=True), "evaluation: pictures at a time",
                                    evaluation=True)
 

@@ -5,21 +5,25 @@ import tensorflow as tf
 
 from layers import ConvNorm
 
-VARIANTS = {"resnet20": 3}  # blocks in each of the three groups
+VARIANTS = {  # blocks in each of the three groups, channels of the first
+    "resnet14": (2, 16), "resnet20": (3, 16), "resnet32": (5, 16), "resnet20-w8": (3, 8), "resnet20-w32": (3, 32),
+}
 
 
 def build_small(variant, act, classes, **norm):
     """Build a ResNet of 6n + 2 layers for 32-pixel pictures (He et al. 2015, Section 4.2); arguments as `resnet.build`.
 
-    Three groups of n two-layer blocks with 16, 32 and 64 channels; shortcuts without parameters (option A).
+    Three groups of n two-layer blocks with 16, 32 and 64 channels, or from the number after `-w`; shortcuts without
+    parameters (option A).
     """
+    blocks, channels = VARIANTS[variant]
     inputs = keras.Input((None, None, 3), name="images")
     x = keras.layers.Rescaling(2.0, -1.0, name="scale")(inputs)
-    x = act("conv0_act")(ConvNorm(16, 3, name="conv0", **norm)(x))
+    x = act("conv0_act")(ConvNorm(channels, 3, name="conv0", **norm)(x))
     for group in range(3):
-        for block in range(VARIANTS[variant]):
+        for block in range(blocks):
             strides = 2 if group > 0 and block == 0 else 1
-            x = _block(x, f"group{group}_block{block}", 16 * 2**group, strides, act, norm)
+            x = _block(x, f"group{group}_block{block}", channels * 2**group, strides, act, norm)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     logits = keras.layers.Dense(classes, kernel_initializer="he_normal", dtype="float32", name="linear")(x)
     return keras.Model(inputs, logits, name=variant)

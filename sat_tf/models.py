@@ -8,7 +8,11 @@ import resnet
 from sat_tf import activations
 
 MODELS = {
+    "resnet14": functools.partial(resnet.build, "resnet14"),
     "resnet20": functools.partial(resnet.build, "resnet20"),
+    "resnet32": functools.partial(resnet.build, "resnet32"),
+    "resnet20-w8": functools.partial(resnet.build, "resnet20-w8"),
+    "resnet20-w32": functools.partial(resnet.build, "resnet20-w32"),
     "resnet50": functools.partial(resnet.build, "resnet50"),
     "resnet101": functools.partial(resnet.build, "resnet101"),
     "resnet152": functools.partial(resnet.build, "resnet152"),

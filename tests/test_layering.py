@@ -29,7 +29,8 @@ ARROWS = {  # room or module: what of ours it may import
     "sat_tf.experiment": {"hparams", "sat_tf", *(f"sat_tf.{name}" for name in (
         "activations", "attacks", "autoaugment", "cost", "data", "evaluate", "export", "interruption", "losses",
         "methods", "models", "optim", "passes", "preprocess", "released", "report", "saving", "schedules", "train"))},
-    "main": {"hparams", "sat_tf.experiment"},
+    "sat_tf.grid": {"hparams", "sat_tf.experiment", "sat_tf.report"},
+    "main": {"hparams", "sat_tf.experiment", "sat_tf.grid"},
 }
 STANDARD_ONLY = "hparams"
 FILES = [ROOT / "main.py", *(file for room in ROOMS for file in sorted((ROOT / room).rglob("*.py")))]

@@ -13,13 +13,14 @@ from tqdm import tqdm
 import hparams
 from sat_tf import saving
 from sat_tf.experiment import assembly, checkpoints, places
+from sat_tf.experiment.drawing import draw
 from sat_tf.experiment.exporting import export
 from sat_tf.experiment.judging import judge
 from sat_tf.experiment.planning import plan
 from sat_tf.experiment.training import Training
 from sat_tf.released import fetch
 
-__all__ = ["convert", "download", "evaluate", "export", "naming_failures", "plan", "start", "train"]
+__all__ = ["convert", "download", "draw", "evaluate", "export", "naming_failures", "plan", "start", "train"]
 
 
 class LogLines(logging.Handler):
@@ -39,7 +40,7 @@ def start():
     tf.config.list_logical_devices()
 
 
-def train(recipe, model_dir, *, data_dir=None, command=""):
+def train(recipe, model_dir, *, data_dir=None, command="", on_progress=None):
     """Train by a recipe, or go on where the run in `model_dir` stopped; then judge the best checkpoint and report.
 
     Args:
@@ -47,6 +48,7 @@ def train(recipe, model_dir, *, data_dir=None, command=""):
       model_dir: folder of the run; nothing in it is ever wiped.
       data_dir: where the data set lies.
       command: what the user typed, for the report.
+      on_progress: is called with the share of the training that is done, in [0, 1].
 
     Returns:
       The report, a dict as `report.json` holds it.
@@ -66,7 +68,7 @@ def train(recipe, model_dir, *, data_dir=None, command=""):
         run = Training(recipe, dataset, strategy, model_dir)
         run.restore()
         places.write_recipe(model_dir, recipe)
-        run.train()
+        run.train(on_progress)
         best = saving.find(model_dir, "best")
         checkpoints.restore_weights(best, run.state.model, recipe)
         found = checkpoints.open_checkpoint(best, {"eval_weights": recipe.eval_weights})

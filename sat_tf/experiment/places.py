@@ -72,7 +72,7 @@ def locked(model_dir):
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise OSError(f"Another process is training in {model_dir}. Wait for it, or name another "
+                raise BlockingIOError(f"Another process is training in {model_dir}. Wait for it, or name another "
                               "--model_dir.") from error
         yield
 

@@ -71,8 +71,11 @@ class Training:
         return {"source": self.dataset.source, "train": self.dataset.train.size, "image_size": self.image_size,
                 "classes": list(self.dataset.classes)}
 
-    def train(self):
-        """Run the remaining steps; probe and save at the recipe's epochs; stop early where a probe says so."""
+    def train(self, on_progress=None):
+        """Run the remaining steps; probe and save at the recipe's epochs; stop early where a probe says so.
+
+        `on_progress`: is called with the share of the steps that are done, in [0, 1].
+        """
         if self.stopped:
             logging.info("Training had ended: %s.", self.stopped)
             return
@@ -93,6 +96,8 @@ class Training:
             ):
                 self.seconds = time.monotonic() - started
                 self._take(step, metrics, progress)
+                if on_progress:
+                    on_progress(step / self.total_steps)
                 kinds = self._probe(step) if self._due(step) else ()
                 if kinds or requested() or step % self.epoch_steps == 0 or time.monotonic() - saved > 600:
                     self.save(kinds)
@@ -129,6 +134,7 @@ class Training:
         return {
             "steps": steps, "epochs": self.recipe.epochs, "wall_time_seconds": round(self.seconds, 1),
             "images_per_second": round(steps * self.recipe.batch_size / max(self.seconds, 1e-9), 1),
+            "train_loss": last_loss(self.history, self.epoch_steps // 2),
             "ended": self.stopped or "after all its epochs", "left_out": list(self.dataset.train.broken),
             "probe": self.recipe.probe_attack, "probe_weights": self.recipe.probe_weights,
             "best_step": self.best["step"],
@@ -177,6 +183,17 @@ class Training:
         self.best = probing.best_of(self.history, self.recipe)
         self.stopped = probing.reason_to_stop(self.history, self.recipe, at_end=step == self.total_steps)
         return ("best",) if self.best["step"] == step else ()
+
+
+def last_loss(history, steps):
+    """Return the mean training loss over the last so many steps, or a few more: probes divide them."""
+    before = [0, *(row["step"] for row in history)]
+    total = covered = 0
+    for begin, row in zip(reversed(before[:-1]), reversed(history), strict=True):
+        total, covered = total + (row["step"] - begin) * row["train/loss"], row["step"] - begin + covered
+        if covered >= steps:
+            break
+    return total / covered
 
 
 def _refuse_broken(recipe, dataset):

@@ -11,9 +11,12 @@ import os
 import numpy as np
 
 from sat_tf.report.pictures import draw, png
+from sat_tf.report.tables import draw_activations, draw_table
+from sat_tf.report.tables import markdown as table_markdown
 from sat_tf.report.words import describe, format_radius, markdown, published, score, wilson_interval
 
-__all__ = ["SCHEMA_VERSION", "describe", "format_radius", "score", "summary_lines", "wilson_interval", "write"]
+__all__ = ["SCHEMA_VERSION", "describe", "format_radius", "score", "summary_lines", "wilson_interval", "write",
+           "write_activations", "write_table"]
 
 SCHEMA_VERSION = 1
 
@@ -43,8 +46,24 @@ def write(directory, report: dict, history: list[dict], panel: dict | None) -> d
     pictures = draw(report, history, panel)
     files = {f"pictures/{name}.png": png(figure) for name, figure in pictures.items()}
     files["report.md"] = markdown(report, list(files)).encode()
-    files["report.json"] = (json.dumps(report, indent=2, allow_nan=False) + "\n").encode()
-    return {name: _replace_file(os.path.join(os.fspath(directory), name), data) for name, data in files.items()}
+    files["report.json"] = _json(report)
+    return _replace_all(directory, files)
+
+
+def write_table(directory, table: dict) -> dict[str, str]:
+    """Write table.json, table.md and figure.png of an experiment; `table` is as `sat_tf.grid.table.write` makes it."""
+    table = _plain(table)
+    figure = draw_table(table)
+    files = {"figure.png": png(figure)} if figure else {}
+    return _replace_all(directory, files | {"table.md": table_markdown(table).encode(), "table.json": _json(table)})
+
+
+def write_activations(directory, title: str, curves: dict) -> dict[str, str]:
+    """Write figure.png and figure.json of activations, `{name: (x, value, derivative)}`."""
+    names = ("x", "value", "derivative")
+    values = _plain({name: dict(zip(names, lines, strict=True)) for name, lines in curves.items()})
+    files = {"figure.png": png(draw_activations(title, curves)), "figure.json": _json(values)}
+    return _replace_all(directory, files)
 
 
 def summary_lines(report: dict, paths: dict[str, str]) -> list[str]:
@@ -72,6 +91,15 @@ def _plain(value):
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _json(value) -> bytes:
+    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
+
+
+def _replace_all(directory, files: dict[str, bytes]) -> dict[str, str]:
+    """Write files by their names inside `directory`; return their paths."""
+    return {name: _replace_file(os.path.join(os.fspath(directory), name), data) for name, data in files.items()}
 
 
 def _replace_file(path: str, data: bytes) -> str:

@@ -14,16 +14,15 @@ _STYLE = {
     "lines.linewidth": 1.8, "lines.markersize": 5, "legend.frameon": False, "legend.fontsize": 9,
 }  # fmt: skip
 # Okabe and Ito's palette, distinguishable under every common colour blindness.
-_BLUE, _ORANGE, _GREEN, _RED, _GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#777777"
+_BLUE, _ORANGE, _GREEN, _RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#777777"
 _PURPLE, _SKY = "#CC79A7", "#56B4E9"
+CYCLE = (_BLUE, _ORANGE, _GREEN, _RED, _PURPLE, _SKY, "#000000")
 
 
 def draw(report: dict, history: list[dict], panel: dict | None) -> dict:
     """Return every figure there is data for, by name."""
-    import matplotlib  # here, so that a program that writes no report does not wait for it
-
     figures = {}
-    with matplotlib.rc_context(_STYLE):
+    with styled():
         if history:
             figures["training_curves"] = _draw_training(report, history)
         if report["curve"] or any(is_attack(row) and row["steps"] is not None for row in report["evaluations"]):
@@ -33,7 +32,14 @@ def draw(report: dict, history: list[dict], panel: dict | None) -> dict:
     return figures
 
 
-def _figure(width: float, height: float, **options):
+def styled():
+    """Return the context in which every figure is drawn."""
+    import matplotlib  # here, so that a program that writes no report does not wait for it
+
+    return matplotlib.rc_context(_STYLE)
+
+
+def figure_of(width: float, height: float, **options):
     """Return an empty figure of that many inches, drawn by Agg whatever backend the user has chosen."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -62,7 +68,7 @@ def _column(history: list[dict], key: str) -> np.ndarray:
 
 def _draw_training(report: dict, history: list[dict]):
     """Draw loss with learning rate, and accuracies, against epochs."""
-    figure = _figure(10, 4, layout="constrained")
+    figure = figure_of(10, 4, layout="constrained")
     losses, accuracies = figure.subplots(1, 2)
     epochs = _column(history, "epoch")
     pictures = "clean" if report["method"] == "standard" else "adversarial"
@@ -93,9 +99,9 @@ def _legend_below(axes, columns: int) -> None:
 
 def _draw_learning_rate(axes, epochs: np.ndarray, learning_rate: np.ndarray) -> None:
     """Draw the learning rate faintly, on the scale at the right."""
-    axes.plot(epochs, learning_rate, ".--", color=_GREY, alpha=0.5, linewidth=1)
-    axes.set_ylabel("learning rate (dashed)", color=_GREY)
-    axes.tick_params(axis="y", colors=_GREY)
+    axes.plot(epochs, learning_rate, ".--", color=GREY, alpha=0.5, linewidth=1)
+    axes.set_ylabel("learning rate (dashed)", color=GREY)
+    axes.tick_params(axis="y", colors=GREY)
     axes.set_ylim(bottom=0)
     axes.grid(False)
 
@@ -110,7 +116,7 @@ def _mark_checkpoint(axes, checkpoint: dict | None, last: dict) -> None:
 
 def _draw_steps(report: dict):
     """Draw accuracy against the attack's steps: the curve, and each evaluation with its interval."""
-    figure = _figure(8, 6, layout="constrained")
+    figure = figure_of(8, 6, layout="constrained")
     axes = figure.subplots()
     curve, classes = report["curve"], len(report["dataset"]["classes"])
     if curve:
@@ -122,7 +128,7 @@ def _draw_steps(report: dict):
     for index, row in enumerate(rows):
         sidestep = 1.14 ** (steps[:index].count(steps[index]) - (steps.count(steps[index]) - 1) / 2)
         _draw_evaluation(axes, row, steps[index] * sidestep, index)
-    axes.axhline(100 / classes, color=_GREY, linestyle="--", linewidth=1.2, label=f"chance (1 of {classes} classes)")
+    axes.axhline(100 / classes, color=GREY, linestyle="--", linewidth=1.2, label=f"chance (1 of {classes} classes)")
     ticks = sorted({0, *steps, *(curve["steps"] if curve else [])})
     axes.set_xscale("symlog", linthresh=1, linscale=0.5)
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
@@ -162,7 +168,7 @@ def _draw_panel(panel: dict, most: int = 8):
     cell_width, cell_height, gap, left, caption = zoom * width, zoom * height, 16, 216, 40
     total_width = left + count * (cell_width + gap)
     total_height = caption + 3 * cell_height + 2 * caption + gap
-    figure = _figure(total_width / _DPI, total_height / _DPI)
+    figure = figure_of(total_width / _DPI, total_height / _DPI)
     top = total_height - caption
     for images, title, predictions in rows:
         top -= cell_height

@@ -68,7 +68,7 @@ def _text(value) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _table(header: list[str], rows: list[list[str]]) -> str:
+def table(header: list[str], rows: list[list[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
@@ -79,9 +79,9 @@ def _few(names: list[str], most: int = 20) -> str:
     return f"{listed}, ... ({len(names)}; all are in report.json)" if len(names) > most else listed
 
 
-def _facts(facts: dict) -> str:
+def facts(facts: dict) -> str:
     """Return a dict as a table of two columns."""
-    return _table(["what", "value"], [[_text(name), _text(value)] for name, value in facts.items()])
+    return table(["what", "value"], [[_text(name), _text(value)] for name, value in facts.items()])
 
 
 def _evaluation_cells(row: dict) -> list[str]:
@@ -112,7 +112,7 @@ def _headline(report: dict) -> str:
 def _evaluations(report: dict) -> str:
     header = ["attack", "epsilon", "step size", "steps", "random start", "correct / count", "accuracy (95 %)", "time"]
     splits = ", ".join(sorted({row["split"] for row in report["evaluations"]})) or "none"
-    return f"{_table(header, [_evaluation_cells(row) for row in report['evaluations']])}\n\nSplit: {splits}."
+    return f"{table(header, [_evaluation_cells(row) for row in report['evaluations']])}\n\nSplit: {splits}."
 
 
 def published(report: dict, row: dict) -> float | None:
@@ -139,15 +139,15 @@ def _published(report: dict) -> str:
         rows.append([attack if attack == "clean" else attack.upper(), f"{100 * number:.1f} %", *ours])
     header = ["attack", "published", "measured here", "95 % interval", "difference in points"]
     sizes = f"epsilon {format_radius(known['epsilon'])} and step size {format_radius(known['step_size'])}"
-    return (f"{_table(header, rows)}\n\nThe numbers of {known['name']} were published for the {known['dataset']} at "
+    return (f"{table(header, rows)}\n\nThe numbers of {known['name']} were published for the {known['dataset']} at "
             f"{known['image_size']} pixels, attacks with {sizes}. Measured here at "
             f"{report['dataset']['image_size']} pixels on: {report['dataset']['source']}.")
 
 
 def _training(report: dict) -> str:
     """Return how long training took, where it ran here, and every field of the recipe."""
-    run = _facts(report["training"]) if report["training"] else "Not trained by this run: it evaluated a checkpoint."
-    return f"{run}\n\nThe recipe:\n\n{_facts(report['recipe'])}"
+    run = facts(report["training"]) if report["training"] else "Not trained by this run: it evaluated a checkpoint."
+    return f"{run}\n\nThe recipe:\n\n{facts(report['recipe'])}"
 
 
 def markdown(report: dict, pictures: list[str]) -> str:
@@ -158,10 +158,10 @@ def markdown(report: dict, pictures: list[str]) -> str:
         "Published and measured": _published(report),
         "Pictures": "\n\n".join(f"![{os.path.basename(name)[:-4].replace('_', ' ')}]({name})" for name in pictures),
         "How it was trained": _training(report),
-        "Data": _facts(report["dataset"] | {"classes": _few(report["dataset"]["classes"])}),
-        "Checkpoint and model": _facts({**(report["checkpoint"] or {}), **parameters}),
-        "Versions": _facts(report["versions"]),
-        "Machine": _facts(report["machine"]),
+        "Data": facts(report["dataset"] | {"classes": _few(report["dataset"]["classes"])}),
+        "Checkpoint and model": facts({**(report["checkpoint"] or {}), **parameters}),
+        "Versions": facts(report["versions"]),
+        "Machine": facts(report["machine"]),
         "How to repeat it": f"```sh\n{report['command']}\n```",
         "Definitions": _DEFINITIONS,
     }

@@ -1,0 +1,175 @@
+"""A table or figure of the paper: its rows run for several seeds, each run in a process of its own, then written.
+
+TensorFlow is only imported by the runs, so that what is wrong with a command is said at once.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import sys
+import time
+
+import hparams
+from sat_tf.grid import runs, table
+
+__all__ = ["plan", "run"]
+
+PAUSE = 0.2  # seconds between two looks at the runs
+TRAINING = 0.85  # of a run's time, about; the rest is start and judgement
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """One row with one seed: its recipe and its folder."""
+
+    row: str
+    label: str
+    seed: int
+    recipe: hparams.Recipe
+    folder: pathlib.Path
+
+    @property
+    def finished(self):
+        return (self.folder / "report.json").exists()
+
+    @property
+    def words(self):
+        return f"{self.label}, seed {self.seed}"
+
+
+def plan(name, *, scale, seeds, results_dir, changes=None, rows=None):
+    """Return every `Run` of an experiment, and the folder of its table.
+
+    The seeds are the outer loop, so that a grid that was stopped has about as many runs of each row. Runs lie in
+    `<results_dir>/<scale>-<dataset>/<row>/seed<n>`, shared by the experiments that have them in common.
+
+    Raises:
+      ValueError: a name is unknown, or a folder holds another recipe's run.
+    """
+    experiment, results_dir = hparams.EXPERIMENTS.get(name), pathlib.Path(results_dir).expanduser()
+    found = {row: hparams.row_recipe(name, row, scale, changes) for row in hparams.rows_of(name, scale, rows)}
+    dataset = next(iter(found.values())).to_dict()["dataset"]
+    planned = [
+        Run(row=row, label=experiment.rows[row].label, seed=seed, recipe=recipe.replace(seed=seed),
+            folder=results_dir / f"{scale}-{dataset}" / hparams.run_name(name, row, scale) / f"seed{seed}")
+        for seed in range(seeds) for row, recipe in found.items()
+    ]
+    for item in planned:
+        _check(item)
+    return planned, results_dir / f"{scale}-{dataset}" / name
+
+
+def _check(item):
+    """Refuse a folder where another recipe was run; what it was judged by counts once it has been judged."""
+    for file, judged in ((item.folder / "report.json", True), (item.folder / "recipe.json", False)):
+        if not file.exists():
+            continue
+        try:
+            content = json.loads(file.read_text())
+            known = hparams.Recipe.from_dict(content.get("recipe", content))
+        except (ValueError, AttributeError, TypeError) as error:
+            raise OSError(f"{file} is damaged: {error}. Remove {item.folder}, or name another --results_dir.") from None
+        differences = known.differences(item.recipe)
+        if judged:
+            differences += known.differences(item.recipe, fields=hparams.EVALUATION_FIELDS)
+        if differences:
+            raise ValueError(f"Expected the recipe of the run in {item.folder}. Received another one: "
+                             f"{'; '.join(differences)}. Name another --results_dir.")
+
+
+def run(name, *, scale, seeds, results_dir, data_dir=None, changes=None, rows=None, jobs=None, command=""):
+    """Run what is left of an experiment and write its table: the same command goes on where it was stopped.
+
+    Several processes may work on one grid: a run that another one has begun is left to it.
+
+    Args:
+      name: a key of `hparams.EXPERIMENTS`.
+      scale: "paper", or "small" for what runs on two cores.
+      seeds: how many, from 0.
+      results_dir: where to.
+      data_dir: where the data set lies.
+      changes: `{field: value}` for the recipes of all rows.
+      rows: names of the rows to run, the baseline comes with them; None for all.
+      jobs: runs at a time; None: at the small scale one a core, since they compute in one thread, else one.
+      command: what the user typed, for the reports.
+
+    Returns:
+      The table, a dict as `table.json` holds it, and its folder. Runs that failed are in the table's `failures`.
+
+    Raises:
+      ValueError: see `plan`.
+      KeyboardInterrupt: stopped on demand; every run has saved its state.
+    """
+    planned, folder = plan(name, scale=scale, seeds=seeds, results_dir=results_dir, changes=changes, rows=rows)
+    single = scale == "small"  # one thread a run: the bits then do not depend on how many cores there are
+    jobs = jobs or (_cores() if single else 1)
+    failures = _work(planned, jobs, {"data_dir": data_dir, "command": command, "single": single}, name)
+    return table.write(name, scale, folder, planned, failures, command), folder
+
+
+def _cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def _work(planned, jobs, options, name):
+    """Run what is not finished, `jobs` at a time; return `{run: what went wrong}`."""
+    from tqdm import tqdm
+
+    waiting = list({item.folder: item for item in planned if not item.finished}.values())
+    running, failures, done = [], {}, len({item.folder for item in planned}) - len(waiting)
+    total = done + len(waiting)
+    pause = 0.5 if sys.stderr.isatty() else 10
+    with (
+        tqdm(total=total, initial=done, desc=name, unit="run", dynamic_ncols=True, mininterval=pause, smoothing=0,
+             bar_format="{l_bar}{bar}| {n:.2f}/{total} runs [{elapsed}<{remaining}{postfix}]") as progress,
+        _stopping(running),
+    ):
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                running.append(runs.Child(waiting.pop(0), options))
+            time.sleep(PAUSE)
+            for child in [child for child in running if child.over]:
+                running.remove(child)
+                outcome = child.outcome()
+                if outcome == runs.BUSY:
+                    waiting.append(child.item)
+                    time.sleep(0 if running else 10 * PAUSE)
+                    continue
+                done += 1
+                if outcome:
+                    failures[f"{child.item.folder.parent.name}/{child.item.folder.name}"] = outcome
+                    tqdm.write(f"{child.item.words}: {outcome} The rest goes on.", file=sys.stderr)
+                else:
+                    tqdm.write(f"{child.item.words}: {table.in_short(child.item.folder)}", file=sys.stderr)
+            progress.set_postfix_str("; ".join(child.item.words for child in running), refresh=False)
+            progress.update(max(0.0, done + TRAINING * sum(child.share for child in running) - progress.n))
+    return failures
+
+
+@contextlib.contextmanager
+def _stopping(running):
+    """On Ctrl-C or SIGTERM let the runs that are at work save their state, then raise KeyboardInterrupt."""
+    def stop(number, frame):
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except KeyboardInterrupt:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+        print("\nStopping: the runs save their state.", file=sys.stderr)
+        for child in running:
+            child.stop()
+        for child in running:
+            child.process.join()
+        raise KeyboardInterrupt("Stopped; the same command goes on from here.") from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+

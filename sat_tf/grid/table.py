@@ -1,0 +1,108 @@
+"""What the runs of an experiment found, as numbers beside the paper's."""
+
+import datetime
+import json
+import math
+
+import hparams
+from sat_tf import report
+
+T95 = (  # 97.5 % quantiles of Student's t for 1 to 30 degrees of freedom; beyond, 1.96
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
+    2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+)
+
+
+def write(name, scale, folder, planned, failures, command=""):
+    """Gather the reports of the planned runs into table.json, table.md and figure.png in `folder`; return the table.
+
+    `robust` is the accuracy under the attack of the most steps.
+    """
+    experiment = hparams.EXPERIMENTS[name]
+    reports = {}
+    for item in planned:
+        if item.finished:
+            reports.setdefault(item.row, {})[item.seed] = json.loads((item.folder / "report.json").read_text())
+    found = [content for by_seed in reports.values() for content in by_seed.values()]
+    measured = {row: {seed: numbers(content) for seed, content in by_seed.items()} for row, by_seed in reports.items()}
+    baseline = next(item.recipe for item in planned if item.row == experiment.baseline).to_dict()
+    content = {
+        "schema_version": report.SCHEMA_VERSION, "experiment": name, "title": experiment.title, "scale": scale,
+        "command": command, "created": datetime.datetime.now().astimezone().isoformat("T", "seconds"),
+        "dataset": found[0]["dataset"] if found else None, "baseline": experiment.baseline,
+        "attack": _strongest(found[0]["evaluations"]) if found else None, "recipe": baseline,
+        "versions": _all([one["versions"] for one in found]), "machine": _all([one["machine"] for one in found]),
+        "connected": list(experiment.connected),
+        "rows": [_row(row, experiment.rows[row], measured.get(row, {}), measured.get(experiment.baseline, {}))
+                 for row in dict.fromkeys(item.row for item in planned)],
+        "planned": len(planned), "failures": failures,
+    }
+    report.write_table(folder, content)
+    return content
+
+
+def _row(name, row, runs, baseline):
+    return {"row": name, "label": row.label, "source": row.source, "paper": row.paper, "changes": row.changes,
+            "n": len(runs), "quantities": summary(runs, baseline),
+            "runs": {str(seed): runs[seed] for seed in sorted(runs)}}
+
+
+def _strongest(evaluations):
+    return max(evaluations, key=lambda row: row["steps"] or 0)["attack"]
+
+
+def _all(facts):
+    """Return the values of some dicts: one where they agree, all of them where not."""
+    merged = {name: sorted({str(one[name]) for one in facts}) for name in (facts[0] if facts else ())}
+    return {name: values[0] if len(values) == 1 else " | ".join(values) for name, values in merged.items()}
+
+
+def numbers(content):
+    """Return `{quantity: number}` of a run's report: accuracies in %, training loss, seconds of training."""
+    found = {row["attack"]: 100 * row["accuracy"] for row in content["evaluations"]}
+    training = content["training"]
+    return {**found, "robust": found[_strongest(content["evaluations"])], "train_loss": training["train_loss"],
+            "seconds": training["wall_time_seconds"]}
+
+
+def in_short(folder):
+    """Return the accuracies of a finished run in a few words."""
+    found = numbers(json.loads((folder / "report.json").read_text()))
+    return (f"{found['clean']:.1f} % clean, {found['robust']:.1f} % robust, training loss {found['train_loss']:.3f}, "
+            f"{found['seconds']:.0f} s")
+
+
+def summary(runs, baseline):
+    """Return of each quantity its mean, standard deviation, and paired difference to the baseline.
+
+    Args:
+      runs, baseline: `{seed: {quantity: number}}`; a pair are two runs of one seed.
+
+    Returns:
+      `{quantity: {"mean", "std", "difference", "interval", "pairs"}}`: the mean difference plus or minus `interval` is
+      its 95 % confidence interval by Student's t. What needs more runs than there are is None.
+    """
+    return {name: _summarise(name, runs, baseline) for name in next(iter(runs.values()), {})}
+
+
+def _summarise(name, runs, baseline):
+    mean, std = moments([run[name] for run in runs.values()])
+    pairs = [runs[seed][name] - baseline[seed][name] for seed in sorted(runs) if seed in baseline]
+    difference, spread = moments(pairs)
+    interval = None if spread is None else student(len(pairs) - 1) * spread / math.sqrt(len(pairs))
+    return {"mean": mean, "std": std, "difference": difference, "interval": interval, "pairs": len(pairs)}
+
+
+def student(freedom):
+    """Return the 97.5 % quantile of Student's t."""
+    return T95[freedom - 1] if freedom <= len(T95) else 1.96
+
+
+def moments(values):
+    """Return mean and standard deviation (of a sample) of some numbers, None where there are too few."""
+    if not values:
+        return None, None
+    mean = math.fsum(values) / len(values)
+    if len(values) == 1:
+        return mean, None
+    return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))

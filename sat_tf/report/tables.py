@@ -1,0 +1,128 @@
+"""A table of the paper beside what was measured, and its figure: accuracy against robustness."""
+
+import numpy as np
+
+from sat_tf.report import words
+from sat_tf.report.pictures import CYCLE, GREY, figure_of, styled
+
+_COLUMNS = {"clean": "clean (%)", "robust": "robust (%)", "train_loss": "training loss"}
+_DIGITS = {"train_loss": 3, "seconds": 0}
+_DEFINITIONS = """\
+* **Mean ± standard deviation** over the seeds; **difference** to the baseline is the mean over pairs of runs with the
+  same seed (same data order, same attack seeds), in brackets its 95 % confidence interval by Student's t. An interval
+  that holds 0 does not tell the row from the baseline.
+* **Training loss** is the mean over the steps since the last but one probe, on the pictures that the update saw.
+* **Seconds** are wall time of a run's training; runs at work at the same time slow each other.
+* Accuracy under attack is that of the final iterate."""
+
+
+def markdown(table: dict) -> str:
+    """Return table.md: what was run, the measured numbers beside the paper's, the failures."""
+    attack = (table["attack"] or "no attack").upper()
+    parts = [f"# {table['title']}", _setting(table, attack), "![](figure.png)" if _points(table) else "",
+             "## Measured", _measured(table, attack), "## The paper's numbers", _paper(table),
+             "## What the words mean", _DEFINITIONS]
+    if table["failures"]:
+        failed = "\n".join(f"* `{run}`: {what}" for run, what in table["failures"].items())
+        parts += ["## Runs that failed", "The same command tries them again.", failed]
+    parts += ["## How it was run", words.facts({"command": table["command"], "created": table["created"],
+                                                **table["versions"], **table["machine"]}),
+              "## The baseline's recipe", words.facts(table["recipe"])]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _setting(table, attack):
+    data, recipe = table["dataset"], table["recipe"]
+    if not data:
+        return "No run has ended yet."
+    runs = sum(row["n"] for row in table["rows"])
+    return (f"Scale: {table['scale']}. {recipe['model']} on {data['source']}, {recipe['epochs']} epochs of "
+            f"{data['train']} pictures, PGD-{recipe['attack_steps']} at epsilon {words.format_radius(recipe['epsilon'])} "
+            f"in training, robust: {attack} on {data['test']} test pictures. {runs} of {table['planned']} runs.")
+
+
+def _measured(table, attack):
+    header = ["", "n", *(f"{title}, {attack}" if name == "robust" else title for name, title in _COLUMNS.items()),
+              *(f"difference: {name.replace('train_', '')}" for name in _COLUMNS), "seconds"]
+    rows = []
+    for row in table["rows"]:
+        found = row["quantities"]
+        differences = [_difference(found.get(name), name) if row["row"] != table["baseline"] else ""
+                       for name in _COLUMNS]
+        rows.append([row["label"], str(row["n"]), *(_mean(found.get(name), name) for name in _COLUMNS), *differences,
+                     _mean(found.get("seconds"), "seconds")])
+    return words.table(header, rows)
+
+
+def _mean(found, name):
+    if not found:
+        return ""
+    digits = _DIGITS.get(name, 2)
+    spread = "" if found["std"] is None else f" ± {found['std']:.{digits}f}"
+    return f"{found['mean']:.{digits}f}{spread}"
+
+
+def _difference(found, name):
+    if not found or found["difference"] is None:
+        return ""
+    digits = _DIGITS.get(name, 2)
+    if found["interval"] is None:
+        return f"{found['difference']:+.{digits}f} (one pair)"
+    low, high = found["difference"] - found["interval"], found["difference"] + found["interval"]
+    return f"{found['difference']:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+
+
+def _paper(table):
+    names = dict.fromkeys(name for row in table["rows"] for name in row["paper"])
+    titles = {"robust": "robust, PGD-200 (%)", "clean": "clean (%)", "train_loss": "training loss"}
+    rows = [[row["label"], *(str(row["paper"].get(name, "")) for name in names), row["source"]] for row in table["rows"]]
+    return words.table(["", *(titles.get(name, f"{name.upper()} (%)") for name in names), "source"], rows)
+
+
+def _points(table):
+    return [row for row in table["rows"] if {"clean", "robust"} <= set(row["quantities"])]
+
+
+def draw_table(table: dict):
+    """Return the figure of a table: robustness against clean accuracy, measured and, where known, the paper's."""
+    measured = [(row["row"], row["label"], *(row["quantities"][name] for name in ("clean", "robust")))
+                for row in _points(table)]
+    paper = [(row["row"], row["label"], *({"mean": row["paper"][name], "std": None} for name in ("clean", "robust")))
+             for row in table["rows"] if {"clean", "robust"} <= set(row["paper"])]
+    colours = {row["row"]: (CYCLE[i % len(CYCLE)], "osD^vP*X<>hp"[i % 12]) for i, row in enumerate(table["rows"])}
+    if not measured:
+        return None
+    panels = [("measured", measured)] + ([("in the paper, ImageNet", paper)] if len(paper) > 1 else [])
+    with styled():
+        figure = figure_of(5.6 * len(panels), 5.4, layout="constrained")
+        for axes, (title, points) in zip(np.ravel(figure.subplots(1, len(panels))), panels, strict=True):
+            _draw_points(axes, points, colours, table["connected"])
+            under = f" under {table['attack'].upper()}" if title == "measured" else " under PGD-200"
+            axes.set(title=title, xlabel="clean accuracy (%)", ylabel=f"accuracy{under} (%)")
+        figure.suptitle(table["title"])
+    return figure
+
+
+def _draw_points(axes, points, colours, connected):
+    joined = [point for point in points if point[0] in connected]
+    axes.plot([x["mean"] for *_, x, _ in joined], [y["mean"] for *_, y in joined], "-", color=GREY, zorder=1)
+    for name, label, x, y in points:
+        color, marker = colours[name]
+        axes.errorbar(x["mean"], y["mean"], xerr=x["std"], yerr=y["std"], fmt=marker, color=color, capsize=3,
+                      elinewidth=1, label=label)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)
+    axes.margins(0.12)
+
+
+def draw_activations(title: str, curves: dict):
+    """Return the figure of activations and their derivatives: `{name: (x, value, derivative)}`, each `[n]`."""
+    with styled():
+        figure = figure_of(10, 4.4, layout="constrained")
+        for axes, what, place in zip(figure.subplots(1, 2), ("function", "derivative"), (1, 2), strict=True):
+            for i, (name, lines) in enumerate(curves.items()):
+                axes.plot(lines[0], lines[place], color=CYCLE[i % len(CYCLE)], label=name,
+                          linestyle=("-", "--", "-.", ":")[i % 4])
+            axes.set(title=what, xlabel="x")
+        axes.legend()
+        figure.suptitle(title)
+    return figure
