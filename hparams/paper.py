@@ -5,10 +5,12 @@ the recipe of an architecture on ImageNet; rows that make sense on small picture
 """
 
 import dataclasses
+import re
 
 from hparams import fields as f
 from hparams import recipes, small
 from hparams.efficientnets import named
+from hparams.recipe import show
 
 SCALES = ("paper", "small")
 
@@ -174,7 +176,8 @@ EXPERIMENTS = {
 
 DRAWN = {  # figures of activations and their derivatives: which ones
     "figure1": ("Figure 1: ReLU and Parametric Softplus", ("relu", SUBSTITUTE)),
-    "figure2": ("Figure 2: smooth activations", ("softplus", "swish", "gelu", "elu", "smoothrelu")),
+    "figure2": ("Figure 2: smooth activations", ("softplus", "swish", "gelu", "elu",
+                                               "smoothrelu:400", "smoothrelu:10")),
 }
 
 
@@ -200,8 +203,8 @@ def row_recipe(experiment, name, scale, changes=None):
     row, changes = EXPERIMENTS[experiment].rows[name], changes or {}
     fixed = {field for other in EXPERIMENTS[experiment].rows.values() for field in other.changes}
     if both := sorted(fixed & set(changes)):
-        raise ValueError(f"Expected flags that leave the rows of {experiment} what they are; {', '.join(sorted(fixed))} "
-                         f"make them. Received: {both[0]}={changes[both[0]]}.")
+        raise ValueError(f"Expected flags that leave the rows of {experiment} what they are, made by "
+                         f"{', '.join(sorted(fixed))}. Received: {both[0]}={changes[both[0]]}.")
     if scale == "paper":
         return row.make_recipe(f"{experiment}-{name}").replace(**changes)
     base = small.small(changes.get("dataset", small.DATASET)).replace(**changes, **row.changes)
@@ -213,9 +216,9 @@ def run_name(experiment, name, scale):
     row = EXPERIMENTS[experiment].rows[name]
     words = [row.base] if scale == "paper" else []
     words += [row.changes.get("act", "swish")]
-    words += [f"{field}={value}" for field, value in row.changes.items() if field != "act"]
+    words += [f"{field}={show(field, value)}" for field, value in row.changes.items() if field != "act"]
     words += ["own-attacks"] if scale == "paper" and any("-" in quantity for quantity in row.paper) else []
-    return "-".join(words).replace(":", "_").replace(" ", "")
+    return re.sub(r"[^\w.=-]+", "_", "-".join(words))
 
 
 def _documented(experiment, name):

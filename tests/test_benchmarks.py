@@ -11,6 +11,7 @@ BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
 
 @pytest.mark.parametrize("command,says", [
     (["adversarial_step.py", "--model=resnet20", "--image_size=16", "--batch_size=4", "--rounds=2"], "ratio  "),
+    (["activation_step.py", "--image_size=8", "--batch_size=2", "--rounds=2"], "smoothrelu  "),
     (["grouped_conv.py", "--help"], "usage"),
     (["augmentation.py", "--rounds=2", "--pictures=4", "--size=64"], "share median"),
 ])

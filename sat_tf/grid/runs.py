@@ -61,22 +61,22 @@ def _work(recipe, folder, options, answer, share):
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if options["single"]:
         os.environ.update(dict.fromkeys(THREADS, "1"))
-    os.makedirs(folder, exist_ok=True)
-    with open(os.path.join(folder, LOG), "ab", 0) as log:
-        os.dup2(log.fileno(), 1)
-        os.dup2(log.fileno(), 2)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     answer.send(_attempt(recipe, folder, options, share))
 
 
 def _attempt(recipe, folder, options, share):
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from sat_tf import experiment
-
     def on_progress(done):
         share.value = done
 
-    experiment.start()
     try:
+        os.makedirs(folder, exist_ok=True)
+        with open(os.path.join(folder, LOG), "ab", 0) as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        from sat_tf import experiment
+
+        experiment.start()
         experiment.train(recipe, folder, data_dir=options["data_dir"], command=options["command"],
                          on_progress=on_progress)
     except BlockingIOError:

@@ -36,13 +36,14 @@ def _setting(table, attack):
     if not data:
         return "No run has ended yet."
     runs = sum(row["n"] for row in table["rows"])
-    return (f"Scale: {table['scale']}. {recipe['model']} on {data['source']}, {recipe['epochs']} epochs of "
-            f"{data['train']} pictures, PGD-{recipe['attack_steps']} at epsilon {words.format_radius(recipe['epsilon'])} "
-            f"in training, robust: {attack} on {data['test']} test pictures. {runs} of {table['planned']} runs.")
+    epochs = f"{recipe['epochs']} epoch{'s' if recipe['epochs'] > 1 else ''}"
+    return (f"Scale: {table['scale']}. {recipe['model']} on {data['source']}, {epochs} of {data['train']} pictures, "
+            f"PGD-{recipe['attack_steps']} at epsilon {words.format_radius(recipe['epsilon'])} in training. Robust: "
+            f"{attack} on {data['test']} test pictures. {runs} of {table['planned']} runs.")
 
 
 def _measured(table, attack):
-    header = ["", "n", *(f"{title}, {attack}" if name == "robust" else title for name, title in _COLUMNS.items()),
+    header = ["", "n", *(f"robust, {attack} (%)" if name == "robust" else title for name, title in _COLUMNS.items()),
               *(f"difference: {name.replace('train_', '')}" for name in _COLUMNS), "seconds"]
     rows = []
     for row in table["rows"]:
@@ -75,7 +76,8 @@ def _difference(found, name):
 def _paper(table):
     names = dict.fromkeys(name for row in table["rows"] for name in row["paper"])
     titles = {"robust": "robust, PGD-200 (%)", "clean": "clean (%)", "train_loss": "training loss"}
-    rows = [[row["label"], *(str(row["paper"].get(name, "")) for name in names), row["source"]] for row in table["rows"]]
+    rows = [[row["label"], *(str(row["paper"].get(name, "")) for name in names), row["source"]]
+            for row in table["rows"]]
     return words.table(["", *(titles.get(name, f"{name.upper()} (%)") for name in names), "source"], rows)
 
 

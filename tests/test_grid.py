@@ -1,0 +1,329 @@
+"""Experiments: the paper's numbers as recipes, statistics, which run comes when, kill and resume, what is written."""
+
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import hparams
+from hparams import paper
+from sat_tf import grid, report, train
+from sat_tf.experiment import assembly, drawing, training
+from sat_tf.grid import runs, table
+
+ROOT = pathlib.Path(__file__).parents[1]
+TINY = {"dataset": "synthetic", "batch_size": "64", "held_out": "40", "eval_attacks": "clean,pgd-1,pgd-2",
+        "eval_pictures": "50", "warmup_epochs": "0", "probe_every": "1"}
+
+
+def takes_a_step(recipe):
+    recipe = recipe.replace(batch_size=2)
+    model = assembly.build_model(recipe, 10)
+    optimizer = assembly.make_optimizer(recipe, 10, 100)
+    optimizer.build(model.trainable_variables)
+    state = train.TrainState(model=model, optimizer=optimizer, average=assembly.make_average(recipe, model))
+    loop = train.Loop(state=state, method=assembly.make_method(recipe), strategy=tf.distribute.get_strategy(),
+                      batch_size=2, weight_decay=recipe.weight_decay)
+    before = [variable.numpy() for variable in model.trainable_variables[:3]]
+    pictures = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    loss, accuracy = loop.step(tf.constant(pictures), tf.constant([1, 3])).numpy()
+    changed = [not np.array_equal(old, new.numpy()) for old, new in zip(before, model.trainable_variables[:3],
+                                                                        strict=True)]
+    keras.utils.clear_session()
+    return math.isfinite(loss) and 0 <= accuracy <= 1 and state.step == 1 and any(changed)
+
+
+@pytest.mark.parametrize("name", paper.RECIPES)
+def test_every_number_of_the_paper_has_a_recipe_that_takes_a_step(name):
+    make = paper.RECIPES[name]
+    for part in ("Command: python main.py --recipe=", "Cost: ", "SAT paper, "):
+        assert part in make.__doc__
+    assert takes_a_step(make())
+
+
+@pytest.mark.parametrize("experiment,row", [
+    (name, row) for name, content in hparams.EXPERIMENTS.items() if "small" in content.scales
+    for row in hparams.rows_of(name, "small")])
+def test_every_small_row_takes_a_step(experiment, row):
+    recipe = hparams.row_recipe(experiment, row, "small")
+    assert recipe.model == "resnet20-w8" and recipe.dataset == "fashion_mnist_12k"
+    assert takes_a_step(recipe)
+
+
+def test_the_papers_numbers_are_all_there():
+    """What Sections 3 to 5 quote of the authors' own models, in percent or nats."""
+    quoted = {
+        "table1": [68.8, 33.0, 68.3, 34.5, 69.4, 35.8, 68.9, 36.9, 2.71, 2.59],
+        "section3.2": [16.9, 12.9, 48.7, 48.0, 76.8, 77.0, 1.22, 1.18],
+        "section3.3": [33.6, 68.7, 71.4, 31.2, 2.62, 2.71],
+        "figure3": [33.0, 38.7, 42.3, 69.7, 41.1, 40.3, 69.4],
+        "table2": [41.1, 40.8, 39.1, 37.4, 34.9, 33.2, 41.2, 40.8, 40.9, 40.6],
+        "table3": [69.7, 42.3, 72.9, 45.5, 73.9, 46.0, 71.2, 42.5, 73.6, 45.1, 70.9, 43.8, 71.6, 44.1, 78.2, 51.2],
+        "section5.1": [33.0, 39.4, 36.7, 36.9, 46.3],
+        "figure4": [37.6, 57.0, 65.1, 79.8, 80.5, 58.0],
+        "table4": [82.2, 58.6, 84.1],
+    }
+    assert quoted.keys() == hparams.EXPERIMENTS.keys()
+    for name, numbers in quoted.items():
+        known = {number for row in hparams.EXPERIMENTS[name].rows.values() for number in row.paper.values()}
+        assert set(numbers) <= known, name
+
+
+def test_the_rows_of_table_1_differ_in_their_gradients_alone():
+    recipes = {row: hparams.row_recipe("table1", row, "small") for row in hparams.rows_of("table1", "small")}
+    differing = {row: {line.partition(":")[0] for line in recipes["relu"].differences(recipe)}
+                 for row, recipe in recipes.items()}
+    assert differing == {"relu": set(), "attack": {"attack_backward"}, "update": {"update_backward"},
+                         "both": {"attack_backward", "update_backward"}}
+
+
+def test_equal_rows_share_their_runs_and_others_do_not():
+    for scale in hparams.SCALES:
+        by_name = {}
+        for experiment, content in hparams.EXPERIMENTS.items():
+            if scale not in content.scales:
+                continue
+            for row in hparams.rows_of(experiment, scale):
+                recipe = dataclasses.replace(hparams.row_recipe(experiment, row, scale), name="")
+                folder = hparams.run_name(experiment, row, scale)
+                assert re.fullmatch(r"[\w.=-]+", folder)
+                assert by_name.setdefault(folder, recipe) == recipe, f"{experiment}, {row}: {folder}"
+        recipes = list(by_name.values())
+        assert all(recipes.count(recipe) == 1 for recipe in recipes)
+
+
+@pytest.mark.parametrize("call,says", [
+    (lambda: hparams.rows_of("table9", "small"), "Did you mean table"),
+    (lambda: hparams.rows_of("table3", "small"), "Expected --scale=paper for table3"),
+    (lambda: hparams.rows_of("table1", "tiny"), "Received: scale=tiny"),
+    (lambda: hparams.rows_of("table1", "small", ["both", "swish"]), "Expected --rows of relu, attack, update, both."),
+    (lambda: hparams.row_recipe("table1", "both", "small", {"act": "swish"}), "Received: act=swish"),
+    (lambda: hparams.row_recipe("table1", "both", "small", {"epoch": 3}), "Did you mean epochs?"),
+])
+def test_what_can_not_be_run_is_refused_in_words(call, says):
+    with pytest.raises(ValueError, match=re.escape(says)):
+        call()
+
+
+def test_the_baseline_comes_with_chosen_rows():
+    assert hparams.rows_of("table1", "small", ["both"]) == ["relu", "both"]
+
+
+def test_moments_and_intervals_by_pencil_and_paper():
+    assert table.moments([]) == (None, None) and table.moments([3.0]) == (3.0, None)
+    values = [1.0, 4.0, 2.5, 7.25]
+    assert table.moments(values) == pytest.approx((statistics.mean(values), statistics.stdev(values)))
+    assert [table.student(n) for n in (1, 2, 4, 30, 31)] == [12.706, 4.303, 2.776, 2.042, 1.96]
+    runs_of = {0: {"robust": 31.0}, 1: {"robust": 35.0}, 2: {"robust": 33.0}, 7: {"robust": 40.0}}
+    baseline = {0: {"robust": 30.0}, 1: {"robust": 31.0}, 2: {"robust": 31.0}, 3: {"robust": 99.0}}
+    found = table.summary(runs_of, baseline)["robust"]
+    assert found["mean"] == 34.75 and found["pairs"] == 3
+    assert found["difference"] == pytest.approx(7 / 3)  # of 1, 4, 2
+    assert found["interval"] == pytest.approx(4.303 * statistics.stdev([1, 4, 2]) / math.sqrt(3))
+    assert table.summary({}, baseline) == {}
+
+
+def test_the_loss_of_the_last_steps():
+    history = [{"step": 4, "train/loss": 9.0}, {"step": 10, "train/loss": 2.0}, {"step": 11, "train/loss": 1.0}]
+    assert training.last_loss(history, 1) == 1.0
+    assert training.last_loss(history, 5) == pytest.approx((1 + 6 * 2) / 7)
+    assert training.last_loss(history, 99) == pytest.approx((1 + 12 + 36) / 11)
+
+
+def planned(folder, **options):
+    return grid.plan("table1", **{"scale": "small", "seeds": 2, "results_dir": folder, "changes": dict(TINY),
+                                  **options})
+
+
+def test_seeds_are_the_outer_loop_and_folders_differ(tmp_path):
+    items, folder = planned(tmp_path)
+    assert [(item.row, item.seed) for item in items] == [
+        (row, seed) for seed in (0, 1) for row in ("relu", "attack", "update", "both")]
+    assert len({item.folder for item in items}) == 8 and folder == tmp_path / "small-synthetic" / "table1"
+    assert all(item.recipe.seed == item.seed for item in items)
+
+
+def test_a_folder_of_another_recipe_is_refused_before_any_work(tmp_path):
+    (item, *_), _ = planned(tmp_path)
+    item.folder.mkdir(parents=True)
+    (item.folder / "recipe.json").write_text(json.dumps(item.recipe.replace(epochs=9).to_dict()))
+    with pytest.raises(ValueError, match="epochs: 9 there, 1 here.* Name another --results_dir"):
+        planned(tmp_path)
+    (item.folder / "recipe.json").write_text("{")
+    with pytest.raises(OSError, match="is damaged"):
+        planned(tmp_path)
+    (item.folder / "recipe.json").write_text(json.dumps(item.recipe.to_dict()))
+    finish(item)
+    assert planned(tmp_path)
+    with pytest.raises(ValueError, match="eval_pictures: 50 there, 20 here"):
+        planned(tmp_path, changes={**TINY, "eval_pictures": "20"})
+
+
+def finish(item, clean=0.5, robust=0.25):
+    """Write the report of a run that was never made."""
+    item.folder.mkdir(parents=True, exist_ok=True)
+    rows = [{"attack": "clean", "steps": None, "accuracy": clean}, {"attack": "pgd-2", "steps": 2, "accuracy": robust}]
+    content = {"evaluations": rows, "training": {"train_loss": 1.5, "wall_time_seconds": 2.0},
+               "recipe": item.recipe.to_dict(), "versions": {"tensorflow": tf.__version__}, "machine": {"cores": "2"},
+               "dataset": {"name": "synthetic", "source": "noise", "train": 100, "test": 50, "classes": ["a"]}}
+    (item.folder / "report.json").write_text(json.dumps(content))
+
+
+class FakeChild:
+    """A run that ends at the second look: well, busy at first, or in an error."""
+
+    outcomes, started, alive, most = {}, [], 0, 0
+
+    def __init__(self, item, options):
+        FakeChild.alive += 1
+        FakeChild.most = max(FakeChild.most, FakeChild.alive)
+        FakeChild.started.append((item.row, item.seed))
+        self.item, self.looks, self.share = item, 0, 0.5
+
+    @property
+    def over(self):
+        self.looks += 1
+        return self.looks > 1
+
+    def outcome(self):
+        FakeChild.alive -= 1
+        result = FakeChild.outcomes.get((self.item.row, self.item.seed), [None])
+        result = result.pop(0) if len(result) > 1 else result[0]
+        if result is None:
+            finish(self.item, 0.5 + 0.01 * self.item.seed, 0.25 + 0.02 * (self.item.row == "both"))
+        return result
+
+
+@pytest.fixture()
+def fake(monkeypatch):
+    monkeypatch.setattr(grid.runs, "Child", FakeChild)
+    monkeypatch.setattr(grid, "PAUSE", 0)
+    FakeChild.outcomes, FakeChild.started, FakeChild.alive, FakeChild.most = {}, [], 0, 0
+    return FakeChild
+
+
+def run(folder, **options):
+    return grid.run("table1", **{"scale": "small", "seeds": 2, "results_dir": folder, "changes": dict(TINY),
+                                 "jobs": 3, "command": "python main.py", **options})
+
+
+def test_failures_are_recorded_the_rest_goes_on_and_the_next_time_runs_what_is_left(fake, tmp_path):
+    fake.outcomes = {("both", 1): ["the disk was full."]}
+    content, folder = run(tmp_path)
+    assert len(fake.started) == 8 and fake.most == 3
+    (key,) = content["failures"]
+    assert content["failures"][key] == "the disk was full." and key.endswith("/seed1")
+    assert [row["n"] for row in content["rows"]] == [2, 2, 2, 1]
+    text = (folder / "table.md").read_text()
+    assert "the disk was full." in text and "7 of 8 runs" in text
+    fake.outcomes, fake.started[:] = {}, []
+    content, folder = run(tmp_path)
+    assert fake.started == [("both", 1)] and not content["failures"]
+    assert json.loads((folder / "table.json").read_text()) == json.loads(json.dumps(content))
+    fake.started[:] = []
+    run(tmp_path)
+    assert fake.started == []
+
+
+def test_a_run_that_another_process_has_begun_is_waited_for(fake, tmp_path):
+    fake.outcomes = {("relu", 0): [runs.BUSY, runs.BUSY, None]}
+    content, _ = run(tmp_path, jobs=1)
+    assert fake.started.count(("relu", 0)) == 3 and [row["n"] for row in content["rows"]] == [2, 2, 2, 2]
+
+
+def test_the_table_says_what_was_measured_beside_the_paper(fake, tmp_path):
+    content, folder = run(tmp_path)
+    both = content["rows"][3]
+    assert both["quantities"]["clean"]["mean"] == pytest.approx(50.5)
+    assert both["quantities"]["robust"]["difference"] == pytest.approx(2.0)
+    assert both["quantities"]["robust"]["interval"] == pytest.approx(0.0)
+    assert both["runs"] == {str(seed): {"clean": 50.0 + seed, "pgd-2": 27.0, "robust": 27.0, "train_loss": 1.5,
+                                        "seconds": 2.0} for seed in (0, 1)}
+    text = (folder / "table.md").read_text()
+    for part in ("Scale: small.", "robust, PGD-2 (%)", "36.9", "33.0", "+2.00 [+2.00, +2.00]", "python main.py"):
+        assert part in text
+    assert (folder / "figure.png").stat().st_size > 10_000
+
+
+def test_a_table_without_a_run_is_written_too(tmp_path):
+    items, folder = planned(tmp_path)
+    content = table.write("table1", "small", folder, items, {"relu/seed0": "why"})
+    assert not (folder / "figure.png").exists() and "No run has ended yet." in (folder / "table.md").read_text()
+    assert content["rows"][0]["n"] == 0
+
+
+def test_the_curve_of_figure_4_joins_what_was_scaled_together():
+    content = hparams.EXPERIMENTS["figure4"]
+    rows = [{"row": name, "label": row.label, "paper": {"clean": 60.0 + i, "robust": 30.0 + i},
+             "quantities": {k: {"mean": 50.0 + i, "std": None} for k in ("clean", "robust")}}
+            for i, (name, row) in enumerate(content.rows.items())]
+    figure = report.draw_table({"rows": rows, "connected": list(content.connected), "attack": "pgd-10", "title": "t"})
+    measured, paper_panel = figure.axes
+    (line, *_), (paper_line, *_) = measured.get_lines(), paper_panel.get_lines()
+    assert len(line.get_xdata()) == len(paper_line.get_xdata()) == 8  # B0 to B7; L1 stands alone
+
+
+def test_figures_1_and_2_show_activations_and_their_derivatives(tmp_path):
+    for name, (title, acts) in hparams.DRAWN.items():
+        assert drawing.draw(title, acts, tmp_path / name).stat().st_size > 10_000
+        curves = json.loads((tmp_path / name / "figure.json").read_text())
+        assert list(curves) == list(acts)
+        for act, lines in curves.items():
+            x, value, slope = (np.array(lines[key]) for key in ("x", "value", "derivative"))
+            numeric = (value[2:] - value[:-2]) / (x[2:] - x[:-2])
+            smooth = np.abs(x[1:-1]) > 0.011 if act == "relu" else slice(None)
+            np.testing.assert_allclose(slope[1:-1][smooth], numeric[smooth], atol=3e-3, err_msg=act)
+
+
+def command(folder, *flags):
+    settings = [f"--set={name}={value}" for name, value in TINY.items() if name not in ("dataset", "batch_size")]
+    return [sys.executable, str(ROOT / "main.py"), "--experiment=table1", "--rows=attack", "--seeds=1",
+            "--dataset=synthetic", "--batch_size=64", f"--results_dir={folder}", *settings, *flags]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kill -9")
+def test_killed_in_the_middle_it_finishes_with_nothing_run_twice(tmp_path):
+    first = subprocess.Popen(command(tmp_path, "--jobs=1"), cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    done = tmp_path / "small-synthetic" / "relu" / "seed0" / "report.json"
+    other = tmp_path / "small-synthetic" / hparams.run_name("table1", "attack", "small") / "seed0"
+    wait_for(lambda: done.exists() and other.exists(), first)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    stamp = done.stat().st_mtime_ns
+    second = subprocess.run(command(tmp_path), cwd=tmp_path, capture_output=True, text=True)
+    assert second.returncode == 0, second.stderr
+    assert done.stat().st_mtime_ns == stamp and (other / "report.json").exists()
+    content = json.loads((tmp_path / "small-synthetic" / "table1" / "table.json").read_text())
+    assert [row["n"] for row in content["rows"]] == [1, 1] and not content["failures"]
+    assert content["machine"]["threads of an operation"] == "1"
+    assert "table.md" in second.stdout and "2.00/2 runs" in second.stderr
+
+
+def test_a_failed_run_is_one_line_and_exit_status_1(tmp_path):
+    blocked = tmp_path / "small-synthetic" / "relu"
+    blocked.parent.mkdir()
+    blocked.write_text("a file where a folder should be")
+    found = subprocess.run(command(tmp_path, "--jobs=2"), cwd=tmp_path, capture_output=True, text=True)
+    assert found.returncode == 1 and "Traceback" not in found.stderr
+    assert found.stderr.strip().splitlines()[-1].startswith("1 of 2 runs failed")
+    content = json.loads((tmp_path / "small-synthetic" / "table1" / "table.json").read_text())
+    assert [row["n"] for row in content["rows"]] == [0, 1]
+
+
+def wait_for(condition, process, seconds=120):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until and process.poll() is None, process.stderr.read() if process.poll() else "slow"
+        time.sleep(0.1)
