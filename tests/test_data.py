@@ -184,6 +184,31 @@ def test_epochs_differ_in_order_and_augmentation(load, name):
 
 
 @pytest.mark.parametrize("name", data.DATASETS)
+def test_a_sample_is_the_same_pictures_every_time_in_their_order(load, name):
+    split = small(load(name).test)
+    sample = data.sampled(split, count := split.size // 2 + 1)
+    chosen = indices(sample.epoch(None))
+    assert sample.size == count == len(set(chosen)) and list(chosen) == sorted(chosen)
+    assert set(chosen) <= set(indices(split.epoch(None)))
+    np.testing.assert_array_equal(indices(data.sampled(split, count).epoch(None)), chosen)
+    first = data.evaluation_batches(sample, batch_size=7, image_size=32)
+    assert sum(mask.sum() for _, _, mask in first.as_numpy_iterator()) == count
+    parts = [indices(sample.epoch(None, host, 2)) for host in range(2)]
+    assert sorted(np.concatenate(parts)) == list(chosen)
+    with pytest.raises(ValueError, match="natural order"):
+        sample.epoch(SEED)
+    with pytest.raises(ValueError, match="at most the"):
+        data.sampled(split, split.size + 1)
+
+
+def test_a_sample_holds_all_classes_of_sorted_pictures():
+    images = np.zeros((1000, 2, 2, 3), np.uint8)
+    sample = data.sampled(data.from_arrays(images, np.repeat(np.arange(10), 100)), 200)
+    counts = np.bincount([label for _, label, _ in sample.epoch(None).as_numpy_iterator()])
+    assert counts.sum() == 200 and counts.min() >= 8
+
+
+@pytest.mark.parametrize("name", data.DATASETS)
 @pytest.mark.parametrize("batch_size", [7, 64])
 def test_evaluation_sees_every_picture_once(load, name, batch_size):
     split = small(load(name).test)

@@ -184,13 +184,13 @@ def finish(item, clean=0.5, robust=0.25):
 class FakeChild:
     """A run that ends at the second look: well, busy at first, or in an error."""
 
-    outcomes, started, alive, most = {}, [], 0, 0
+    outcomes, started, alive, most, progress = {}, [], 0, 0, 0.5
 
     def __init__(self, item, options):
         FakeChild.alive += 1
         FakeChild.most = max(FakeChild.most, FakeChild.alive)
         FakeChild.started.append((item.row, item.seed))
-        self.item, self.looks, self.share = item, 0, 0.5
+        self.item, self.looks, self.share = item, 0, FakeChild.progress
 
     @property
     def over(self):
@@ -211,6 +211,7 @@ def fake(monkeypatch):
     monkeypatch.setattr(grid.runs, "Child", FakeChild)
     monkeypatch.setattr(grid, "PAUSE", 0)
     FakeChild.outcomes, FakeChild.started, FakeChild.alive, FakeChild.most = {}, [], 0, 0
+    FakeChild.progress = 0.5
     return FakeChild
 
 
@@ -235,6 +236,14 @@ def test_failures_are_recorded_the_rest_goes_on_and_the_next_time_runs_what_is_l
     fake.started[:] = []
     run(tmp_path)
     assert fake.started == []
+
+
+def test_what_is_wrong_with_the_command_is_said_once(fake, tmp_path):
+    fake.outcomes = {(row, 0): ["no such folder."] for row in ("relu", "attack", "update", "both")}
+    fake.progress = 0.0
+    with pytest.raises(ValueError, match="^No run can begin: no such folder.$"):
+        run(tmp_path, jobs=1)
+    assert len(fake.started) == 2
 
 
 def test_a_run_that_another_process_has_begun_is_waited_for(fake, tmp_path):

@@ -10,7 +10,9 @@ import tensorflow as tf
 import resnet
 from sat_tf import activations
 
-SITES = {"resnet20": 19, "resnet50": 49, "resnet101": 100, "resnet152": 151, "resnext50-32x4d": 49,
+SMALL = {"resnet14": (2, 16), "resnet20": (3, 16), "resnet32": (5, 16), "resnet20-w8": (3, 8), "resnet20-w32": (3, 32)}
+SITES = {**{name: 6 * blocks + 1 for name, (blocks, _) in SMALL.items()},
+         "resnet50": 49, "resnet101": 100, "resnet152": 151, "resnext50-32x4d": 49,
          "resnext50-32x8d": 49, "resnext152-32x8d": 151}
 TRAINED = {"resnet50": 25_557_032, "resnet101": 44_549_160, "resnet152": 60_192_808, "resnext50-32x4d": 25_028_904,
            "resnext152-32x8d": 122_372_392}
@@ -42,8 +44,16 @@ def test_smoothrelu_adds_one_parameter_a_site():
     assert trained(model) == 25_557_032 + 49
 
 
-def test_resnet20_parameters():
-    assert trained(resnet.build("resnet20", activations.factory("relu"), 10)) == 269_722
+@pytest.mark.parametrize("variant", SMALL)
+def test_parameters_of_small_networks_by_pencil_and_paper(variant):
+    blocks, width = SMALL[variant]
+    layers = [(3, width)]  # channels in and out of every 3x3 convolution, each with two numbers a channel after it
+    for group in range(3):
+        for _ in range(2 * blocks):
+            layers.append((layers[-1][1], width * 2**group))
+    expected = sum(9 * inputs * outputs + 2 * outputs for inputs, outputs in layers) + (4 * width + 1) * 10
+    assert trained(resnet.build(variant, activations.factory("relu"), 10)) == expected
+    assert variant != "resnet20" or expected == 269_722  # He et al. 2015, Table 6: 0.27 million
 
 
 @pytest.mark.parametrize("variant", resnet.VARIANTS)

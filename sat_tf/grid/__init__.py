@@ -100,7 +100,7 @@ def run(name, *, scale, seeds, results_dir, data_dir=None, changes=None, rows=No
       The table, a dict as `table.json` holds it, and its folder. Runs that failed are in the table's `failures`.
 
     Raises:
-      ValueError: see `plan`.
+      ValueError: see `plan`; or the first two runs failed before their first step, and for the same reason.
       KeyboardInterrupt: stopped on demand; every run has saved its state.
     """
     planned, folder = plan(name, scale=scale, seeds=seeds, results_dir=results_dir, changes=changes, rows=rows)
@@ -120,10 +120,10 @@ def _work(planned, jobs, options, name):
 
     waiting = list({item.folder: item for item in planned if not item.finished}.values())
     running, failures, done = [], {}, len({item.folder for item in planned}) - len(waiting)
-    total = done + len(waiting)
-    pause = 0.5 if sys.stderr.isatty() else 10
+    before, begun, total = done, False, done + len(waiting)
+    pause, shown = 0.5 if sys.stderr.isatty() else 10, 0.0
     with (
-        tqdm(total=total, initial=done, desc=name, unit="run", dynamic_ncols=True, mininterval=pause, smoothing=0,
+        tqdm(total=total, initial=done, desc=name, unit="run", dynamic_ncols=True, smoothing=0,
              bar_format="{l_bar}{bar}| {n:.2f}/{total} runs [{elapsed}<{remaining}{postfix}]") as progress,
         _stopping(running),
     ):
@@ -134,6 +134,7 @@ def _work(planned, jobs, options, name):
             for child in [child for child in running if child.over]:
                 running.remove(child)
                 outcome = child.outcome()
+                begun = begun or child.share > 0 or not outcome
                 if outcome == runs.BUSY:
                     waiting.append(child.item)
                     time.sleep(0 if running else 10 * PAUSE)
@@ -142,10 +143,15 @@ def _work(planned, jobs, options, name):
                 if outcome:
                     failures[f"{child.item.folder.parent.name}/{child.item.folder.name}"] = outcome
                     tqdm.write(f"{child.item.words}: {outcome} The rest goes on.", file=sys.stderr)
+                    if done == before + 2 and not begun and len(set(failures.values())) == 1:
+                        raise ValueError(f"No run can begin: {outcome}")
                 else:
                     tqdm.write(f"{child.item.words}: {table.in_short(child.item.folder)}", file=sys.stderr)
+            progress.n = done + TRAINING * sum(child.share for child in running)
             progress.set_postfix_str("; ".join(child.item.words for child in running), refresh=False)
-            progress.update(max(0.0, done + TRAINING * sum(child.share for child in running) - progress.n))
+            if time.monotonic() - shown > pause or not running:
+                progress.refresh()
+                shown = time.monotonic()
     return failures
 
 

@@ -26,7 +26,8 @@ class Child:
         self.item = item
         self._answer, other = context.Pipe(duplex=False)
         self._share = context.Value("d", 0.0, lock=False)
-        self.process = context.Process(target=_work, args=(item.recipe, str(item.folder), options, other, self._share))
+        self.process = context.Process(target=_work, daemon=True,
+                                       args=(item.recipe, str(item.folder), options, other, self._share))
         self.process.start()
         other.close()
 
