@@ -292,7 +292,7 @@ def test_figures_1_and_2_show_activations_and_their_derivatives(tmp_path):
         for act, lines in curves.items():
             x, value, slope = (np.array(lines[key]) for key in ("x", "value", "derivative"))
             numeric = (value[2:] - value[:-2]) / (x[2:] - x[:-2])
-            smooth = np.abs(x[1:-1]) > (0.05 if act in ("relu", "smoothrelu:400") else -1)
+            smooth = np.abs(x[1:-1]) > (0.05 if "relu" in act else -1)  # the difference blurs their bend
             np.testing.assert_allclose(slope[1:-1][smooth], numeric[smooth], atol=3e-3, err_msg=act)
 
 
