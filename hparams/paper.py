@@ -189,8 +189,8 @@ def rows_of(experiment, scale, chosen=None):
     f.one_of(*EXPERIMENTS)("experiment", experiment)
     content = EXPERIMENTS[experiment]
     if f.one_of(*SCALES)("scale", scale) not in content.scales:
-        raise ValueError(f"Expected --scale={' or '.join(content.scales)} for {experiment}: its rows differ in what "
-                         f"small pictures do not have. Received: --scale={scale}.")
+        raise ValueError(f"Expected --scale={' or '.join(content.scales)} for {experiment}: its rows are "
+                         f"networks for ImageNet. Received: --scale={scale}.")
     there = [name for name, row in content.rows.items() if row.small or scale == "paper"]
     unknown = [name for name in chosen or () if name not in there]
     if unknown:
