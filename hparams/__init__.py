@@ -3,12 +3,12 @@
 from hparams.catalogue import TABLES, names
 from hparams.choosing import RECIPES, choose, get
 from hparams.fields import format_radius, radius, split_attack
-from hparams.paper import DRAWN, EXPERIMENTS, SCALES, row_recipe, rows_of, run_name
+from hparams.paper import DRAWN, EXPERIMENTS, ROWS, SCALES, row_recipe, rows_of, run_name
 from hparams.recipe import EVALUATION_FIELDS, Recipe, fields_help, read, show
 from hparams.releases import ATTACKS, RELEASES, release
 
 __all__ = [
-    "ATTACKS", "DRAWN", "EVALUATION_FIELDS", "EXPERIMENTS", "RECIPES", "RELEASES", "SCALES", "TABLES", "Recipe",
+    "ATTACKS", "DRAWN", "EVALUATION_FIELDS", "EXPERIMENTS", "RECIPES", "RELEASES", "ROWS", "SCALES", "TABLES", "Recipe",
     "choose", "fields_help", "format_radius", "get", "names", "radius", "read", "release", "row_recipe", "rows_of",
     "run_name", "show", "split_attack",
 ]

@@ -15,7 +15,7 @@ from hparams.recipe import show
 SCALES = ("paper", "small")
 
 SUBSTITUTE = "parametric_softplus:10"
-ROBUST = "pgd-200"  # the attack of the paper's robustness: epsilon 4/255, step size 1/255
+ATTACKS = ("clean", "pgd-1", "pgd-10", "pgd-20", "pgd-200")  # the last is the paper's robustness: step size 1/255
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,12 +38,8 @@ class Row:
 
     def make_recipe(self, name):
         """Return the row's recipe at the paper's scale."""
-        recipe = recipes.RECIPES[self.base]().replace(**self.changes, eval_attacks=self._attacks())
+        recipe = recipes.RECIPES[self.base]().replace(**self.changes, eval_attacks=ATTACKS)
         return dataclasses.replace(recipe, name=name)
-
-    def _attacks(self):
-        named = [quantity for quantity in self.paper if "-" in quantity]
-        return ("clean", *named) if named else ("clean", "pgd-10", "pgd-20", ROBUST)
 
     @property
     def words(self):
@@ -87,9 +83,13 @@ def _alphas(act, numbers):
             for alpha, robust in numbers.items()}
 
 
-def _backward(label, source, paper, *places, **changes):
+def _backward(label, source, paper, *places, note="", **changes):
     substitutes = {f"{place}_backward": SUBSTITUTE for place in places}
-    return Row(label=label, source=source, paper=paper, changes={"act": "relu", **substitutes, **changes})
+    return Row(label=label, source=source, paper=paper, changes={"act": "relu", **substitutes, **changes}, note=note)
+
+
+_PROBE = """The weights are those of the row without -probe, to the last bit: to save the training, judge that run,
+    python main.py --mode=eval --model_dir=RUN --eval_attacks=pgd-1 --eval_backward=parametric_softplus:10"""
 
 
 _FIGURE4 = {  # clean and robust accuracy where the text says them
@@ -110,12 +110,12 @@ EXPERIMENTS = {
         "standard": _backward("standard training", "Section 3.2; PGD-1 through ReLU's own gradient",
                               {"clean": 76.8, "train_loss": 1.22, "pgd-1": 16.9}, method="standard"),
         "standard-probe": _backward("standard training, PGD-1 through the substitute", "Section 3.2", {"pgd-1": 12.9},
-                                    "eval", method="standard"),
+                                    "eval", method="standard", note=_PROBE),
         "standard-update": _backward("standard training, better gradients for the update", "Section 3.2",
                                      {"clean": 77.0, "train_loss": 1.18}, "update", method="standard"),
         "adversarial": _backward("adversarial training, PGD-1", "Section 3.2", {"pgd-1": 48.7}),
         "adversarial-probe": _backward("adversarial training, PGD-1 through the substitute", "Section 3.2",
-                                       {"pgd-1": 48.0}, "eval"),
+                                       {"pgd-1": 48.0}, "eval", note=_PROBE),
     }),
     "section3.3": Experiment(title="Section 3.3: can other enhancements remedy ReLU?", baseline="relu", rows={
         "relu": _backward("ReLU", "Table 1", {"clean": 68.8, "robust": 33.0, "train_loss": 2.71}),
@@ -201,7 +201,7 @@ def rows_of(experiment, scale, chosen=None):
 def row_recipe(experiment, name, scale, changes=None):
     """Return the recipe of a row at a scale, with `changes` `{field: value}` that leave what makes it that row."""
     row, changes = EXPERIMENTS[experiment].rows[name], changes or {}
-    fixed = {field for other in EXPERIMENTS[experiment].rows.values() for field in other.changes}
+    fixed = _fixed(experiment, scale)
     if both := sorted(fixed & set(changes)):
         raise ValueError(f"Expected flags that leave the rows of {experiment} what they are, made by "
                          f"{', '.join(sorted(fixed))}. Received: {both[0]}={changes[both[0]]}.")
@@ -211,13 +211,22 @@ def row_recipe(experiment, name, scale, changes=None):
     return dataclasses.replace(base, name=f"{experiment}-{name}-small")
 
 
+def _fixed(experiment, scale):
+    """Return the fields that tell an experiment's rows from each other."""
+    rows = {name: EXPERIMENTS[experiment].rows[name] for name in rows_of(experiment, scale)}
+    fixed = {field for row in rows.values() for field in row.changes}
+    if scale == "paper":  # their bases differ, too
+        values = [{k: v for k, v in row.make_recipe("").to_dict().items() if k != "name"} for row in rows.values()]
+        fixed |= {field for field in values[0] if any(other[field] != values[0][field] for other in values)}
+    return fixed
+
+
 def run_name(experiment, name, scale):
     """Return what to call a row's runs: rows of several experiments that are the same row have the same name."""
     row = EXPERIMENTS[experiment].rows[name]
     words = [row.base] if scale == "paper" else []
     words += [row.changes.get("act", "swish")]
     words += [f"{field}={show(field, value)}" for field, value in row.changes.items() if field != "act"]
-    words += ["own-attacks"] if scale == "paper" and any("-" in quantity for quantity in row.paper) else []
     return re.sub(r"[^\w.=-]+", "_", "-".join(words))
 
 
@@ -229,7 +238,7 @@ def _documented(experiment, name):
     return named(lambda: row.make_recipe(full), f"""SAT paper, {row.source}: {row.label}; {row.words}.
 
     Command: python main.py --recipe={full} --data_dir=DIR
-    Cost: {recipe.epochs} epochs of {passes} forward-equivalents a picture, the evaluation under PGD-200 some 400 a test
+    Cost: {recipe.epochs} epochs of {passes} forward-equivalents a picture, the evaluation (PGD-200) some 470 a test
     picture; --plan tells FLOPs, memory and accelerator-hours.
     {row.note}
     """)
@@ -237,3 +246,4 @@ def _documented(experiment, name):
 
 RECIPES = {f"{experiment}-{name}": _documented(experiment, name)
            for experiment, content in EXPERIMENTS.items() for name in content.rows}
+ROWS = tuple(RECIPES)

@@ -109,6 +109,13 @@ def test_wilson_interval_solves_its_defining_equation():
         assert abs(0.722 - bound) == pytest.approx(1.959964 * np.sqrt(bound * (1 - bound) / 2000), rel=1e-9)
 
 
+def test_wilson_interval_holds_the_proportion_however_it_rounds():
+    for count in range(1, 5001, 7):
+        for correct in (0, count // 3, count):
+            low, high = report.wilson_interval(correct, count)
+            assert 0 <= low <= correct / count <= high <= 1
+
+
 @pytest.mark.parametrize(("correct", "count"), [(0, 0), (-1, 10), (11, 10)])
 def test_wilson_interval_refuses_impossible_counts(correct, count):
     with pytest.raises(ValueError, match=f"Received: correct={correct}, count={count}"):

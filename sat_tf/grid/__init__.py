@@ -23,13 +23,14 @@ TRAINING = 0.85  # of a run's time, about; the rest is start and judgement
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-    """One row with one seed: its recipe and its folder."""
+    """One row with one seed: its recipe and its folder; `planned` or else only found there."""
 
     row: str
     label: str
     seed: int
     recipe: hparams.Recipe
     folder: pathlib.Path
+    planned: bool = True
 
     @property
     def finished(self):
@@ -44,25 +45,36 @@ def plan(name, *, scale, seeds, results_dir, changes=None, rows=None):
     """Return every `Run` of an experiment, and the folder of its table.
 
     The seeds are the outer loop, so that a grid that was stopped has about as many runs of each row. Runs lie in
-    `<results_dir>/<scale>-<dataset>/<row>/seed<n>`, shared by the experiments that have them in common.
+    `<results_dir>/<scale>-<dataset>/<row>/seed<n>`, shared by the experiments that have them in common. Runs of other
+    rows and seeds that have ended there belong to the table, too.
 
     Raises:
-      ValueError: a name is unknown, or a folder holds another recipe's run.
+      ValueError: a name is unknown, or a folder holds runs of another recipe or on other data.
     """
-    experiment, results_dir = hparams.EXPERIMENTS.get(name), pathlib.Path(results_dir).expanduser()
-    found = {row: hparams.row_recipe(name, row, scale, changes) for row in hparams.rows_of(name, scale, rows)}
-    dataset = next(iter(found.values())).to_dict()["dataset"]
-    planned = [
-        Run(row=row, label=experiment.rows[row].label, seed=seed, recipe=recipe.replace(seed=seed),
-            folder=results_dir / f"{scale}-{dataset}" / hparams.run_name(name, row, scale) / f"seed{seed}")
-        for seed in range(seeds) for row, recipe in found.items()
-    ]
-    for item in planned:
-        _check(item)
-    return planned, results_dir / f"{scale}-{dataset}" / name
+    results_dir, changes = pathlib.Path(results_dir).expanduser(), changes or {}
+    if "seed" in changes:
+        raise ValueError(f"Expected --seeds, how many: the seeds are 0, 1, ... Received: seed={changes['seed']}.")
+    chosen = hparams.rows_of(name, scale, rows)
+    recipes = {row: hparams.row_recipe(name, row, scale, changes) for row in hparams.rows_of(name, scale)}
+    first = recipes[chosen[0]].to_dict()
+    if "clean" not in first["eval_attacks"] or len(first["eval_attacks"]) < 2:
+        raise ValueError("Expected clean and at least one attack, such as eval_attacks=clean,pgd-10. "
+                         f"Received: eval_attacks={','.join(first['eval_attacks'])}.")
+    home = results_dir / f"{scale}-{first['dataset']}"
+    wanted = [(row, seed) for seed in range(seeds) for row in chosen]
+    found = [(row, int(file.parent.name.removeprefix("seed"))) for row in recipes
+             for file in sorted(home.glob(f"{hparams.run_name(name, row, scale)}/seed*/report.json"))]
+    items = [Run(row=row, label=hparams.EXPERIMENTS[name].rows[row].label, seed=seed,
+                 recipe=recipes[row].replace(seed=seed), planned=(row, seed) in wanted,
+                 folder=home / hparams.run_name(name, row, scale) / f"seed{seed}")
+             for row, seed in dict.fromkeys(wanted + found)]
+    for item in items:
+        _check_recipe(item)
+    _check_data(items)
+    return items, home / name
 
 
-def _check(item):
+def _check_recipe(item):
     """Refuse a folder where another recipe was run; what it was judged by counts once it has been judged."""
     for file, judged in ((item.folder / "report.json", True), (item.folder / "recipe.json", False)):
         if not file.exists():
@@ -78,6 +90,18 @@ def _check(item):
         if differences:
             raise ValueError(f"Expected the recipe of the run in {item.folder}. Received another one: "
                              f"{'; '.join(differences)}. Name another --results_dir.")
+
+
+def _check_data(items):
+    """Refuse to compare runs on different pictures."""
+    first = None
+    for item in filter(lambda item: item.finished, items):
+        data = table.read(item.folder)["dataset"]
+        identity = {name: data.get(name) for name in ("source", "train", "test")}
+        first = first or (item.folder, identity)
+        if identity != first[1]:
+            raise ValueError(f"Expected runs on the same pictures. Received: {first[0]} on {first[1]}, {item.folder} "
+                             f"on {identity}. Name another --results_dir for other data.")
 
 
 def run(name, *, scale, seeds, results_dir, data_dir=None, changes=None, rows=None, jobs=None, command=""):
@@ -101,58 +125,72 @@ def run(name, *, scale, seeds, results_dir, data_dir=None, changes=None, rows=No
 
     Raises:
       ValueError: see `plan`; or the first two runs failed before their first step, and for the same reason.
-      KeyboardInterrupt: stopped on demand; every run has saved its state.
+      KeyboardInterrupt: stopped on demand; every run has saved its state, and the table has what has ended.
     """
-    planned, folder = plan(name, scale=scale, seeds=seeds, results_dir=results_dir, changes=changes, rows=rows)
+    items, folder = plan(name, scale=scale, seeds=seeds, results_dir=results_dir, changes=changes, rows=rows)
     single = scale == "small"  # one thread a run: the bits then do not depend on how many cores there are
-    jobs = jobs or (_cores() if single else 1)
-    failures = _work(planned, jobs, {"data_dir": data_dir, "command": command, "single": single}, name)
-    return table.write(name, scale, folder, planned, failures, command), folder
+    options = {"data_dir": data_dir, "command": command, "single": single}
+    failures = {}
+    try:
+        _work(items, jobs or (_cores() if single else 1), options, name, failures)
+    except KeyboardInterrupt:
+        table.write(name, scale, folder, items, failures, command)
+        raise
+    return table.write(name, scale, folder, items, failures, command), folder
 
 
 def _cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def _work(planned, jobs, options, name):
-    """Run what is not finished, `jobs` at a time; return `{run: what went wrong}`."""
+def _work(items, jobs, options, name, failures):
+    """Run what is planned and not finished, `jobs` at a time; put `{run: what went wrong}` into `failures`."""
     from tqdm import tqdm
 
-    waiting = list({item.folder: item for item in planned if not item.finished}.values())
-    running, failures, done = [], {}, len({item.folder for item in planned}) - len(waiting)
-    before, begun, total = done, False, done + len(waiting)
+    unique = {item.folder: item for item in items if item.planned}
+    waiting = [item for item in unique.values() if not item.finished]
+    running, before = [], len(unique) - len(waiting)
+    done, begun = before, before > 0
     pause, shown = 0.5 if sys.stderr.isatty() else 10, 0.0
     with (
-        tqdm(total=total, initial=done, desc=name, unit="run", dynamic_ncols=True, smoothing=0,
+        tqdm(total=len(unique), initial=before, desc=name, unit="run", dynamic_ncols=True, smoothing=0,
              bar_format="{l_bar}{bar}| {n:.2f}/{total} runs [{elapsed}<{remaining}{postfix}]") as progress,
         _stopping(running),
     ):
         while waiting or running:
-            while waiting and len(running) < jobs:
-                running.append(runs.Child(waiting.pop(0), options))
+            done += _drop_finished(waiting)
+            for item in [item for item in waiting if not runs.is_busy(item.folder)][:jobs - len(running)]:
+                waiting.remove(item)
+                running.append(runs.Child(item, options))
             time.sleep(PAUSE)
             for child in [child for child in running if child.over]:
                 running.remove(child)
                 outcome = child.outcome()
-                begun = begun or child.share > 0 or not outcome
                 if outcome == runs.BUSY:
                     waiting.append(child.item)
-                    time.sleep(0 if running else 10 * PAUSE)
                     continue
-                done += 1
-                if outcome:
-                    failures[f"{child.item.folder.parent.name}/{child.item.folder.name}"] = outcome
-                    tqdm.write(f"{child.item.words}: {outcome} The rest goes on.", file=sys.stderr)
-                    if done == before + 2 and not begun and len(set(failures.values())) == 1:
-                        raise ValueError(f"No run can begin: {outcome}")
-                else:
+                done, begun = done + 1, begun or child.share > 0 or not outcome
+                if not outcome:
                     tqdm.write(f"{child.item.words}: {table.in_short(child.item.folder)}", file=sys.stderr)
+                    _check_data(items)
+                    continue
+                failures[f"{child.item.folder.parent.name}/{child.item.folder.name}"] = outcome
+                if not begun and len(failures) == 2 and len(set(failures.values())) == 1:
+                    raise ValueError(f"No run can begin: {outcome}")
+                tqdm.write(f"{child.item.words}: {outcome}", file=sys.stderr)
             progress.n = done + TRAINING * sum(child.share for child in running)
             progress.set_postfix_str("; ".join(child.item.words for child in running), refresh=False)
-            if time.monotonic() - shown > pause or not running:
+            if time.monotonic() - shown > pause or not (running or waiting):
                 progress.refresh()
                 shown = time.monotonic()
-    return failures
+
+
+def _drop_finished(waiting):
+    """Take out the runs that another process has finished meanwhile; return how many."""
+    finished = [item for item in waiting if item.finished]
+    for item in finished:
+        waiting.remove(item)
+    return len(finished)
 
 
 @contextlib.contextmanager
@@ -176,6 +214,3 @@ def _stopping(running):
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-

@@ -8,9 +8,27 @@ import sys
 import threading
 from multiprocessing import connection
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 BUSY = "another process is at work on it"
 LOG = "log.txt"  # in the run's folder: what it would have printed
 THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+
+
+def is_busy(folder):
+    """Say whether a process is at work in a run's folder: it holds the lock there."""
+    file = folder / ".lock"
+    if not (fcntl and file.is_file()):
+        return False
+    with open(file) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 class Child:
@@ -59,11 +77,14 @@ class Child:
 def _work(recipe, folder, options, answer, share):
     """Train and judge, in the new process; send None, `BUSY` or an error's sentence."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # until the training listens
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if options["single"]:
         os.environ.update(dict.fromkeys(THREADS, "1"))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    answer.send(_attempt(recipe, folder, options, share))
+    outcome = _attempt(recipe, folder, options, share)
+    with contextlib.suppress(OSError):  # whoever asked is gone
+        answer.send(outcome)
 
 
 def _attempt(recipe, folder, options, share):
@@ -77,6 +98,8 @@ def _attempt(recipe, folder, options, share):
             os.dup2(log.fileno(), 2)
         from sat_tf import experiment
 
+        if os.path.exists(os.path.join(folder, "report.json")):
+            return None  # another process was faster
         experiment.start()
         experiment.train(recipe, folder, data_dir=options["data_dir"], command=options["command"],
                          on_progress=on_progress)

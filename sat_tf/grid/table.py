@@ -7,25 +7,40 @@ import math
 import hparams
 from sat_tf import report
 
-T95 = (  # 97.5 % quantiles of Student's t for 1 to 30 degrees of freedom; beyond, 1.96
+T95 = (  # 97.5 % quantiles of Student's t for 1 to 30 degrees of freedom
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
     2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
 )
 
 
-def write(name, scale, folder, planned, failures, command=""):
-    """Gather the reports of the planned runs into table.json, table.md and figure.png in `folder`; return the table.
+WHOLE = "after all its epochs"  # how a report says that a run was not stopped early
+
+
+def read(folder):
+    """Return the report of a finished run; an OSError names one that can't be read."""
+    file = folder / "report.json"
+    try:
+        content = json.loads(file.read_text())
+        numbers(content)
+        content["dataset"]["source"], content["training"]["ended"]  # noqa: B018
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise OSError(f"{file} is damaged: {error!r}. Remove {folder}, or name another --results_dir.") from None
+    return content
+
+
+def write(name, scale, folder, items, failures, command=""):
+    """Gather the reports of the runs that have ended into table.json, table.md and figure.png; return the table.
 
     `robust` is the accuracy under the attack of the most steps.
     """
     experiment = hparams.EXPERIMENTS[name]
     reports = {}
-    for item in planned:
+    for item in items:
         if item.finished:
-            reports.setdefault(item.row, {})[item.seed] = json.loads((item.folder / "report.json").read_text())
+            reports.setdefault(item.row, {})[item.seed] = read(item.folder)
     found = [content for by_seed in reports.values() for content in by_seed.values()]
     measured = {row: {seed: numbers(content) for seed, content in by_seed.items()} for row, by_seed in reports.items()}
-    baseline = next(item.recipe for item in planned if item.row == experiment.baseline).to_dict()
+    baseline = next(item.recipe for item in items if item.row == experiment.baseline).to_dict()
     content = {
         "schema_version": report.SCHEMA_VERSION, "experiment": name, "title": experiment.title, "scale": scale,
         "command": command, "created": datetime.datetime.now().astimezone().isoformat("T", "seconds"),
@@ -34,8 +49,10 @@ def write(name, scale, folder, planned, failures, command=""):
         "versions": _all([one["versions"] for one in found]), "machine": _all([one["machine"] for one in found]),
         "connected": list(experiment.connected),
         "rows": [_row(row, experiment.rows[row], measured.get(row, {}), measured.get(experiment.baseline, {}))
-                 for row in dict.fromkeys(item.row for item in planned)],
-        "planned": len(planned), "failures": failures,
+                 for row in experiment.rows if any(item.row == row for item in items)],
+        "planned": len(items), "failures": failures,
+        "early": {f"{item.row}, seed {item.seed}": ended for item in items if item.finished
+                  if (ended := reports[item.row][item.seed]["training"]["ended"]) != WHOLE},
     }
     report.write_table(folder, content)
     return content
@@ -61,13 +78,13 @@ def numbers(content):
     """Return `{quantity: number}` of a run's report: accuracies in %, training loss, seconds of training."""
     found = {row["attack"]: 100 * row["accuracy"] for row in content["evaluations"]}
     training = content["training"]
-    return {**found, "robust": found[_strongest(content["evaluations"])], "train_loss": training["train_loss"],
-            "seconds": training["wall_time_seconds"]}
+    return {**found, "robust": found[_strongest(content["evaluations"])],
+            "train_loss": float(training["train_loss"]), "seconds": float(training["wall_time_seconds"])}
 
 
 def in_short(folder):
     """Return the accuracies of a finished run in a few words."""
-    found = numbers(json.loads((folder / "report.json").read_text()))
+    found = numbers(read(folder))
     return (f"{found['clean']:.1f} % clean, {found['robust']:.1f} % robust, training loss {found['train_loss']:.3f}, "
             f"{found['seconds']:.0f} s")
 
@@ -87,7 +104,7 @@ def summary(runs, baseline):
 
 def _summarise(name, runs, baseline):
     mean, std = moments([run[name] for run in runs.values()])
-    pairs = [runs[seed][name] - baseline[seed][name] for seed in sorted(runs) if seed in baseline]
+    pairs = [runs[seed][name] - baseline[seed][name] for seed in sorted(runs) if name in baseline.get(seed, ())]
     difference, spread = moments(pairs)
     interval = None if spread is None else student(len(pairs) - 1) * spread / math.sqrt(len(pairs))
     return {"mean": mean, "std": std, "difference": difference, "interval": interval, "pairs": len(pairs)}
@@ -95,7 +112,7 @@ def _summarise(name, runs, baseline):
 
 def student(freedom):
     """Return the 97.5 % quantile of Student's t."""
-    return T95[freedom - 1] if freedom <= len(T95) else 1.96
+    return T95[freedom - 1] if freedom <= len(T95) else 1.96 + 2.4 / freedom
 
 
 def moments(values):

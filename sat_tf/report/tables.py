@@ -1,27 +1,31 @@
 """A table of the paper beside what was measured, and its figure: accuracy against robustness."""
 
+import textwrap
+
 import numpy as np
 
 from sat_tf.report import words
 from sat_tf.report.pictures import CYCLE, GREY, figure_of, styled
 
-_COLUMNS = {"clean": "clean (%)", "robust": "robust (%)", "train_loss": "training loss"}
 _DIGITS = {"train_loss": 3, "seconds": 0}
 _DEFINITIONS = """\
 * **Mean ± standard deviation** over the seeds; **difference** to the baseline is the mean over pairs of runs with the
   same seed (same data order, same attack seeds), in brackets its 95 % confidence interval by Student's t. An interval
   that holds 0 does not tell the row from the baseline.
-* **Training loss** is the mean over the steps since the last but one probe, on the pictures that the update saw.
+* **Training loss** is the mean over the last half epoch, or since the last but one probe where that is longer, on the
+  pictures that the update saw.
 * **Seconds** are wall time of a run's training; runs at work at the same time slow each other.
 * Accuracy under attack is that of the final iterate."""
 
 
 def markdown(table: dict) -> str:
     """Return table.md: what was run, the measured numbers beside the paper's, the failures."""
-    attack = (table["attack"] or "no attack").upper()
-    parts = [f"# {table['title']}", _setting(table, attack), "![](figure.png)" if _points(table) else "",
-             "## Measured", _measured(table, attack), "## The paper's numbers", _paper(table),
+    measured = ["![](figure.png)", "## Measured", _measured(table)] if _points(table) else []
+    parts = [f"# {table['title']}", _setting(table), *measured, "## The paper's numbers", _paper(table),
              "## What the words mean", _DEFINITIONS]
+    if table["early"]:
+        early = "\n".join(f"* {run}: {why}." for run, why in table["early"].items())
+        parts += ["## Runs that were stopped early", early]
     if table["failures"]:
         failed = "\n".join(f"* `{run}`: {what}" for run, what in table["failures"].items())
         parts += ["## Runs that failed", "The same command tries them again.", failed]
@@ -31,26 +35,36 @@ def markdown(table: dict) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _setting(table, attack):
+def _setting(table):
     data, recipe = table["dataset"], table["recipe"]
     if not data:
         return "No run has ended yet."
     runs = sum(row["n"] for row in table["rows"])
     epochs = f"{recipe['epochs']} epoch{'s' if recipe['epochs'] > 1 else ''}"
-    return (f"Scale: {table['scale']}. {recipe['model']} on {data['source']}, {epochs} of {data['train']} pictures, "
-            f"PGD-{recipe['attack_steps']} at epsilon {words.format_radius(recipe['epsilon'])} in training. Robust: "
-            f"{attack} on {data['test']} test pictures. {runs} of {table['planned']} runs.")
+    epsilon = recipe["epsilon"] if recipe["eval_epsilon"] is None else recipe["eval_epsilon"]
+    training = "no attack" if recipe["method"] == "standard" else (
+        f"PGD-{recipe['attack_steps']} at epsilon {words.format_radius(recipe['epsilon'])}")
+    return (f"Scale: {table['scale']}. The baseline: {recipe['model']} on {data['source']}, {epochs} of "
+            f"{data['train']} pictures, {training} in training. Robust: under {table['attack'].upper()} at epsilon "
+            f"{words.format_radius(epsilon)} on {data['test']} test pictures. {runs} of {table['planned']} runs.")
 
 
-def _measured(table, attack):
-    header = ["", "n", *(f"robust, {attack} (%)" if name == "robust" else title for name, title in _COLUMNS.items()),
-              *(f"difference: {name.replace('train_', '')}" for name in _COLUMNS), "seconds"]
+def _columns(table):
+    """Return `{quantity: title}`: clean and robust accuracy, the attacks that the paper names, the training loss."""
+    named = dict.fromkeys(name for row in table["rows"] for name in row["paper"] if "-" in name)
+    return {"clean": "clean (%)", "robust": f"robust, {table['attack'].upper()} (%)",
+            **{name: f"{name.upper()} (%)" for name in named}, "train_loss": "training loss"}
+
+
+def _measured(table):
+    columns = _columns(table)
+    header = ["", "n", *columns.values(), *(f"difference: {name.replace('train_', '')}" for name in columns), "seconds"]
     rows = []
     for row in table["rows"]:
         found = row["quantities"]
         differences = [_difference(found.get(name), name) if row["row"] != table["baseline"] else ""
-                       for name in _COLUMNS]
-        rows.append([row["label"], str(row["n"]), *(_mean(found.get(name), name) for name in _COLUMNS), *differences,
+                       for name in columns]
+        rows.append([row["label"], str(row["n"]), *(_mean(found.get(name), name) for name in columns), *differences,
                      _mean(found.get("seconds"), "seconds")])
     return words.table(header, rows)
 
@@ -96,23 +110,29 @@ def draw_table(table: dict):
         return None
     panels = [("measured", measured)] + ([("in the paper, ImageNet", paper)] if len(paper) > 1 else [])
     with styled():
-        figure = figure_of(5.6 * len(panels), 5.4, layout="constrained")
+        figure = figure_of(max(8, 5.6 * len(panels)), 5.8, layout="constrained")
         for axes, (title, points) in zip(np.ravel(figure.subplots(1, len(panels))), panels, strict=True):
-            _draw_points(axes, points, colours, table["connected"])
+            _draw_points(axes, points, colours, table["connected"], 2 if _short(points) else 1)
             under = f" under {table['attack'].upper()}" if title == "measured" else " under PGD-200"
             axes.set(title=title, xlabel="clean accuracy (%)", ylabel=f"accuracy{under} (%)")
-        figure.suptitle(table["title"])
+        figure.suptitle(textwrap.fill(table["title"], 80))
     return figure
 
 
-def _draw_points(axes, points, colours, connected):
+def _short(points):
+    return all(len(label) < 28 for _, label, *_ in points)
+
+
+def _draw_points(axes, points, colours, connected, columns):
     joined = [point for point in points if point[0] in connected]
+    if len(joined) < len(connected):
+        joined = []  # a line past rows that are missing would be another curve
     axes.plot([x["mean"] for *_, x, _ in joined], [y["mean"] for *_, y in joined], "-", color=GREY, zorder=1)
     for name, label, x, y in points:
         color, marker = colours[name]
         axes.errorbar(x["mean"], y["mean"], xerr=x["std"], yerr=y["std"], fmt=marker, color=color, capsize=3,
                       elinewidth=1, label=label)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=columns)
     axes.margins(0.12)
 
 

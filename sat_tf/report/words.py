@@ -35,7 +35,7 @@ def wilson_interval(correct: int, count: int, z: float = 1.959964) -> tuple[floa
     p, shrink = correct / count, z * z / count
     centre = (p + shrink / 2) / (1 + shrink)
     half_width = math.sqrt(p * (1 - p) * shrink + shrink * shrink / 4) / (1 + shrink)
-    return max(0.0, centre - half_width), min(1.0, centre + half_width)
+    return max(0.0, min(p, centre - half_width)), min(1.0, max(p, centre + half_width))  # p is inside, rounded or not
 
 
 def is_attack(row: dict) -> bool:
