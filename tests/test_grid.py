@@ -144,7 +144,7 @@ def test_moments_and_intervals_by_pencil_and_paper():
 
 def test_the_loss_of_the_last_steps():
     history = [{"step": 4, "train/loss": 9.0}, {"step": 10, "train/loss": 2.0}, {"step": 11, "train/loss": 1.0}]
-    assert training.last_loss(history, 1) == 1.0
+    assert training.last_loss(history, 1) == 1.0 and training.last_loss([], 1) is None
     assert training.last_loss(history, 5) == pytest.approx((1 + 6 * 2) / 7)
     assert training.last_loss(history, 99) == pytest.approx((1 + 12 + 36) / 11)
 

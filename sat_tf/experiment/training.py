@@ -186,14 +186,14 @@ class Training:
 
 
 def last_loss(history, steps):
-    """Return the mean training loss over the last so many steps, or a few more: probes divide them."""
+    """Return the mean training loss over the last so many steps, or a few more: probes divide them; None before any."""
     before = [0, *(row["step"] for row in history)]
     total = covered = 0
     for begin, row in zip(reversed(before[:-1]), reversed(history), strict=True):
         total, covered = total + (row["step"] - begin) * row["train/loss"], row["step"] - begin + covered
         if covered >= steps:
             break
-    return total / covered
+    return total / covered if covered else None
 
 
 def _refuse_broken(recipe, dataset):
