@@ -158,6 +158,8 @@ def cells_of_map():
                      for q, d in (("robust", 2), ("clean", 2), ("train_loss", 3))]
             rows.append([f"[{file.parts[-3]}]({file.relative_to(HERE).with_name('table.md').as_posix()})",
                          row["label"], str(row["n"]), level, *cells])
+    if not rows:
+        return "No other setting has been measured yet."
     return lines(["setting", "row", "n", "ReLU: clean / robust / loss", "robust", "clean", "loss"], rows)
 
 
