@@ -178,7 +178,7 @@ def test_a_folder_of_another_recipe_is_refused_before_any_work(tmp_path):
         planned(tmp_path, changes={**TINY, "eval_pictures": "20"})
 
 
-def finish(item, clean=0.5, robust=0.25, ended=table.WHOLE, source="noise"):
+def finish(item, clean=0.5, robust=0.25, ended=report.WHOLE, source="noise"):
     """Write the report of a run that was never made."""
     item.folder.mkdir(parents=True, exist_ok=True)
     steps = {name: hparams.split_attack(name)[1] for name in item.recipe.eval_attacks}
@@ -321,7 +321,7 @@ def test_settings_that_make_no_table_are_refused(tmp_path, changes, says):
 def test_every_experiment_becomes_a_table_and_a_figure(tmp_path, name, scale):
     items, folder = grid.plan(name, scale=scale, seeds=2, results_dir=tmp_path)
     for number, item in enumerate(items):
-        finish(item, 0.5 + 0.01 * number, 0.2 + 0.005 * number, ended="early" if number == 1 else table.WHOLE)
+        finish(item, 0.5 + 0.01 * number, 0.2 + 0.005 * number, ended="early" if number == 1 else report.WHOLE)
     content = table.write(name, scale, folder, items, {})
     text = (folder / "table.md").read_text()
     assert all(row["n"] == 2 for row in content["rows"]) and "## Runs that were stopped early" in text

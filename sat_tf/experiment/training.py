@@ -7,7 +7,7 @@ import tensorflow as tf
 from absl import logging
 
 import hparams
-from sat_tf import data, interruption, saving, train
+from sat_tf import data, interruption, report, saving, train
 from sat_tf.experiment import assembly, probing
 
 CALL_SECONDS = 5.0  # so that progress moves, and Ctrl-C is heard
@@ -135,7 +135,7 @@ class Training:
             "steps": steps, "epochs": self.recipe.epochs, "wall_time_seconds": round(self.seconds, 1),
             "images_per_second": round(steps * self.recipe.batch_size / max(self.seconds, 1e-9), 1),
             "train_loss": last_loss(self.history, self.epoch_steps // 2),
-            "ended": self.stopped or "after all its epochs", "left_out": list(self.dataset.train.broken),
+            "ended": self.stopped or report.WHOLE, "left_out": list(self.dataset.train.broken),
             "probe": self.recipe.probe_attack, "probe_weights": self.recipe.probe_weights,
             "best_step": self.best["step"],
             f"best_held_out_{assembly.best_by(self.recipe)}_accuracy": self.best["score"][0],

@@ -172,7 +172,7 @@ def _work(items, jobs, options, name, failures):
                 done, begun = done + 1, begun or child.share > 0 or not outcome
                 if not outcome:
                     tqdm.write(f"{child.item.words}: {table.in_short(child.item.folder)}", file=sys.stderr)
-                    _check_data(items)
+                    _check_data([next(item for item in items if item.finished), child.item])
                     continue
                 failures[f"{child.item.folder.parent.name}/{child.item.folder.name}"] = outcome
                 if not begun and len(failures) == 2 and len(set(failures.values())) == 1:

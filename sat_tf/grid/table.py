@@ -13,9 +13,6 @@ T95 = (  # 97.5 % quantiles of Student's t for 1 to 30 degrees of freedom
 )
 
 
-WHOLE = "after all its epochs"  # how a report says that a run was not stopped early
-
-
 def read(folder):
     """Return the report of a finished run; an OSError names one that can't be read."""
     file = folder / "report.json"
@@ -52,7 +49,7 @@ def write(name, scale, folder, items, failures, command=""):
                  for row in experiment.rows if any(item.row == row for item in items)],
         "planned": len(items), "failures": failures,
         "early": {f"{item.row}, seed {item.seed}": ended for item in items if item.finished
-                  if (ended := reports[item.row][item.seed]["training"]["ended"]) != WHOLE},
+                  if (ended := reports[item.row][item.seed]["training"]["ended"]) != report.WHOLE},
     }
     report.write_table(folder, content)
     return content

@@ -15,10 +15,11 @@ from sat_tf.report.tables import draw_activations, draw_table
 from sat_tf.report.tables import markdown as table_markdown
 from sat_tf.report.words import describe, format_radius, markdown, published, score, wilson_interval
 
-__all__ = ["SCHEMA_VERSION", "describe", "format_radius", "score", "summary_lines", "wilson_interval", "write",
+__all__ = ["SCHEMA_VERSION", "WHOLE", "describe", "format_radius", "score", "summary_lines", "wilson_interval", "write",
            "write_activations", "write_table"]
 
 SCHEMA_VERSION = 1
+WHOLE = "after all its epochs"  # how a report says that a training was not stopped early
 
 
 def write(directory, report: dict, history: list[dict], panel: dict | None) -> dict[str, str]:
