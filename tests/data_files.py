@@ -66,15 +66,23 @@ def write_idx(root, part, per_class, compress):
     return images, labels
 
 
-def write_tfds(root, name, classes, splits, config="", sides=32):
-    """Write a prepared TFDS data set: real TFRecord shards and metadata. `splits`: name -> pictures in each shard."""
+def write_tfds(root, name, classes, splits, config="", sides=32, named=False):
+    """Write a prepared TFDS data set: real TFRecord shards and metadata.
+
+    Args:
+        root, name, classes, config, sides: Where, which set, how many classes, its variant, pixels.
+        splits: `{split: pictures in each shard}`.
+        named: Whether a record holds the name of its file, as ImageNet's do.
+    """
     import tensorflow_datasets as tfds
 
     folder = root / name / config / "1.0.0"
     folder.mkdir(parents=True)
     names = [f"class {number}" for number in range(classes)]
+    file_name = {"file_name": tfds.features.Text()} if named else {}
     features = tfds.features.FeaturesDict(
         {"image": tfds.features.Image(shape=(None, None, 3)), "label": tfds.features.ClassLabel(names=names)}
+        | file_name
     )
     infos = []
     for split, shards in splits.items():
@@ -83,7 +91,9 @@ def write_tfds(root, name, classes, splits, config="", sides=32):
             path = folder / f"{name}-{split}.tfrecord-{shard:05d}-of-{len(shards):05d}"
             with tf.io.TFRecordWriter(str(path)) as writer:
                 for number in range(count):
-                    example = features.encode_example({"image": next(images), "label": number % classes})
+                    row = {"image": next(images), "label": number % classes}
+                    row |= {"file_name": f"{split}_{shard}_{number:03d}.JPEG"} if named else {}
+                    example = features.encode_example(row)
                     writer.write(features.serialize_example(example))
         infos.append(tfds.core.SplitInfo(name=split, shard_lengths=shards, num_bytes=0))
     tfds.folder_dataset.write_metadata(data_dir=folder, features=features, split_infos=infos, check_data=False)

@@ -12,11 +12,12 @@ from sat_tf.data.folders import folder
 from sat_tf.data.patterns import synthetic
 from sat_tf.data.records import cifar10, cifar100, imagenet2012, imagenet_classes, imagenette
 from sat_tf.data.shards import shards
-from sat_tf.data.splits import Data, Split, from_arrays, sampled
+from sat_tf.data.splits import Data, Split, from_arrays
+from sat_tf.data.subset import part, read_subset, sampled, selected
 
 __all__ = [
-    "DATASETS", "Data", "Split", "evaluation_batches", "from_arrays", "imagenet_classes", "load", "sampled",
-    "steps_per_epoch", "train_batches",
+    "DATASETS", "Data", "Split", "evaluation_batches", "from_arrays", "imagenet_classes", "load", "part", "read_subset",
+    "sampled", "selected", "steps_per_epoch", "train_batches",
 ]
 
 DATASETS = {

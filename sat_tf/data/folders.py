@@ -30,11 +30,11 @@ def folder(data_dir, held_out, seed):
     images = _decode_all(paths, usable, *shapes) if _fit_in_memory(shapes, len(paths)) else None
 
     def split(chosen, complete=True):
-        names = looked.select(chosen).names_of_faults(paths[chosen], numbered=False) if complete else ()
+        broken = looked.select(chosen).names_of_faults(paths[chosen], numbered=False) if complete else ()
         chosen = chosen[usable[chosen]]
         if images is None:
-            return _from_files(paths[chosen], labels[chosen], names)
-        return from_arrays(images[chosen], labels[chosen], names)
+            return _from_files(paths[chosen], labels[chosen], broken)
+        return from_arrays(images[chosen], labels[chosen], broken, lambda: _names(paths[chosen]))
 
     learnt = np.flatnonzero(~tested)
     candidates = learnt[usable[learnt]]
@@ -169,6 +169,11 @@ def _pictures(path):
     return files
 
 
+def _names(paths):
+    """Return "class/file" of each path: what it is called within the folder of its split."""
+    return np.array(["/".join(path.split(os.sep)[-2:]) for path in paths.tolist()], np.str_)
+
+
 def _ending(path):
     return os.path.splitext(path)[1].lower()
 
@@ -219,4 +224,4 @@ def _from_files(paths, labels, broken, keep=False):
         return content, tf.gather(labels_tensor, place), place
 
     cached = None if keep else lambda: _from_files(paths, labels, broken, keep=True)
-    return indexed(len(paths), decode, broken=broken, cached=cached)
+    return indexed(len(paths), decode, broken=broken, cached=cached, names=lambda: _names(paths))

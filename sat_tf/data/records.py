@@ -77,8 +77,10 @@ def _streamed(name, data_dir, held_out, *, image_size, config="", note="", most_
     """Return Data whose held-out pictures are the last records of the training split: TFDS has shuffled them."""
     builder = _prepared(name, data_dir, config, note)
     splits = _splits(builder, ["train", "validation"])
+    classes = tuple(builder.info.features["label"].names)
+    file_name = "file_name" if "file_name" in builder.info.features else ""  # ImageNet has it, Imagenette has not
     features = tfrecords.Features(
-        image="image", label="label", first=0, classes=builder.info.features["label"].num_classes
+        image="image", label="label", first=0, classes=len(classes), name=file_name, class_names=classes
     )
     parts = {part: paths for part, (paths, _) in splits.items()}
     lengths = {path: count for files in splits.values() for path, count in zip(*files, strict=True)}

@@ -1,6 +1,7 @@
 """Sets in the form in which the release reads ImageNet: files train-00000-of-01024 and validation-00000-of-00128.
 
-Their records hold `image/encoded`, the bytes of an image file, and `image/class/label`, numbered from 1.
+Their records hold `image/encoded`, the bytes of an image file, `image/class/label`, numbered from 1, and often
+`image/filename`, the name of the file without its folder.
 `python -m sat_tf.data.make_shards` writes such files from a folder of pictures.
 """
 
@@ -55,7 +56,8 @@ def load(name, root, classes, held_out, most_held_out, known=None):
     parts = _parts(root)
     if not any(parts.values()):
         raise FileNotFoundError(f"There are no files like train-00000-of-00008 or validation-00000-of-00008 in {root}.")
-    features = tfrecords.Features(image="image/encoded", label="image/class/label", first=1, classes=len(classes))
+    features = tfrecords.Features(image="image/encoded", label="image/class/label", first=1, classes=len(classes),
+                                  name="image/filename", class_names=tuple(classes))
     lengths = _lengths(root)
     _refuse_missing(root, parts, lengths)
     records = tfrecords.look_through(root, parts, features, lengths)

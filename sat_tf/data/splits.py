@@ -17,15 +17,21 @@ class Split:
     Attributes:
         size: Number of pictures that can be used.
         order: `(seed, host, hosts, block, start) -> dataset` of items, dicts that hold at least `index` (int64, the
-            place in the natural order). A pure function of its arguments. `seed` None is the natural order, a tensor
-            [2] (may be traced) fixes the permutation. Of `hosts` pipelines this one is `host`, with its share of the
-            items: every `hosts`-th block of `block` items, or any even part. Its first `start` blocks (may be traced)
-            are left out cheaply.
+            place in the natural order of the whole part, see `places`). A pure function of its arguments. `seed` None
+            is the natural order, a tensor [2] (may be traced) fixes the permutation. Of `hosts` pipelines this one is
+            `host`, with its share of the items: every `hosts`-th block of `block` items, or any even part. Its first
+            `start` blocks (may be traced) are left out cheaply.
         decode: `item -> (picture, label int32 [], index int64 [])`. A picture is uint8 [h, w, 3], or the bytes of an
             image file, string [], for `preprocess` to decode no more of it than a crop needs.
         in_memory: Whether `decode` is only a look-up, so that whole batches are worth handling in one call.
         broken: Each picture of this part that cannot be used, by file (and record), with what is wrong with it.
         cached: Returns the same Split with its files held in memory after one read; None where there are none to read.
+        random_access: Whether an item is its index and no more, so that any can be had without the others.
+        names: Returns the name of each picture in natural order, str [size], "" for one without; may read the files.
+            As in a folder of class folders, with forward slashes: "n01440764/ILSVRC2012_val_00000293.JPEG". None where
+            pictures have no names.
+        places: Where this is a selection, int64 [size], the places of its pictures among those of the whole part that
+            can be used; None where it is the whole part.
     """
 
     size: int
@@ -34,6 +40,9 @@ class Split:
     in_memory: bool = False
     broken: tuple[str, ...] = ()
     cached: Callable[[], "Split"] | None = None
+    random_access: bool = False
+    names: Callable[[], np.ndarray] | None = None
+    places: np.ndarray | None = dataclasses.field(default=None, compare=False)
 
     def epoch(self, seed, host=0, hosts=1, *, block=1, start=0):
         """Return this host's pictures of one epoch as a dataset of (image uint8 [h, w, 3], label, index)."""
@@ -89,16 +98,17 @@ def indexed(size, decode, **fields):
             places = tf.gather(tf.random.experimental.stateless_shuffle(tf.range(size, dtype=tf.int64), seed), places)
         return tf.data.Dataset.from_tensor_slices({"index": places})
 
-    return Split(size=size, order=order, decode=decode, **fields)
+    return Split(size=size, order=order, decode=decode, random_access=True, **fields)
 
 
-def from_arrays(images, labels, broken=()):
+def from_arrays(images, labels, broken=(), names=None):
     """Return the Split of pictures in memory.
 
     Args:
         images: uint8 [n, h, w, 3].
         labels: integers [n].
         broken: Names of pictures that should be there, too, and cannot be used.
+        names: Returns their names, see Split; None where they have none.
 
     Raises:
         ValueError: for another shape or type.
@@ -114,7 +124,7 @@ def from_arrays(images, labels, broken=()):
     def decode(item):
         return tf.gather(images, item["index"]), tf.gather(labels, item["index"]), item["index"]
 
-    return indexed(int(images.shape[0]), decode, in_memory=True, broken=tuple(broken))
+    return indexed(int(images.shape[0]), decode, in_memory=True, broken=tuple(broken), names=names)
 
 
 def to_arrays(split):
@@ -163,26 +173,6 @@ def set_aside(images, labels, held_out, seed):
     """Return the Splits (train, held_out) of training pictures in memory; see `draw`."""
     chosen = draw(labels, held_out_size(held_out, len(labels)), seed)
     return from_arrays(images[~chosen], labels[~chosen]), from_arrays(images[chosen], labels[chosen])
-
-
-def sampled(split, count):
-    """Return `count` pictures of a Split, the same ones every time, in their natural order.
-
-    Raises:
-        ValueError: there are fewer.
-    """
-    if count > split.size:
-        raise ValueError(f"Expected at most the {split.size} pictures there are. Received: {count}.")
-    chosen = draw(np.zeros(split.size, int), count, seed=0)
-
-    def order(seed, host, hosts, block, start):
-        if seed is not None:
-            raise ValueError("Expected the natural order of a sample, seed=None: it is there to judge by.")
-        items = split.order(None, 0, 1, 1, 0).enumerate().filter(lambda place, _: tf.gather(chosen, place))
-        items = items.map(lambda _, item: item).batch(block).shard(hosts, host).skip(start)
-        return items.unbatch()
-
-    return dataclasses.replace(split, size=count, order=order, cached=None)
 
 
 def nothing_to_find(name, data_dir):

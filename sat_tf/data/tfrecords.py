@@ -6,6 +6,7 @@ that (4). The records are streamed: files in seeded order, sixteen at a time, sh
 
 import dataclasses
 import functools
+import os
 
 import numpy as np
 import tensorflow as tf
@@ -23,18 +24,23 @@ _HEADER, _FRAME = 12, 16  # bytes
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Features:
-    """Where a record holds its picture and its label.
+    """Where a record holds its picture, its label and the name of its file.
 
     Attributes:
         image, label: Names of the features: bytes of an image file, int64.
         first: Label of the first class.
         classes: Number of classes.
+        name: Name of the feature that holds a file's name; "" for none. Not in the repr, nor is `class_names`: what was
+            found in files looked through is remembered under it, and names have no part in that.
+        class_names: The classes.
     """
 
     image: str
     label: str
     first: int
     classes: int
+    name: str = dataclasses.field(default="", repr=False)
+    class_names: tuple[str, ...] = dataclasses.field(default=(), repr=False)
 
     def parse(self, record):
         """Return (picture string [], label int32 [] from 0; negative where there is none)."""
@@ -46,6 +52,17 @@ class Features:
             },
         )
         return example[self.image], tf.cast(example[self.label] - self.first, tf.int32)
+
+    def parse_name(self, record):
+        """Return (name of the file string [], label int64 [] from 0) and leave the picture alone."""
+        kinds = {self.name: tf.io.FixedLenFeature([], tf.string, ""), self.label: tf.io.FixedLenFeature([], tf.int64)}
+        example = tf.io.parse_single_example(record, kinds)
+        return example[self.name], example[self.label] - self.first
+
+    def full_name(self, name, label):
+        """Return what the picture is called within a folder of class folders: "class/file", "" without a name."""
+        file = os.fsdecode(name).rpartition("/")[2]
+        return f"{self.class_names[label]}/{file}" if file else ""
 
     def fault_of(self, record):
         """Return what is wrong with the bytes of a record in a few words, None if they can be used."""
@@ -88,6 +105,23 @@ class Records:
         numbers = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         chosen = index.good(self.index)
         return self.index.files[chosen], numbers[chosen], self.index.offsets[chosen]
+
+    @functools.cached_property
+    def named(self):
+        """Return whether the pictures have names: the first one tells."""
+        if not self.features.name or not self.size:
+            return False
+        record = next(iter(_in_order(self.runs(0, 1, 0), _read)))["record"].numpy()
+        names = tf.train.Example.FromString(record).features.feature[self.features.name].bytes_list.value
+        return len(names) == 1 and bool(names[0])
+
+    def names(self, begin, end):
+        """Return the names of the good records `begin` to `end`, str [n]; reads these records."""
+        items = _in_order(self.runs(begin, end, begin), _read)
+        pairs = items.map(lambda item: self.features.parse_name(item["record"]), tf.data.AUTOTUNE, deterministic=True)
+        batches = pairs.batch(_KEPT).as_numpy_iterator()
+        found = [self.features.full_name(*pair) for batch in batches for pair in zip(*batch, strict=True)]
+        return np.array(found, np.str_)
 
     def runs(self, begin, end, origin):
         """Return the unbroken runs of good records `begin` to `end`: arrays (path, offset, count, index of first)."""
@@ -276,7 +310,8 @@ def _split(records, first, last, broken, keep):
         return *features.parse(item["record"]), item["index"]
 
     cached = None if keep else lambda: _split(records, first, last, broken, keep=True)
-    return Split(size=size, order=order, decode=decode, broken=broken, cached=cached)
+    names = functools.cache(lambda: records.names(first, last)) if records.named else None
+    return Split(size=size, order=order, decode=decode, broken=broken, cached=cached, names=names)
 
 
 def _read(path, offset, count, first):
