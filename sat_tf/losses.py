@@ -23,3 +23,44 @@ def smoothed_cross_entropy(smoothing):
         return (1.0 - smoothing) * cross_entropy(logits, labels) + smoothing * uniform
 
     return loss
+
+
+def margin(logits, labels):
+    """Return the largest other logit minus the label's, what Carlini & Wagner 2017 climb: positive where wrong."""
+    logits = tf.cast(logits, tf.float32)
+    others = tf.where(tf.one_hot(labels, tf.shape(logits)[-1]) > 0, -float("inf"), logits)
+    return tf.reduce_max(others, -1) - at(logits, labels)
+
+
+def dlr(logits, labels):
+    """Return the difference of logits ratio, which no scaling of the logits changes; three classes or more.
+
+    -(z_label - max of the others) / (z_1st - z_3rd), the logits in falling order. Source: Croce & Hein 2020b, (6).
+    """
+    top = tf.math.top_k(tf.cast(logits, tf.float32), 3).values
+    return margin(logits, labels) / (top[:, 0] - top[:, 2] + 1e-12)
+
+
+def targeted_cross_entropy(logits, labels, targets):
+    """Return log softmax(logits)[target]: what an attack climbs that wants to see one class, int `[batch]`."""
+    return -cross_entropy(logits, targets)
+
+
+def targeted_margin(logits, labels, targets):
+    """Return the target's logit minus the label's, what FAB brings to zero."""
+    logits = tf.cast(logits, tf.float32)
+    return at(logits, targets) - at(logits, labels)
+
+
+def targeted_dlr(logits, labels, targets):
+    """Return the difference of logits ratio towards a target; four classes or more.
+
+    -(z_label - z_target) / (z_1st - (z_3rd + z_4th) / 2). Source: Croce & Hein 2020b, (7).
+    """
+    top = tf.math.top_k(tf.cast(logits, tf.float32), 4).values
+    return targeted_margin(logits, labels, targets) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + 1e-12)
+
+
+def at(logits, labels):
+    """Return the logit of one class a picture: `[batch]`."""
+    return tf.gather(logits, labels, batch_dims=1)

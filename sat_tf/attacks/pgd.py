@@ -45,9 +45,8 @@ class PGD:
 
     def iterates(self, loss_fn, images, seed):
         """Yield `(steps taken, pictures)` on the way, after 1, 2, 5, 10, 20, 50 ... steps and after the last."""
-        marks = {mark * 10**power for power in range(9) for mark in (1, 2, 5) if mark * 10**power < self.steps}
         taken, adversarial = 0, self.start(images, seed)
-        for mark in sorted({*marks, self.steps}):
+        for mark in marks(self.steps):
             adversarial = self.climb(loss_fn, images, adversarial, mark - taken)
             taken = mark
             yield taken, adversarial
@@ -82,6 +81,12 @@ class PGD:
         return tf.stop_gradient(adversarial)
 
 
+def marks(steps):
+    """Return 1, 2, 5, 10, 20, 50 ... up to a number of steps, and that number."""
+    found = {mark * 10**power for power in range(9) for mark in (1, 2, 5) if mark * 10**power < steps}
+    return tuple(sorted({*found, steps}))
+
+
 def input_gradient(loss_fn, images):
     """Return the gradient of the summed losses to the pictures only: `[batch, h, w, 3]`."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -98,15 +103,21 @@ def linf_ball(images, epsilon):
     next float inside; the ball itself is that of `epsilon` rounded down to the pictures' precision.
     """
     if not tf.is_tensor(epsilon):
-        rounded = np.asarray(epsilon, images.dtype.as_numpy_dtype)
-        epsilon = np.nextafter(rounded, rounded.dtype.type(0)) if float(rounded) > epsilon else rounded
+        epsilon = rounded_down(epsilon, images.dtype.as_numpy_dtype)
     epsilon = tf.cast(epsilon, images.dtype)
-    high = _inward(images, epsilon, images)
-    low = _inward(images, -epsilon, images)
+    high = inward(images, epsilon, images)
+    low = inward(images, -epsilon, images)
     return tf.maximum(low, 0.0), tf.minimum(high, 1.0)
 
 
-def _inward(a, b, center):
+def rounded_down(epsilon, dtype=np.float32):
+    """Return a radius in another precision, never a larger one."""
+    rounded = np.asarray(epsilon, dtype)
+    return np.nextafter(rounded, rounded.dtype.type(0)) if float(rounded) > epsilon else rounded
+
+
+def inward(a, b, center):
+    """Return a + b, rounded towards `center` where the nearest float lies on the other side of the exact sum."""
     total = a + b
     b_used = total - a
     error = (a - (total - b_used)) + (b - b_used)  # a + b = total + error, exactly

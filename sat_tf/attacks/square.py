@@ -1,0 +1,194 @@
+"""Square (Andriushchenko et al. 2020): random squares, no gradients; L-infinity (Algorithm 2) and L2 (Algorithm 3)."""
+
+import dataclasses
+from typing import Any
+
+import tensorflow as tf
+
+from sat_tf.attacks import draws
+from sat_tf.attacks.states import begun, each
+
+HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries: where the square's area halves
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Square:
+    """Random search in the L-infinity ball: a square of +-epsilon at a random place is kept where it helps.
+
+    Attributes:
+      ball: a `balls.Linf`.
+      steps: queries.
+      area: share of the picture that the first square covers.
+      schedule: queries over which the area falls as in the paper; AutoAttack stops after half of its 10,000.
+    """
+
+    ball: Any
+    steps: int = 5000
+    area: float = 0.8
+    schedule: int = 10_000
+
+    @property
+    def evaluations(self):
+        """Queries a picture."""
+        return self.steps
+
+    def begin(self, images, seeds):
+        """Return the state at the paper's start: vertical stripes of +-epsilon."""
+        width, channels = tf.shape(images)[2], tf.shape(images)[3]
+        bits = draws.hashed(seeds[:, None, None], -1, tf.range(width)[None, :, None], tf.range(channels)[None, None])
+        current = self.ball.project(images + self.ball.epsilon * draws.sign(bits)[:, None], images)
+        return {**begun(images), "seed": seeds, "current": current, "value": tf.zeros_like(images[:, 0, 0, 0])}
+
+    def advance(self, objective, images, state):
+        """Return the state after one more query of every picture."""
+        s = dict(state)
+        height, width, channels = (tf.shape(images)[axis] for axis in (1, 2, 3))
+        side = self._side(s["step"], height, width)
+        row, column, signs = (draws.hashed(s["seed"], s["step"], part) for part in range(3))
+        top = tf.cast(draws.uniform(row) * tf.cast(height - side + 1, tf.float32), tf.int32)
+        left = tf.cast(draws.uniform(column) * tf.cast(width - side + 1, tf.float32), tf.int32)
+        down = _inside(top, side, height)[:, :, None, None] & _inside(left, side, width)[:, None, :, None]
+        colours = draws.sign(draws.hashed(signs[:, None], tf.range(channels)[None]))[:, None, None]
+        moved = tf.where(down, self.ball.project(images + self.ball.epsilon * colours, images), s["current"])
+        return kept(objective, s, moved)
+
+    def _side(self, query, height, width):
+        """Return the side of each picture's square, int32 `[batch]`."""
+        side = side_of(self.area, self.schedule, query, height, width)
+        return tf.clip_by_value(side, 1, tf.minimum(height, width))
+
+
+def kept(objective, s, moved):
+    """Return the state after a query at `moved`, the start at first: it stays where it is better."""
+    first = s["step"] == 0
+    moved = tf.where(each(first), s["current"], moved)
+    values, broken, margin = objective(moved)
+    better = first | (values > s["value"]) | broken
+    s["current"] = tf.where(each(better), moved, s["current"])
+    s["value"] = tf.where(better, values, s["value"])
+    s["adversarial"] = tf.where(each(broken), moved, s["adversarial"])
+    s["broken"] |= broken
+    s["margin"] = tf.minimum(margin, s["margin"])
+    s["step"] += 1
+    return s
+
+
+def side_of(area, steps, query, height, width):
+    """Return the side, rounded, of a square that covers `area` of the picture at first and halves at `HALVINGS`."""
+    scaled = tf.cast(query, tf.float32) * (10_000 / steps)
+    halvings = sum(tf.cast(scaled > mark, tf.float32) for mark in HALVINGS)
+    return tf.cast(tf.round(tf.sqrt(area * 0.5**halvings * tf.cast(height * width, tf.float32))), tf.int32)
+
+
+def _inside(start, size, length):
+    """Return bool `[batch, length]`: the places from start on, `size` of them."""
+    places = tf.range(length)[None]
+    return (places >= start[:, None]) & (places < (start + size)[:, None])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SquareL2:
+    """Random search in the L2 ball: the length that a second window gives up makes a bump in the first.
+
+    Attributes:
+      ball: a `balls.L2`.
+      steps: queries.
+      area: share of the picture that the first square covers.
+      schedule: queries over which the area falls as in the paper; AutoAttack stops after half of its 10,000.
+    """
+
+    ball: Any
+    steps: int = 5000
+    area: float = 0.8
+    schedule: int = 10_000
+
+    @property
+    def evaluations(self):
+        """Queries a picture."""
+        return self.steps
+
+    def begin(self, images, seeds):
+        """Return the state at the start: bumps in tiles over the whole picture, scaled to the edge of the ball."""
+        height, width, channels = (tf.shape(images)[axis] for axis in (1, 2, 3))
+        tile = tf.maximum(height // 5, 1)
+        first = (height - tile * 5) // 2
+        rows, columns = tf.range(height) - first, tf.range(width) - first
+        place = tf.clip_by_value(rows // tile, 0, 4)[:, None] * 5 + tf.clip_by_value(columns // tile, 0, 4)[None]
+        inside = ((rows >= 0) & (rows < tile * 5))[:, None] & ((columns >= 0) & (columns < tile * 5))[None]
+        bump = two_bumps(tf.math.floormod(rows, tile)[None], tf.math.floormod(columns, tile)[None], tile[None],
+                         tf.constant([False]))[0]
+        bits = draws.hashed(seeds[:, None, None, None], -1, place[None, :, :, None], tf.range(channels))
+        start = tf.where(inside, bump, 0.0)[None, :, :, None] * draws.sign(bits)
+        current = self.ball.project(images + self.ball.fill(start), images)
+        return {**begun(images), "seed": seeds, "current": current, "value": tf.zeros_like(images[:, 0, 0, 0])}
+
+    def advance(self, objective, images, state):
+        """Return the state after one more query of every picture."""
+        s = dict(state)
+        height, width, channels = (tf.shape(images)[axis] for axis in (1, 2, 3))
+        side = tf.maximum(side_of(self.area, self.schedule, s["step"], height, width), 3)
+        side = tf.minimum(side + (1 - side % 2), tf.minimum(height, width))  # odd
+        corners = []
+        for part, length in enumerate((height, width, height, width)):
+            draw = draws.uniform(draws.hashed(s["seed"], s["step"], part))
+            corners.append(tf.cast(draw * tf.cast(length - side + 1, tf.float32), tf.int32))
+        windows = [each_channel(_inside(top, side, height), _inside(left, side, width))
+                   for top, left in (corners[:2], corners[2:])]
+        delta = s["current"] - images
+        moved = self._moved(delta, windows, self._bump(s, corners, side, height, width, channels))
+        moved = self.ball.project(images + self.ball.fill(moved), images)
+        return kept(objective, s, moved)
+
+    def _bump(self, s, corners, side, height, width, channels):
+        """Return the two bumps of opposite sign in each picture's first window, `[batch, h, w, c]`."""
+        rows = tf.range(height)[None] - corners[0][:, None]
+        columns = tf.range(width)[None] - corners[1][:, None]
+        turned = draws.sign(draws.hashed(s["seed"], s["step"], 4)) > 0
+        signs = draws.sign(draws.hashed(s["seed"][:, None], s["step"][:, None], 5 + tf.range(channels)[None]))
+        return two_bumps(rows, columns, side, turned)[..., None] * signs[:, None, None]
+
+    def _moved(self, delta, windows, bump):
+        """Return the perturbation with the bump in the first window and nothing in the second, lengths kept."""
+        first, second = windows
+        length = lambda x: tf.sqrt(tf.reduce_sum(tf.square(x), [1, 2], keepdims=True))  # noqa: E731
+        unused = tf.nn.relu(self.ball.epsilon**2 - tf.reduce_sum(tf.square(delta), [1, 2, 3], keepdims=True))
+        freed = length(tf.where(first | second, delta, 0.0))
+        old = tf.where(first, delta, 0.0)
+        new = tf.where(first, bump, 0.0) + old / (1e-12 + length(old))
+        channels = tf.cast(tf.shape(delta)[-1], tf.float32)
+        new *= tf.sqrt(unused / channels + tf.square(freed)) / (1e-12 + length(new))
+        return tf.where(first, new, tf.where(second, 0.0, delta))
+
+
+def each_channel(rows, columns):
+    """Return the window `[batch, h, w, 1]` of its rows `[batch, h]` and columns `[batch, w]`."""
+    return rows[:, :, None, None] & columns[:, None, :, None]
+
+
+def two_bumps(rows, columns, side, turned):
+    """Return eta of the paper, of length one: a window's halves with a bump up and a bump down, `[batch, h, w]`.
+
+    Args:
+      rows, columns: `[batch, h]`, `[batch, w]` counted from the window's corner; outside the window eta is 0.
+      side: of the window, int32 `[batch]`.
+      turned: bool `[batch]`: the halves lie side by side and not one above the other.
+    """
+    along = tf.where(turned[:, None, None], columns[:, None, :], rows[:, :, None])
+    across = tf.where(turned[:, None, None], rows[:, :, None], columns[:, None, :])
+    side = side[:, None, None]
+    half = side // 2
+    upper = _bump(along, across, half, side)
+    lower = _bump(along - half, across, side - half, side)
+    eta = upper - lower
+    return eta / (1e-12 + tf.sqrt(tf.reduce_sum(tf.square(eta), [1, 2], keepdims=True)))
+
+
+def _bump(row, column, height, width):
+    """Return a hill of `height` x `width`: the sum over k from the distance to the middle on of 1 / (k + 1)^2."""
+    middle = height // 2, width // 2
+    distance = tf.maximum(tf.abs(row - middle[0]), tf.abs(column - middle[1]))
+    levels = tf.maximum(middle[0], middle[1])
+    terms = tf.concat([[0.0], tf.cumsum(1.0 / tf.square(tf.range(1.0, 1025.0)))], 0)
+    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    total = tf.gather(terms, tf.minimum(levels + 1, 1024)) - tf.gather(terms, tf.clip_by_value(distance, 0, 1024))
+    return tf.where(inside, total, 0.0)

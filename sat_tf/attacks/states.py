@@ -1,0 +1,134 @@
+"""Attacks as states: every picture carries its own, so that it may enter a batch, leave it, and be stopped any time.
+
+Such an attack has three things:
+
+* `begin(images, seeds) -> state`: a dict of tensors `[batch, ...]`, no pass through the model;
+* `advance(objective, images, state) -> state`: one more iteration of every picture. Pictures do not touch each other;
+* `evaluations`: how often that is worth doing.
+
+`objective(images) -> (values, broken, margin)`, each `[batch]`: what is climbed, whether the model is wrong there, and
+the label's logit minus the largest other one. Every state holds `step` (iterations so far), `broken`, `adversarial`
+(the last point that broke the picture, else the picture itself) and `margin` (the smallest that was seen).
+"""
+
+import dataclasses
+from typing import Any
+
+import tensorflow as tf
+
+from sat_tf.attacks import draws
+from sat_tf.attacks.pgd import uniform_noise
+
+
+def begun(images):
+    """Return what every state holds, at its beginning."""
+    none = tf.zeros_like(images[:, 0, 0, 0])
+    return {"step": tf.cast(none, tf.int32), "broken": tf.zeros_like(none, tf.bool), "adversarial": images,
+            "margin": none + float("inf")}
+
+
+def each(values):
+    """Return `[batch]` values as they broadcast over pictures."""
+    return values[:, None, None, None]
+
+
+def climbed(objective, images):
+    """Return values, broken and margin, each `[batch]`, and the gradient of the values to the pictures."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(images)
+        values, broken, margin = objective(images)
+        total = tf.reduce_sum(values)
+    return values, broken, margin, tape.gradient(total, images, unconnected_gradients="zero")
+
+
+def whole(attack, objective, images, seeds):
+    """Return the state after all iterations of one batch, all of whose pictures stay to the end."""
+    state = attack.begin(images, seeds)
+    for _ in tf.range(attack.evaluations):
+        state = attack.advance(objective, images, state)
+    return state
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ascent:
+    """PGD (Madry et al. 2018) in a ball of any norm, as `states`.
+
+    Attributes:
+      ball: of `balls`.
+      step_size: of each iteration, in the ball's norm; a number or a scalar tensor.
+      steps: iterations.
+      final: a picture is broken by the last iterate only, the paper's definition; else by any, the start included.
+      random_start: begin at a random point of the ball instead of the picture; where seeds are pairs, `[batch, 2]`,
+        in the L-infinity ball at the very point of `PGD`.
+      marks: numbers of steps after which the state's `wrong`, bool `[batch, marks]`, says whether the model was.
+    """
+
+    ball: Any
+    step_size: Any
+    steps: int
+    final: bool = False
+    random_start: bool = True
+    marks: tuple = ()
+
+    @property
+    def evaluations(self):
+        """Passes a picture: the start and every iterate."""
+        return self.steps + 1
+
+    def begin(self, images, seeds):
+        """Return the state at the start."""
+        start = images
+        if self.random_start:
+            if seeds.shape.rank == 2 and not self.ball.normal:
+                noise = uniform_noise(tf.shape(images), seeds)
+            else:
+                seeds = draws.hashed(seeds[:, 0], seeds[:, 1]) if seeds.shape.rank == 2 else seeds
+                noise = draws.noise(seeds, tf.shape(images)[1:], normal=self.ball.normal)
+            start = self.ball.project(images + self.ball.spread(noise, seeds), images)
+        wrong = tf.zeros([tf.shape(images)[0], len(self.marks)], tf.bool)
+        return {**begun(images), "current": start, "wrong": wrong}
+
+    def advance(self, objective, images, state):
+        """Return the state after a look at the current iterate and a step from it."""
+        s = dict(state)
+        _, broken, margin, gradient = climbed(objective, s["current"])
+        marks = tf.constant(self.marks, tf.int32, [1, len(self.marks)])
+        s["wrong"] |= broken[:, None] & (s["step"][:, None] == marks)
+        counts = (s["step"] == self.steps) | (not self.final)
+        broken &= counts
+        s["adversarial"] = tf.where(each(broken | (counts & self.final)), s["current"], s["adversarial"])
+        s["broken"] |= broken
+        s["margin"] = tf.where(counts, tf.minimum(margin, s["margin"]), s["margin"])
+        stepped = s["current"] + self.step_size * self.ball.direction(gradient)
+        s["current"] = self.ball.project(stepped, images)
+        s["step"] += 1
+        return s
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Noise:
+    """Random points of the ball, one an iteration, as `states`: what no attack may be weaker than."""
+
+    ball: Any
+    steps: int
+
+    @property
+    def evaluations(self):
+        """Points a picture."""
+        return self.steps
+
+    def begin(self, images, seeds):
+        """Return the state before the first point."""
+        return {**begun(images), "seed": seeds}
+
+    def advance(self, objective, images, state):
+        """Return the state after one more point of every picture."""
+        s = dict(state)
+        noise = draws.noise(s["seed"], tf.shape(images)[1:], count=s["step"], normal=self.ball.normal)
+        point = self.ball.project(images + self.ball.spread(noise, s["seed"] + s["step"]), images)
+        _, broken, margin = objective(point)
+        s["adversarial"] = tf.where(each(broken), point, s["adversarial"])
+        s["broken"] |= broken
+        s["margin"] = tf.minimum(margin, s["margin"])
+        s["step"] += 1
+        return s
