@@ -9,6 +9,7 @@ HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "sat_tf" / "__init__.py").read_text(encoding="utf-8"))[1]
 EXPORT = ["ai-edge-litert>=1.2", "onnx>=1.16", "onnxruntime>=1.18", "tf2onnx>=1.16"]  # what exports are compared by
 DOWNLOAD = ["gdown>=6.3"]
+CORRUPTIONS = ["imagecorruptions-imaug>=1.1.5"]  # brings OpenCV, scikit-image and numba
 
 setup(
     name="sat-tf",
@@ -18,8 +19,9 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=["efficientnet", "hparams", "layers", "resnet", "sat_tf", "sat_tf.data", "sat_tf.experiment",
-              "sat_tf.export", "sat_tf.grid", "sat_tf.released", "sat_tf.report", "sat_tf.serving"],
+    packages=["efficientnet", "hparams", "layers", "resnet", "sat_tf", "sat_tf.attacks", "sat_tf.data",
+              "sat_tf.evaluate", "sat_tf.experiment", "sat_tf.export", "sat_tf.grid", "sat_tf.released",
+              "sat_tf.report", "sat_tf.serving"],
     package_data={"sat_tf.data": ["fashion_mnist_12k.npz", "fashion_mnist_12k.LICENSE"]},
     install_requires=[
         "tensorflow>=2.18",
@@ -37,6 +39,7 @@ setup(
         "tpu": ["tensorflow-tpu>=2.18"],
         "export": EXPORT,
         "download": DOWNLOAD,
-        "dev": ["pytest>=8", "ruff>=0.6", *EXPORT, *DOWNLOAD],
+        "corruptions": CORRUPTIONS,
+        "dev": ["pytest>=8", "ruff>=0.6", *EXPORT, *DOWNLOAD, *CORRUPTIONS],
     },
 )
