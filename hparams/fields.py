@@ -56,6 +56,18 @@ def radius(name, value):
     return result
 
 
+def length(name, value):
+    """Read a radius in any norm: 8/255, 0.5, 3."""
+    try:
+        above, _, below = str(value).partition("/")
+        result = float(above) / float(below or 1)
+    except (TypeError, ValueError, ZeroDivisionError):
+        raise expected("a length, written 8/255 or 0.5", name, value) from None
+    if not 0 <= result < math.inf:
+        raise expected("a length of at least 0", name, value)
+    return result
+
+
 def format_radius(value):
     """Write a radius as `k/255` where it is a whole number of grey levels."""
     levels = round(value * 255)
@@ -117,9 +129,20 @@ def optional(read_one):
 
 
 def attack(name, value):
-    """Read an attack with its number of steps: clean, fgsm, pgd-20."""
+    """Read an attack of training or probes with its number of steps: clean, fgsm, pgd-20."""
+    return _attack(name, value, ["attack"])
+
+
+def evaluation_attack(name, value):
+    """Read an attack of an evaluation: clean, fgsm, pgd-20, apgd-t, autoattack."""
+    return _attack(name, value, ["attack", "evaluation attack"])
+
+
+def _attack(name, value, kinds):
     key, steps = split_attack(str(value))
-    named("attack")(name, key)
+    known = [row for kind in kinds for row in names(kind)]
+    if key not in known:
+        raise expected(f"a known {kinds[0]}", name, value, f"Did you mean {nearest(key, known)}? --list shows all.")
     if key == str(value) and key.endswith("-k"):
         raise expected(f"a number of steps for k in {key}", name, value)
     if steps is not None:

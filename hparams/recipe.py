@@ -71,15 +71,29 @@ class Recipe:
                                    "stop after so many probes without a better one; none: never")
     stop_on_overfitting: bool = f.field(True, f.flag, "stop when only one-step attacks are still withstood")
 
-    eval_attacks: tuple[str, ...] = f.field(("clean", "pgd-1", "pgd-20"), f.several(f.attack),
+    eval_attacks: tuple[str, ...] = f.field(("clean", "pgd-1", "pgd-20"), f.several(f.evaluation_attack),
                                             "attacks on the test pictures", evaluation=True)
-    eval_epsilon: float | None = f.field(None, f.optional(f.radius), "evaluation: radius; none: epsilon",
+    eval_norm: str = f.field("linf", f.one_of("linf", "l2"), "evaluation: norm of the ball", evaluation=True)
+    eval_epsilon: float | None = f.field(None, f.optional(f.length), "evaluation: radius; none: epsilon",
                                          evaluation=True)
-    eval_step_size: float | None = f.field(None, f.optional(f.radius), "evaluation: step size; none: "
-                                           "1/255, or epsilon / steps where that is larger", evaluation=True)
+    eval_step_size: float | None = f.field(
+        None, f.optional(f.length), "evaluation: PGD's step size; none: 1/255, or epsilon / steps where that is "
+        "larger; l2: 2.5 epsilon / steps", evaluation=True)
+    eval_restarts: int = f.field(1, f.number(1, 1000, whole=True), "evaluation: PGD's random starts", evaluation=True)
+    eval_active_set: bool = f.field(
+        False, f.flag, "evaluation: a picture is broken by any iterate of PGD and then left alone, instead of by the "
+        "final one; --mode=eval does unless --no_active_set", evaluation=True)
+    eval_radii: tuple[float, ...] = f.field((), f.several(f.length), "evaluation: radii of a curve of accuracy, under "
+                                            "the last of eval_attacks", evaluation=True)
+    eval_corruptions: bool = f.field(False, f.flag, "evaluation: judge the 15 corruptions of ImageNet-C, too",
+                                     evaluation=True)
+    eval_noise: tuple[float, ...] = f.field((), f.several(f.number(0, 10, above=True)), "evaluation: standard "
+                                            "deviations of Gaussian noise to judge under, too", evaluation=True)
     eval_backward: str | None = f.field(None, f.optional(f.named("activation", ":")),
                                         "evaluation attacks, export: activation whose gradient is used; none: act's "
                                         "own", evaluation=True)
+    eval_checks: int = f.field(100, f.number(0, 10**6, whole=True), "--mode=eval: pictures that the checks of the "
+                               "number look at; 0: no checks", evaluation=True)
     eval_weights: str | None = f.field(None, f.optional(f.one_of("raw", "averaged")),
                                        "evaluation, export: raw or averaged; none: probe_weights", evaluation=True)
     eval_preprocess: str | None = f.field(None, f.optional(f.named("evaluation preprocessing")),
@@ -97,6 +111,7 @@ class Recipe:
             object.__setattr__(self, field.name, value)
         if not self.eval_attacks:
             raise f.expected("at least one attack, such as clean,pgd-20", "eval_attacks", "")
+        self._check_ball()
         if self.schedule == "steps" and not self.decay_epochs:
             raise f.expected("decay_epochs for the schedule steps, such as 30,60,90", "decay_epochs", "")
         if self.schedule == "exponential" and len(self.decay_epochs) != 1:
@@ -110,6 +125,21 @@ class Recipe:
         for name in ("probe_weights", "eval_weights"):
             if getattr(self, name) == "averaged" and not self.average_decay:
                 raise f.expected(f"an average_decay above 0, such as 0.9999, with {name}=averaged", "average_decay", 0)
+
+    def _check_ball(self):
+        """Refuse radii that the evaluation's norm does not know, and attacks without the settings that they need."""
+        lengths = {"eval_epsilon": self.eval_epsilon, "eval_step_size": self.eval_step_size}
+        if self.eval_norm == "linf":
+            for name, value in (*lengths.items(), *(("eval_radii", value) for value in self.eval_radii)):
+                if value is not None:
+                    f.radius(name, value)
+        elif self.eval_epsilon is None and set(self.eval_attacks) != {"clean"}:
+            raise f.expected("a radius for the norm l2, such as --epsilon=0.5", "eval_epsilon", None)
+        if self.eval_radii and self.eval_attacks[-1] == "clean":
+            raise f.expected("an attack for the curve of radii, such as clean,pgd-20", "eval_attacks",
+                             ",".join(self.eval_attacks))
+        if len(set(self.eval_attacks)) < len(self.eval_attacks):
+            raise f.expected("each attack once", "eval_attacks", ",".join(self.eval_attacks))
 
     @property
     def judged_weights(self):
@@ -153,6 +183,8 @@ EVALUATION_FIELDS = tuple(field.name for field in dataclasses.fields(Recipe) if 
 def show(name, value):
     """Return a field's value as a user would write it: 8/255, 30,60,90."""
     radii = [field.name for field in dataclasses.fields(Recipe) if "epsilon" in field.name or "step_size" in field.name]
+    if name == "eval_radii":
+        return ",".join(map(f.format_radius, value))
     if name in radii and name != "norm_epsilon" and value is not None:
         return f.format_radius(value)
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -16,7 +16,8 @@ from sat_tf.experiment import assembly, checkpoints, places, training
 from sat_tf.released import fetch
 
 TINY = {"dataset": "synthetic", "epochs": 2, "batch_size": 64, "held_out": 40, "eval_attacks": "clean,pgd-1,pgd-3",
-        "probe_attack": "pgd-1", "eval_batch_size": 50, "steps_per_call": 2}
+        "probe_attack": "pgd-1", "eval_batch_size": 50, "steps_per_call": 2,
+        "eval_checks": 0}
 
 
 def tiny(**changes):

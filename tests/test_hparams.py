@@ -11,10 +11,23 @@ import hparams
 
 
 def test_tables_are_read_without_tensorflow_and_are_the_tables():
-    from sat_tf import activations, attacks, autoaugment, data, export, methods, models, optim, preprocess, schedules
+    from sat_tf import (
+        activations,
+        attacks,
+        autoaugment,
+        data,
+        evaluate,
+        export,
+        methods,
+        models,
+        optim,
+        preprocess,
+        schedules,
+    )
 
     tables = {"model": models.MODELS, "activation": activations.ACTIVATIONS, "method": methods.METHODS,
-              "data set": data.DATASETS, "attack": attacks.ATTACKS, "augmentation": preprocess.AUGMENTATIONS,
+              "data set": data.DATASETS, "attack": attacks.ATTACKS,
+              "evaluation attack": evaluate.PLANS, "augmentation": preprocess.AUGMENTATIONS,
               "policy": autoaugment.POLICIES, "evaluation preprocessing": preprocess.EVALUATIONS,
               "schedule": schedules.SCHEDULES, "optimizer": optim.OPTIMIZERS, "export format": export.FORMATS}
     assert set(tables) == set(hparams.TABLES)

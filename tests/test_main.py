@@ -51,11 +51,15 @@ def test_list_names_everything(tmp_path):
     (["--model=resnet51"], "Did you mean resnet50"), (["--act=swich"], "Did you mean swish"),
     (["--dataset=cifar"], "Did you mean cifar10"), (["--set", "epoch=3"], "Did you mean epochs"),
     (["--epsilon=8"], "write 8/255"), (["--epochs=-1"], "epochs=-1"), (["--batch_size=0"], "batch_size=0"),
-    (["--modle=x"], "Did you mean"), (["train"], "Received: train"), (["--mode=trian"], "train|eval|export"),
+    (["--modle=x"], "Did you mean"), (["train"], "Received: train"), (["--mode=trian"], "train|eval|verify"),
     (["--set", "epochs"], "field=value"), (["--recipe=fasion"], "Did you mean fashion"),
     (["--checkpoint=x"], "--mode=eval"), (["--plan", "--mode=eval"], "--mode=train"),
     (["--images_per_second=3"], "--plan"), (["--mode=eval", "--set", "epoch=3"], "Did you mean epochs"),
     (["--mode=eval", "--eval_weights=ema"], "one of raw"), (["--eval_attacks=pgd"], "pgd-k"),
+    (["--mode=verify"], "--adversarial=FILE"), (["--mode=merge"], "--parts"), (["--parts=a"], "--mode=merge"),
+    (["--mode=eval", "--shard=5/4"], "1/4"), (["--subset=x"], "--mode=eval"), (["--mode=eval", "--norm=l3"], "linf"),
+    (["--mode=eval", "--eval_attacks=autoatack"], "Did you mean autoattack"),
+    (["--set", "probe_attack=square"], "known attack"),
     (["--seed=1.5"], "whole number"),
 ])
 def test_usage_errors_are_one_line_at_once(flags, says, tmp_path):
@@ -146,8 +150,12 @@ def test_documented_commands_parse(command):
 
 
 def test_the_readmes_python_runs():
-    """The notebook example, with a single attack step instead of twenty."""
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    """The examples, with a single attack step instead of twenty and fewer pictures."""
+    judged, counted = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     scope = {}
-    exec(block.replace("steps=20", "steps=1"), scope)
+    exec(counted.replace("steps=20", "steps=1"), scope)
     assert scope["total"] == 2000 and 0 <= scope["correct"][1] <= 2000
+    scope = {}
+    exec(judged.replace("pgd-20", "pgd-1").replace("batch_size=100", "batch_size=20").replace("sample=20", "sample=4"),
+         scope)
+    assert len(scope["result"].table()) == 20 and len(scope["checks"]) == 18

@@ -26,7 +26,7 @@ def evaluation(attack, correct, **parameters):
 
 
 def pgd(steps, correct, step_size=1 / 255, **parameters):
-    fixed = {"norm": "linf", "epsilon": EPSILON, "random_start": True, "seed": 0}
+    fixed = {"norm": "linf", "epsilon": EPSILON, "random_start": True, "iterates": "final", "seed": 0}
     return evaluation(f"pgd-{steps}", correct, steps=steps, step_size=step_size, **{**fixed, **parameters})
 
 
@@ -174,7 +174,8 @@ def test_markdown_says_what_was_measured_and_how(tmp_path, content, history):
     text = read(tmp_path, "report.md")
     assert text.startswith("# resnet20 with swish, sat, on fashion_mnist\n")
     assert "**clean accuracy: 86.10 % (1722 / 2000)**, 95 % interval 84.51 to 87.55 %" in text
-    row = "| PGD-20 (linf) | 8/255 | 1/255 | 20 | yes (seed 0) | 1444 / 2000 | 72.20 % (70.20 to 74.12 %) | 30.1 s |"
+    row = ("| PGD-20 (linf) | 8/255 | 1/255 | 20 | yes (seed 0) | final | 1444 / 2000 | "
+           "72.20 % (70.20 to 74.12 %) | 30.1 s |")
     for expected in (row, content["command"], "| milestones | [10, 15] |", "| note | a\\|b |",
                      "| label_smoothing | none |",
                      "| cpu | two cores |", "| images_per_second | 900.0 |", "| kind | best |"):  # fmt: skip
@@ -339,3 +340,35 @@ def test_imports_no_plotting_before_it_draws_and_never_pyplot(tmp_path, content,
                "assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules")  # fmt: skip
     root = os.path.dirname(os.path.dirname(os.path.abspath(report.__file__)))
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, cwd=root)
+
+
+def check(passed, hard=True, name="finite"):
+    return {"name": name, "hard": hard, "passed": passed, "figure": f"{name} has 3 of 5", "numbers": {}}
+
+
+@pytest.mark.parametrize("checks,forced,headline", [
+    ([check(True), check(None), check(False, hard=False)], False, "PGD"),
+    ([check(True), check(False)], False, "withheld"), ([check(False)], True, "Not to be trusted")])
+def test_a_failed_hard_check_takes_the_headline_back(tmp_path, content, history, checks, forced, headline):
+    report.write(tmp_path, content | {"checks": checks, "checked": True, "forced": forced}, history, make_panel())
+    head = read(tmp_path, "report.md").partition("## Evaluations")[0]
+    lines = report.summary_lines(content | {"checks": checks, "forced": forced}, {})
+    withheld = headline == "withheld"
+    assert headline in head and ("72.20 %" not in head) is withheld
+    assert any(line.endswith(": withheld") for line in lines) is withheld
+    assert any("finite has 3 of 5" in line for line in lines) and "## Checks" in read(tmp_path, "report.md")
+
+
+def test_radii_corruptions_and_l2_are_shown(tmp_path, content):
+    radii = {"attack": "pgd-20", "norm": "l2", "radii": [0, 0.25, 3.0], "correct": [90, 50, 0], "count": 100,
+             "accuracy": [0.9, 0.5, 0.0]}
+    extras = {"count": 100, "clean": 0.9, "library": "some 1.0", "corruptions": {"fog": [0.9, 0.8, 0.7, 0.6, 0.5]},
+              "noise": {"0.1": 0.75}}
+    row = {**content["evaluations"][1], "norm": "l2", "epsilon": 0.5, "step_size": 0.0625, "restarts": 3,
+           "iterates": "worst", "stages": [{"attack": "a", "correct": 7, "steps": 5}, {"attack": "b", "correct": 6}]}
+    paths = report.write(tmp_path, content | {"evaluations": [row], "radii": radii, "extras": extras}, [], None)
+    text = read(tmp_path, "report.md")
+    for expected in ("| 0.25 | 50 / 100 | 50.00 % |", "| fog | 90.0 | 80.0 | 70.0 | 60.0 | 50.0 | 70.0 |",
+                     "| 0.1 | 75.00 %", "L2, epsilon 0.5, step size 0.0625, 3 restarts, worst iterate", "| a | 7 / "):
+        assert expected in text
+    assert {"pictures/accuracy_vs_radius.png", "pictures/corruptions.png"} <= set(paths)

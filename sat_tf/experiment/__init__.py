@@ -1,6 +1,7 @@
 """The one place where all parts meet, and the only reader of a recipe: train, evaluate, export."""
 
 import contextlib
+import dataclasses
 import logging
 import pathlib
 import sys
@@ -11,16 +12,18 @@ from absl import logging as absl_logging
 from tqdm import tqdm
 
 import hparams
-from sat_tf import saving
-from sat_tf.experiment import assembly, checkpoints, places
+from sat_tf import corruptions, saving, verify
+from sat_tf.experiment import assembly, checkpoints, evaluating, places, verifying
 from sat_tf.experiment.drawing import draw
 from sat_tf.experiment.exporting import export
 from sat_tf.experiment.judging import judge
+from sat_tf.experiment.merging import merge
 from sat_tf.experiment.planning import plan
 from sat_tf.experiment.training import Training
 from sat_tf.released import fetch
 
-__all__ = ["convert", "download", "draw", "evaluate", "export", "naming_failures", "plan", "start", "train"]
+__all__ = ["check_adversarial", "convert", "download", "draw", "evaluate", "export", "merge",
+           "naming_failures", "plan", "start", "train"]
 
 
 class LogLines(logging.Handler):
@@ -79,27 +82,40 @@ def train(recipe, model_dir, *, data_dir=None, command="", on_progress=None):
         return judge(recipe, run.state.model, dataset, batches, strategy, folder, facts, run.history, model_dir)
 
 
-def evaluate(changes, *, model_dir=None, checkpoint=None, checkpoint_dir=None, data_dir=None, command=""):
+def evaluate(changes, *, model_dir=None, checkpoint=None, checkpoint_dir=None, data_dir=None, command="", subset=None,
+             shard=None, save_adversarial=False, sibling=None, force=False):
     """Judge a checkpoint under the attacks of its recipe with `changes`, and report into a folder of its own.
+
+    Stopped or killed, the same call goes on where it was.
 
     Args:
       changes: `{field: value}` of the recipe, fields of `checkpoints.JUDGING_FIELDS`: what was trained can't be
-        changed.
+        changed. Where they do not say `eval_active_set` it is on, but for released checkpoints with published numbers,
+        which are judged as those were.
       model_dir: folder of a run, whose best checkpoint is taken; the report goes into `evaluations/` there.
       checkpoint: another checkpoint, as `checkpoints.open_checkpoint` names them; without model_dir its run gets the
         report.
       checkpoint_dir: where the files of released checkpoints lie.
+      subset: a file of ids: only these test pictures are judged.
+      shard: (i, n): only the i-th of n parts of the test pictures, counted from 1; `merge` puts the parts together.
+      save_adversarial: write the adversarial pictures, which `verify` reads.
+      sibling: another checkpoint of the same data, as `checkpoint`: attacks on it must not be stronger.
+      force: show accuracies that failed a check, with the warning.
 
     Returns:
-      The report.
+      The report; `trusted` is False where a hard check failed.
     """
     found = checkpoints.open_checkpoint(checkpoint or model_dir, changes, checkpoint_dir)
+    if "eval_active_set" not in changes:
+        found = dataclasses.replace(found, recipe=found.recipe.replace(eval_active_set=not found.published))
     recipe, model_dir = found.recipe, pathlib.Path(model_dir or found.folder)
+    other = sibling and checkpoints.open_checkpoint(sibling, {}, checkpoint_dir)
+    if recipe.eval_corruptions:
+        corruptions.check()
     assembly.make_deterministic(recipe.seed)
     with naming_failures() as failing:
-        failing.dataset = dataset = assembly.load_data(recipe, data_dir)
-        if not dataset.test.size:
-            raise ValueError(f"Expected pictures in the test part of {dataset.source}. Received: none.")
+        failing.dataset = dataset = load_test(found, data_dir)
+        dataset, subset = evaluating.chosen(dataset, subset, shard)
         if "eval_batch_size" in changes and recipe.eval_batch_size > dataset.test.size:
             raise ValueError(f"Expected a batch of at most the {dataset.test.size} test pictures. "
                              f"Received: batch_size={recipe.eval_batch_size}.")
@@ -107,10 +123,37 @@ def evaluate(changes, *, model_dir=None, checkpoint=None, checkpoint_dir=None, d
         batches = assembly.evaluation_batches(recipe, dataset.test, found.image_size, strategy)  # before any work
         with strategy.scope():
             model = found.load(dataset.classes)
+            other = other and other.load(dataset.classes)
         facts = {"mode": "eval", "command": command, "seed": recipe.seed, "training": None, "recipe": found.known,
-                 "checkpoint": found.facts, "published": found.published_facts}
-        folder = places.next_folder(model_dir / "evaluations")
-        return judge(recipe, model, dataset, batches, strategy, folder, facts, found.state["history"], model_dir)
+                 "judged_by": evaluating.judged_by(recipe), "checkpoint": found.facts,
+                 "published": found.published_facts}
+        return evaluating.judge(found, model, dataset, batches, strategy, home=model_dir, facts=facts, subset=subset,
+                                shard=shard, recorded=found.recorded(dataset.name), sibling=other, force=force,
+                                save_adversarial=save_adversarial)
+
+
+def load_test(found, data_dir):
+    """Return the data set that a checkpoint is judged on, with test pictures."""
+    dataset = assembly.load_data(found.recipe, data_dir)
+    if not dataset.test.size:
+        raise ValueError(f"Expected pictures in the test part of {dataset.source}. Received: none.")
+    return dataset
+
+
+def check_adversarial(file, changes, *, model_dir=None, checkpoint=None, checkpoint_dir=None, data_dir=None):
+    """Check a file of adversarial pictures against the data set, and rescore it with a checkpoint or a SavedModel.
+
+    Args:
+      file: of `--save_adversarial`, or of anyone who writes the format of `verify`.
+      changes: how the checkpoint is judged, above all `eval_epsilon` and `eval_norm` where they should be checked.
+      checkpoint: as for `evaluate`, or the folder of an exported SavedModel, which needs `changes` to say dataset,
+        image_size and eval_preprocess where the file's are not to be believed.
+
+    Returns:
+      The list of `verify.Finding` and `{"float32": accuracy, "uint8": accuracy}`.
+    """
+    content = verify.read(file)
+    return verifying.run(content, changes, checkpoint or model_dir, checkpoint_dir, data_dir)
 
 
 def convert(changes, *, model_dir=None, checkpoint=None, checkpoint_dir=None, data_dir=None, command=""):

@@ -170,6 +170,18 @@ def make_progress(total, what, unit, done=0, *, passing=False):
                 leave=not passing, disable=None if passing else False)
 
 
+def whole_steps(progress):
+    """Return a function that adds fractions to a progress bar, which shows whole numbers."""
+    done = 0.0
+
+    def add(count):
+        nonlocal done
+        done += count
+        progress.update(int(done + 1e-6) - progress.n)
+
+    return add
+
+
 def versions():
     """Return the versions that a number depends on."""
     return {"python": platform.python_version(), "tensorflow": tf.__version__, "keras": keras.__version__,

@@ -80,6 +80,20 @@ class Checkpoint:
         return assembly.published_facts(self.label.removesuffix("-averaged"), self.published,
                                         self.state["recipe"]["image_size"] or self.state["data"]["image_size"])
 
+    def recorded(self, dataset):
+        """Return the clean accuracy that is on record for a data set, None where none is: of its run, or published."""
+        if dataset == "imagenet2012" and "clean" in self.published:
+            return self.published["clean"]
+        if self.source != "run" or dataset != self.state["recipe"]["dataset"]:
+            return None
+        try:
+            first = json.loads((places.run_of(self.path) / "report.json").read_text())
+            same = pathlib.Path(first["checkpoint"]["path"]).name == self.path.name
+            rows = [row for row in first["evaluations"] if row["attack"] == "clean"]
+            return rows[0]["accuracy"] if same and first["checkpoint"]["weights"] == self.weights and rows else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
     @property
     def facts(self):
         """What a report says of it."""

@@ -1,49 +1,53 @@
 """The judgement of a model on the test pictures, and its report."""
 
-import datetime
-import math
 import pathlib
+import shutil
 
 import numpy as np
 
-from sat_tf import evaluate, losses, report
-from sat_tf.experiment import assembly
+import hparams
+from sat_tf import attacks, evaluate, losses
+from sat_tf.experiment import assembly, evaluating, reporting
 
 
 def judge(recipe, model, dataset, batches, strategy, folder, facts, history, model_dir):
-    """Evaluate a model on the test pictures under the recipe's attacks, write the report, print the last lines."""
-    rows, curve, evaluators = measure(recipe, model, batches, dataset.test.size, strategy)
-    full = {
-        "schema_version": report.SCHEMA_VERSION,
-        "created": datetime.datetime.now().astimezone().isoformat("T", "seconds"),
-        "model": recipe.model, "act": recipe.act, "method": recipe.method,
-        "dataset": {"name": dataset.name, "source": dataset.source, "train": dataset.train.size,
-                    "held_out": dataset.held_out.size, "test": dataset.test.size, "notes": list(dataset.notes),
-                    "preprocess": assembly.preprocess(recipe), "image_size": batches.element_spec[0].shape[1],
-                    "classes": list(dataset.classes)},
-        "parameters": {"trainable": count(model.trainable_variables), "total": count(model.variables)},
-        "versions": assembly.versions(), "machine": assembly.machine(strategy),
-        "evaluations": rows, "curve": curve, **facts,
-    }
-    strongest = max(evaluators, key=lambda name: getattr(evaluators[name].attack, "steps", 0))
-    panel = make_panel(evaluators[strongest], strongest, batches, dataset.classes)
-    paths = report.write(folder, full, history, panel)
-    logs = pathlib.Path(model_dir) / "tensorboard"
-    places = {"report": paths["report.md"], "pictures": str(pathlib.Path(folder) / "pictures"),
-              "checkpoint": facts["checkpoint"]["path"],
-              "TensorBoard logs": str(logs) if logs.is_dir() else ""}
-    print("\n".join(report.summary_lines(full, places)), flush=True)
-    return full
+    """Evaluate a model on the test pictures under the recipe's attacks, write the report, print the last lines.
+
+    PGD is judged by its final iterate, as in the paper, unless the recipe asks for an active set.
+    """
+    plain = [name for name in recipe.eval_attacks if is_plain(name, recipe)]
+    rows, curve, evaluators = measure(recipe, model, batches, dataset.test.size, strategy, plain)
+    if len(plain) < len(recipe.eval_attacks):
+        others = [name for name in recipe.eval_attacks if name not in plain]
+        run = evaluating.Evaluation(recipe.replace(eval_attacks=others), model, dataset, batches, strategy, folder)
+        found, by_step = run.run()
+        rows = sorted(rows + found, key=lambda row: recipe.eval_attacks.index(row["attack"]))
+        curve = curve or by_step
+        panel = run.panel(dataset.classes)
+        del run
+        shutil.rmtree(pathlib.Path(folder) / "work", ignore_errors=True)
+    else:
+        strongest = max(evaluators, key=lambda name: getattr(evaluators[name].attack, "steps", 0))
+        panel = make_panel(evaluators[strongest], strongest, batches, dataset.classes)
+    full = reporting.header(recipe, model, dataset, batches, strategy) | {"evaluations": rows, "curve": curve, **facts}
+    return reporting.conclude(full, history, panel, folder, model_dir)
 
 
-def measure(recipe, model, batches, size, strategy):
-    """Count the correct pictures under each attack of the recipe; `size` is their number.
+def is_plain(name, recipe):
+    """Say whether an attack is one whole pass over every picture, of which the last iterate counts."""
+    plain = hparams.split_attack(name)[0] in attacks.ATTACKS
+    ball = recipe.eval_norm == "linf" and recipe.eval_restarts == 1 and not recipe.eval_active_set
+    return name == "clean" or (plain and ball)
+
+
+def measure(recipe, model, batches, size, strategy, names):
+    """Count the correct pictures under each attack of `names`; `size` is their number.
 
     Returns:
       The report's rows, the accuracy by steps of the longest attack (None without one), `{name: Evaluator}`.
     """
     rows, curve, evaluators = [], None, {}
-    for name in recipe.eval_attacks:
+    for name in names:
         epsilon = recipe.epsilon if recipe.eval_epsilon is None else recipe.eval_epsilon
         attack = assembly.make_attack(name, epsilon, recipe.eval_step_size)
         evaluators[name] = evaluate.Evaluator(
@@ -54,7 +58,8 @@ def measure(recipe, model, batches, size, strategy):
             counts, total, seconds = evaluators[name].count(batches, progress.update)
         correct = counts[max(counts)]
         backward = {"backward": recipe.eval_backward} if recipe.eval_backward and name != "clean" else {}
-        rows.append({"attack": name, **assembly.attack_facts(attack), **backward, "seed": recipe.seed, "split": "test",
+        rows.append({"attack": name, **assembly.attack_facts(attack), **backward,
+                     **({} if name == "clean" else {"iterates": "final"}), "seed": recipe.seed, "split": "test",
                      "count": total, "correct": correct, "accuracy": correct / total, "wall_time_seconds": seconds})
         if len(counts) > 1 and (curve is None or max(counts) > curve["steps"][-1]):
             curve = {"attack": name, "epsilon": attack.epsilon, "step_size": attack.step_size, "count": total,
@@ -80,8 +85,3 @@ def make_panel(evaluator, name, batches, classes, most=8):
     return {"clean": images, "adversarial": attacked, "labels": labels, "clean_predictions": evaluator.predict(images),
             "adversarial_predictions": evaluator.predict(attacked), "classes": list(classes), "attack": name,
             "epsilon": getattr(evaluator.attack, "epsilon", 0.0)}
-
-
-def count(variables):
-    """Return the number of values in some variables."""
-    return sum(math.prod(variable.shape) for variable in variables)

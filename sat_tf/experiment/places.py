@@ -56,12 +56,18 @@ def read_recipe(file):
 
 
 def write_recipe(model_dir, recipe):
-    """Write `recipe.json` where there is none, under another name first."""
+    """Write `recipe.json` where there is none."""
     file = model_dir / "recipe.json"
     if not file.exists():
-        partial = file.with_name(".recipe.json.partial")
-        partial.write_text(json.dumps(recipe.to_dict(), indent=1) + "\n")
-        os.replace(partial, file)
+        write(file, json.dumps(recipe.to_dict(), indent=1) + "\n")
+
+
+def write(file, text):
+    """Write a file under another name first; return its path."""
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_text(text)
+    os.replace(partial, file)
+    return str(file)
 
 
 @contextlib.contextmanager

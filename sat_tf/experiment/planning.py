@@ -7,7 +7,7 @@ import tensorflow as tf
 from absl import logging
 
 import hparams
-from sat_tf import cost, models, train
+from sat_tf import attacks, cost, evaluate, models, train
 from sat_tf.data.splits import held_out_size
 from sat_tf.experiment import assembly
 from sat_tf.experiment.probing import compares
@@ -49,7 +49,7 @@ def plan(recipe, *, data_dir=None, images_per_second=None):
     attack_steps = 0 if recipe.method == "standard" else recipe.attack_steps
     forward = cost.forward_flops(model, size)
     step = cost.step_flops(forward, attack_steps)
-    judged = _judged_forwards(recipe, held_out, test_size)
+    judged = _judged_forwards(recipe, held_out, test_size, classes)
     share = judged / (images * (2 * attack_steps + 3))  # of the training's
     return {
         "model": f"{recipe.model} with {recipe.act}, {classes} classes, {size} x {size} pixels",
@@ -111,7 +111,7 @@ def _sizes(recipe, data_dir):
     return dataset.train.size, dataset.held_out.size, dataset.test.size, len(dataset.classes), dataset.image_size
 
 
-def _judged_forwards(recipe, held_out, test_size):
+def _judged_forwards(recipe, held_out, test_size, classes):
     """Return the forward-equivalents of all probes and of the final judgement: two a step, one to classify."""
     def forwards(name):
         key, steps = hparams.split_attack(name)
@@ -122,7 +122,9 @@ def _judged_forwards(recipe, held_out, test_size):
     if compares(recipe):
         each += 1 + 2 * recipe.attack_steps
         each += forwards(recipe.probe_attack) if recipe.probe_weights == "averaged" else 0
-    return probes * held_out * each + test_size * sum(map(forwards, recipe.eval_attacks))
+    judged = [forwards(name) if hparams.split_attack(name)[0] in attacks.ATTACKS else evaluate.forward_equivalents(
+        name, classes, recipe.eval_norm, recipe.eval_restarts) for name in recipe.eval_attacks]
+    return probes * held_out * each + test_size * sum(judged)
 
 
 def _memory(recipe, model, size):

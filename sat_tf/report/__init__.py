@@ -4,6 +4,8 @@ Everything is rendered in memory before the first byte is written, and each file
 leaves the files of the previous report as they were. Pictures without data are neither written nor deleted.
 """
 
+import csv
+import io
 import json
 import math
 import os
@@ -13,10 +15,20 @@ import numpy as np
 from sat_tf.report.pictures import draw, png
 from sat_tf.report.tables import draw_activations, draw_table
 from sat_tf.report.tables import markdown as table_markdown
-from sat_tf.report.words import describe, format_radius, markdown, published, score, wilson_interval
+from sat_tf.report.words import (
+    describe,
+    failures,
+    format_length,
+    format_radius,
+    markdown,
+    published,
+    score,
+    wilson_interval,
+    withheld,
+)
 
-__all__ = ["SCHEMA_VERSION", "WHOLE", "describe", "format_radius", "score", "summary_lines", "wilson_interval", "write",
-           "write_activations", "write_table"]
+__all__ = ["SCHEMA_VERSION", "WHOLE", "csv_text", "describe", "failures", "format_length", "format_radius", "score",
+           "summary_lines", "wilson_interval", "withheld", "write", "write_activations", "write_table"]
 
 SCHEMA_VERSION = 1
 WHOLE = "after all its epochs"  # how a report says that a training was not stopped early
@@ -76,11 +88,29 @@ def summary_lines(report: dict, paths: dict[str, str]) -> list[str]:
         "TensorBoard logs". Empty ones are left out.
     """
     lines = []
+    for check in failures(report):
+        lines.append(f"{'withheld' if withheld(report) else 'not to be trusted'}: {check['name']}: {check['figure']}")
+    lines += [f"warning: {check['name']}: {check['figure']}" for check in report.get("checks", [])
+              if not check["hard"] and check["passed"] is False]
+    if report.get("checked") is False:
+        lines.append("not checked: no sanity check was made of these numbers")
     for row in report["evaluations"]:
+        if withheld(report) and row["attack"] != "clean":
+            lines.append(f"{describe(row)}: withheld")
+            continue
         number = published(report, row)
         beside = "" if number is None else f"; published for the {report['published']['dataset']}: {100 * number:.1f} %"
         lines.append(f"{describe(row)}: {score(row)}{beside}")
     return lines + [f"{name}: {path}" for name, path in paths.items() if path]
+
+
+def csv_text(rows: list[dict]) -> str:
+    """Return rows of one table, all with the keys of the first, as CSV with a header."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def _plain(value):

@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 
-from sat_tf.report.words import describe, format_radius, is_attack, wilson_interval
+from sat_tf.report.words import describe, format_length, format_radius, is_attack, wilson_interval
 
 _DPI = 150
 _STYLE = {
@@ -27,6 +27,10 @@ def draw(report: dict, history: list[dict], panel: dict | None) -> dict:
             figures["training_curves"] = _draw_training(report, history)
         if report["curve"] or any(is_attack(row) and row["steps"] is not None for row in report["evaluations"]):
             figures["accuracy_vs_steps"] = _draw_steps(report)
+        if report.get("radii"):
+            figures["accuracy_vs_radius"] = _draw_radii(report)
+        if report.get("extras") and report["extras"]["corruptions"]:
+            figures["corruptions"] = _draw_corruptions(report["extras"])
         if panel is not None and len(panel["clean"]):
             figures["panel"] = _draw_panel(panel)
     return figures
@@ -120,7 +124,8 @@ def _draw_steps(report: dict):
     axes = figure.subplots()
     curve, classes = report["curve"], len(report["dataset"]["classes"])
     if curve:
-        sizes = f"epsilon {format_radius(curve['epsilon'])}, step size {format_radius(curve['step_size'])}"
+        norm = curve.get("norm")
+        sizes = f"epsilon {format_length(curve['epsilon'], norm)}, step size {format_length(curve['step_size'], norm)}"
         label = f"by number of steps ({sizes}), {curve['count']} pictures"
         axes.plot(curve["steps"], _percent(curve["accuracy"]), "o-", color=_BLUE, label=label)
     rows = [row for row in report["evaluations"] if not is_attack(row) or row["steps"] is not None]
@@ -150,18 +155,54 @@ def _draw_evaluation(axes, row: dict, x: float, index: int) -> None:
                   markersize=6, elinewidth=1.3, capsize=4, label=label, zorder=3)  # fmt: skip
 
 
+def _draw_radii(report: dict):
+    """Draw accuracy against the radius of the ball, with 95 % intervals."""
+    figure, curve = figure_of(8, 5, layout="constrained"), report["radii"]
+    axes, scale = figure.subplots(), 1 if curve["norm"] == "l2" else 255
+    x = scale * np.array(curve["radii"])
+    bounds = 100 * np.array([wilson_interval(correct, curve["count"]) for correct in curve["correct"]])
+    axes.fill_between(x, bounds[:, 0], bounds[:, 1], color=_BLUE, alpha=0.2, label="95 % interval")
+    axes.plot(x, _percent(curve["accuracy"]), "o-", color=_BLUE, label=f"{curve['count']} pictures")
+    unit = "Euclidean length" if curve["norm"] == "l2" else "255ths of the pixel range"
+    axes.set(title=f"{report['model']} with {report['act']}: accuracy under {curve['attack'].upper()}", ylim=(0, 100),
+             xlabel=f"radius in {curve['norm']} ({unit})", ylabel="accuracy (%)")  # fmt: skip
+    _legend_below(axes, columns=2)
+    return figure
+
+
+def _draw_corruptions(extras: dict):
+    """Draw accuracy under each corruption as a table of colours, kinds by severities."""
+    kinds = list(extras["corruptions"])
+    values = _percent([extras["corruptions"][kind] for kind in kinds])
+    figure = figure_of(7, 0.32 * len(kinds) + 1.2, layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(values, cmap="viridis", vmin=0, vmax=max(100 * extras["clean"], 1), aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        bright = value > 50 * extras["clean"]
+        axes.text(column, row, f"{value:.0f}", ha="center", va="center", color="black" if bright else "white")
+    axes.set_xticks(range(values.shape[1]), [str(severity + 1) for severity in range(values.shape[1])])
+    axes.set_yticks(range(len(kinds)), [kind.replace("_", " ") for kind in kinds])
+    axes.grid(False)
+    axes.set(xlabel="severity", title=f"Accuracy (%) under corruptions; clean {100 * extras['clean']:.1f} %")
+    return figure
+
+
 def _draw_panel(panel: dict, most: int = 8):
     """Draw up to `most` pictures: clean, the perturbation, adversarial, each pixel a square of whole screen pixels."""
     clean, adversarial = (np.asarray(panel[key], np.float32)[:most] for key in ("clean", "adversarial"))
     if clean.ndim != 4 or clean.shape != adversarial.shape:
         raise ValueError("Expected clean and adversarial pictures of one shape [n, height, width, 3]. "
                          f"Received: clean={clean.shape}, adversarial={adversarial.shape}.")  # fmt: skip
-    radius = format_radius(panel["epsilon"])
-    perturbation = np.clip((adversarial - clean) / (2 * panel["epsilon"] or 1) + 0.5, 0, 1)
+    norm, scale = panel.get("norm"), panel["epsilon"]
+    if norm == "l2":  # its radius is no bound of a pixel: show the largest change
+        scale = float(np.abs(adversarial - clean).max())
+    radius = format_radius(scale)
+    perturbation = np.clip((adversarial - clean) / (2 * scale or 1) + 0.5, 0, 1)
+    size = format_length(panel["epsilon"], norm)
     rows = [
         (clean, "clean\n\nabove: true class\nbelow: prediction", panel["clean_predictions"]),
         (perturbation, f"perturbation\n\nblack \N{MINUS SIGN}{radius}\ngrey 0\nwhite +{radius}\nper channel", None),
-        (adversarial, f"adversarial\n\n{panel['attack'].upper()}\nepsilon {radius}", panel["adversarial_predictions"]),
+        (adversarial, f"adversarial\n\n{panel['attack'].upper()}\nepsilon {size}", panel["adversarial_predictions"]),
     ]
     count, height, width = clean.shape[:3]
     zoom = max(1, 168 // max(height, width))

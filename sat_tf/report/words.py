@@ -5,12 +5,18 @@ import math
 import os
 
 _DEFINITIONS = """\
-* **Accuracy** is correct / count, every picture of the split counted once. Under PGD, what is classified is the
-  *final* iterate, whether or not an earlier iterate had already fooled the model.
+* **Accuracy** is correct / count, every picture of the split counted once.
+* **Iterates**: *final* counts what PGD's last iterate does to a picture, whether or not an earlier one had fooled the
+  model, as papers on training do. *Worst* counts a picture as broken where any iterate, the random start among them,
+  or any restart, target or attack of an ensemble fools the model; it then leaves the batch (active set). Worst is never
+  above final for the same iterates.
 * **Interval**: 95 % Wilson score interval for the sampling of the pictures. It holds neither the variation between
   training seeds nor what a stronger attack might find: accuracy under attack is an upper bound of the robustness.
-* **Epsilon** and **step size** are fractions of the pixel range [0, 1], written in 255ths.
-* **PGD-k**: projected gradient ascent of the loss in k steps inside the ball of radius epsilon and [0, 1]."""
+* **Epsilon** and **step size** are fractions of the pixel range [0, 1], written in 255ths; in the norm L2 they are
+  Euclidean lengths of the whole picture.
+* **PGD-k**: projected gradient ascent of the loss in k steps inside the ball of radius epsilon and [0, 1].
+* **AutoAttack** (Croce & Hein 2020): APGD-CE, APGD-T with 9 targets, FAB-T with 9 targets, Square with 5,000 queries,
+  each on the pictures that are still robust; the worst case of each picture counts."""
 
 
 def format_radius(radius: float) -> str:
@@ -18,6 +24,11 @@ def format_radius(radius: float) -> str:
     tenths = round(radius * 2550)
     is_exact = abs(tenths / 2550 - radius) <= 1e-6 and (tenths != 0 or radius == 0)
     return f"{tenths / 10:g}/255" if is_exact else f"{radius:.4g}"
+
+
+def format_length(radius: float, norm: str | None) -> str:
+    """Write a radius as its norm wants it: in 255ths, or in L2 as a plain number."""
+    return f"{radius:.6g}" if norm == "l2" else format_radius(radius)
 
 
 def wilson_interval(correct: int, count: int, z: float = 1.959964) -> tuple[float, float]:
@@ -47,7 +58,12 @@ def describe(row: dict) -> str:
     if not is_attack(row):
         return "clean accuracy"
     sizes = [("epsilon", row["epsilon"]), ("step size", row["step_size"])]
-    details = ", ".join(f"{name} {format_radius(size)}" for name, size in sizes if size is not None)
+    details = ", ".join(f"{name} {format_length(size, row['norm'])}" for name, size in sizes if size is not None)
+    details = f"L2, {details}" if row["norm"] == "l2" else details
+    if (row.get("restarts") or 1) > 1:
+        details += f", {row['restarts']} restarts"
+    if row.get("iterates") == "worst" and row["step_size"] is not None:
+        details += ", worst iterate"
     if row.get("backward"):
         details += f", through the gradient of {row['backward']}"
     return f"{row['attack'].upper()} accuracy" + (f" ({details})" if details else "")
@@ -85,22 +101,33 @@ def facts(facts: dict) -> str:
 
 
 def _evaluation_cells(row: dict) -> list[str]:
-    epsilon, step_size = (format_radius(row[key]) if row[key] is not None else "" for key in ("epsilon", "step_size"))
+    epsilon, step_size = (format_length(row[key], row["norm"]) if row[key] is not None else ""
+                          for key in ("epsilon", "step_size"))
     start = {None: "", False: "no", True: f"yes (seed {row['seed']})"}[row["random_start"]]
     name = f"{row['attack'].upper()} ({row['norm']})" if is_attack(row) else "clean"
     name += f", gradient of {row['backward']}" if row.get("backward") else ""
     steps = "" if row["steps"] is None else str(row["steps"])
+    steps += f" x {row['restarts']}" if (row.get("restarts") or 1) > 1 else ""
     accuracy = f"{100 * row['correct'] / row['count']:.2f} % ({_interval(row)})"
     time = "" if row["wall_time_seconds"] is None else f"{row['wall_time_seconds']:.1f} s"
-    return [name, epsilon, step_size, steps, start, f"{row['correct']} / {row['count']}", accuracy, time]
+    counted = row.get("iterates") or ""
+    return [name, epsilon, step_size, steps, start, counted, f"{row['correct']} / {row['count']}", accuracy, time]
 
 
 def _headline(report: dict) -> str:
-    """Return the clean accuracy and the lowest one under attack."""
+    """Return the clean accuracy and the lowest one under attack, or why that one is withheld."""
     clean = [row for row in report["evaluations"] if not is_attack(row)][:1]
     attacked = [row for row in report["evaluations"] if is_attack(row)]
     strongest = sorted(attacked, key=lambda row: (row["correct"] / row["count"], -(row["steps"] or 0)))[:1]
+    if withheld(report):
+        strongest = []
     lines = [f"* **{describe(row)}: {score(row)}**, 95 % interval {_interval(row)}" for row in clean + strongest]
+    if failed := failures(report):
+        lines.append("* **Accuracy under attack is withheld**, because it can't be trusted:" if withheld(report) else
+                     "* **Not to be trusted**, and only shown because that was asked for (`--force`):")
+        lines += [f"  * [{check['name']}](#checks): {check['figure']}" for check in failed]
+    elif report.get("checked") is False:
+        lines.append("* **Not checked**: no sanity check was made of these numbers.")
     partial = sorted({row["count"] for row in report["evaluations"]
                       if row["split"] == "test" and row["count"] < report["dataset"]["test"]})  # fmt: skip
     if partial:
@@ -109,8 +136,69 @@ def _headline(report: dict) -> str:
     return "\n".join(lines or ["Nothing was evaluated."])
 
 
+def failures(report: dict) -> list[dict]:
+    """Return the hard checks that failed."""
+    return [check for check in report.get("checks", []) if check["hard"] and check["passed"] is False]
+
+
+def withheld(report: dict) -> bool:
+    """Say whether the accuracy under attack is not to be shown as a result."""
+    return bool(failures(report)) and not report.get("forced")
+
+
+def _checks(report: dict) -> str:
+    """Return what was checked, with its figures; "" where nothing was."""
+    words = {True: "passed", False: "**failed**", None: "not possible"}
+    rows = [[check["name"], "hard" if check["hard"] else "soft", words[check["passed"]], _text(check["figure"])]
+            for check in report.get("checks", [])]
+    if not rows:
+        return ""
+    return (f"{table(['check', 'kind', 'outcome', 'figure'], rows)}\n\nA failed hard check withholds the accuracy "
+            "under attack; a failed soft one is a warning. docs/doctor.md explains each.")
+
+
+def _stages(report: dict) -> str:
+    """Return how many pictures each stage of an ensemble left."""
+    rows = [[row["attack"], stage["attack"], f"{stage['correct']} / {row['count']}",
+             _text({k: v for k, v in stage.items() if k not in ("attack", "correct")})]
+            for row in report["evaluations"] if len(row.get("stages", [])) > 1 for stage in row["stages"]]
+    return table(["attack", "stage", "right after it", "parameters"], rows) if rows else ""
+
+
+def _radii(report: dict) -> str:
+    """Return accuracy by radius, "" where that was not measured."""
+    curve = report.get("radii")
+    if not curve:
+        return ""
+    rows = [[format_length(radius, curve["norm"]), f"{correct} / {curve['count']}", f"{100 * accuracy:.2f} %"]
+            for radius, correct, accuracy in zip(curve["radii"], curve["correct"], curve["accuracy"], strict=True)]
+    text = table([f"radius ({curve['norm']})", "correct / count", "accuracy"], rows)
+    return f"{text}\n\nUnder {curve['attack'].upper()}, worst case of all iterates and smaller radii."
+
+
+def _extras(report: dict) -> str:
+    """Return accuracies under corruptions and noise, "" where they were not measured."""
+    extras = report.get("extras")
+    if not extras:
+        return ""
+    parts = [f"{extras['count']} pictures, {100 * extras['clean']:.2f} % of them right as they are."]
+    if extras["corruptions"]:
+        rows = [[kind.replace("_", " "), *(f"{100 * value:.1f}" for value in values),
+                 f"{100 * sum(values) / len(values):.1f}"] for kind, values in extras["corruptions"].items()]
+        means = [sum(values) / len(values) for values in zip(*extras["corruptions"].values(), strict=True)]
+        rows.append(["mean", *(f"{100 * mean:.1f}" for mean in means), f"{100 * sum(means) / len(means):.1f}"])
+        parts.append(table(["corruption, severity", "1", "2", "3", "4", "5", "mean"], rows))
+        parts.append(f"Accuracy in %; the corruptions of ImageNet-C (Hendrycks & Dietterich 2019) by "
+                     f"{extras['library']}, whose constants are chosen for 224 pixels.")
+    if extras["noise"]:
+        rows = [[sigma, f"{100 * value:.2f} %"] for sigma, value in extras["noise"].items()]
+        parts.append(table(["Gaussian noise, standard deviation", "accuracy"], rows))
+    return "\n\n".join(parts)
+
+
 def _evaluations(report: dict) -> str:
-    header = ["attack", "epsilon", "step size", "steps", "random start", "correct / count", "accuracy (95 %)", "time"]
+    header = ["attack", "epsilon", "step size", "steps", "random start", "iterates", "correct / count",
+              "accuracy (95 %)", "time"]
     splits = ", ".join(sorted({row["split"] for row in report["evaluations"]})) or "none"
     return f"{table(header, [_evaluation_cells(row) for row in report['evaluations']])}\n\nSplit: {splits}."
 
@@ -122,6 +210,7 @@ def published(report: dict, row: dict) -> float | None:
         return None
     sizes = ("epsilon", "step_size") if is_attack(row) else ()
     same = all(row[size] is not None and abs(row[size] - known[size]) < 1e-9 for size in sizes)
+    same = same and row.get("iterates", "final") == "final" and (row["norm"] or "linf") == "linf"
     return known["accuracies"][row["attack"]] if same and not row.get("backward") else None
 
 
@@ -155,6 +244,10 @@ def markdown(report: dict, pictures: list[str]) -> str:
     parameters = {f"parameters ({kind})": number for kind, number in report["parameters"].items()}
     sections = {
         "Evaluations": _evaluations(report),
+        "Stages": _stages(report),
+        "Checks": _checks(report),
+        "Accuracy by radius": _radii(report),
+        "Corruptions and noise": _extras(report),
         "Published and measured": _published(report),
         "Pictures": "\n\n".join(f"![{os.path.basename(name)[:-4].replace('_', ' ')}]({name})" for name in pictures),
         "How it was trained": _training(report),

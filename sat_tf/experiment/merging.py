@@ -1,0 +1,113 @@
+"""The parts of one judgement, put together."""
+
+import csv
+import json
+import pathlib
+
+from sat_tf import report
+from sat_tf.experiment import places, reporting
+
+SUMMED = ("correct", "count")
+
+
+def merge(parts, command=""):
+    """Write the report of a whole judgement from the reports of all its parts, `--shard=1/n` to `--shard=n/n`.
+
+    Args:
+      parts: their folders, in any order.
+
+    Returns:
+      The report, which lies in a new folder beside the first part.
+
+    Raises:
+      ValueError: parts are missing, are there twice, or are of different judgements.
+      OSError: a report can't be read.
+    """
+    parts = [pathlib.Path(part).expanduser() for part in parts]
+    reports = {part: read(part) for part in parts}
+    requests = {part: json.loads((part / "request.json").read_text()) for part in parts}
+    _check(parts, requests)
+    reports = sorted(reports.values(), key=lambda one: one["shard"][0])
+    first = reports[0]
+    whole = {**first, "shard": None, "command": command, "created": reports[-1]["created"],
+             "evaluations": [_sum(rows) for rows in zip(*(one["evaluations"] for one in reports), strict=True)],
+             "curve": None, "radii": _radii(reports), "extras": None,
+             "checks": [{**check, "name": f"{check['name']} (part {one['shard'][0]})"}
+                        for one in reports for check in one["checks"]],
+             "trusted": all(one["trusted"] for one in reports), "checked": all(one["checked"] for one in reports),
+             "forced": all(one["forced"] for one in reports), "merged": [str(part) for part in parts]}
+    notes = [note for note in first["dataset"]["notes"] if not note.startswith("judged on part ")]
+    whole["dataset"] = {**first["dataset"], "notes": notes, "test": sum(one["dataset"]["test"] for one in reports)}
+    whole["robustbench"] = reporting.robustbench(whole, first["robustbench"]["name"])
+    folder = places.next_folder(parts[0].resolve().parent)
+    table = _merge_pictures(parts, folder)
+    whole["files"] = {"pictures": table and pathlib.Path(table).name, "adversarial": []}
+    return reporting.conclude(whole, [], None, folder, folder, {"per picture": table or ""})
+
+
+def read(part):
+    """Return the report of a part."""
+    try:
+        content = json.loads((part / "report.json").read_text())
+    except FileNotFoundError:
+        raise FileNotFoundError(f"Expected the folder of a judgement that has ended. Received: {part}, which has no "
+                                "report.json. The part's command goes on with it.") from None
+    except ValueError as error:
+        raise OSError(f"{part / 'report.json'} is damaged: {error}.") from error
+    if not content.get("shard"):
+        raise ValueError(f"Expected a part, made by --shard=i/n. Received: {part}, a whole judgement.")
+    return content
+
+
+def _check(parts, requests):
+    shards = [tuple(request["shard"]) for request in requests.values()]
+    total = shards[0][1]
+    missing = sorted(set(range(1, total + 1)) - {number for number, _ in shards})
+    if missing or len(shards) != total or any(count != total for _, count in shards):
+        raise ValueError(f"Expected each of the {total} parts once. Received: "
+                         f"{', '.join(f'{number}/{count}' for number, count in shards)}.")
+    first, *others = parts
+    for other in others:
+        unlike = [name for name in requests[first] if name not in ("shard", "data")
+                  and requests[first][name] != requests[other].get(name)]
+        unlike += ["data"] if requests[first]["data"][0] != requests[other]["data"][0] else []
+        if unlike:
+            raise ValueError(f"Expected parts of one judgement. Received: {first} and {other}, which differ in "
+                             f"{', '.join(unlike)}.")
+
+
+def _sum(rows):
+    """Return one row of the whole from the same row of every part."""
+    first = rows[0]
+    whole = {**first, **{name: sum(row[name] for row in rows) for name in SUMMED}}
+    whole["accuracy"] = whole["correct"] / whole["count"]
+    times = [row["wall_time_seconds"] for row in rows]
+    whole["wall_time_seconds"] = None if None in times else sum(times)
+    if "stages" in first:
+        stages = zip(*(row["stages"] for row in rows), strict=True)
+        whole["stages"] = [{**stage[0], "correct": sum(one["correct"] for one in stage)} for stage in stages]
+    return whole
+
+
+def _radii(reports):
+    curves = [one["radii"] for one in reports]
+    if None in curves:
+        return None
+    correct = [sum(counts) for counts in zip(*(curve["correct"] for curve in curves), strict=True)]
+    count = sum(curve["count"] for curve in curves)
+    return {**curves[0], "correct": correct, "count": count, "accuracy": [value / count for value in correct]}
+
+
+def _merge_pictures(parts, folder):
+    """Write pictures.csv of the whole, by attack and id; return its path, None where the parts have none."""
+    rows = []
+    for part in parts:
+        if not (part / "pictures.csv").is_file():
+            return None
+        with open(part / "pictures.csv", newline="") as file:
+            rows += list(csv.DictReader(file))
+    attacks = list(dict.fromkeys(row["attack"] for row in rows))
+    rows.sort(key=lambda row: (attacks.index(row["attack"]), int(row["id"])))
+    if len({(row["attack"], row["id"]) for row in rows}) < len(rows):
+        raise ValueError("Expected parts that share no picture. Received: an id in two of them.")
+    return places.write(folder / "pictures.csv", report.csv_text(rows))
