@@ -3,7 +3,7 @@
     python benchmarks/activation_step.py --model=resnet20-w8 --image_size=32 --batch_size=128 --threads=1
 
 The paper's claim is that smoothness costs nothing. An operation more a pixel and channel does cost on a CPU, where
-memory traffic counts; beside convolutions of ResNet-50's width it vanishes.
+memory traffic counts; beside convolutions of ResNet-50's width it shrinks.
 """
 
 import argparse
