@@ -81,8 +81,8 @@ def test_broken_pictures_are_misread_and_the_others_are_left_alone(name, norm):
         broken = state["broken"]
         margin = active.margin_of(MODEL(tf.constant(state["adversarial"])), labels).numpy()
         assert (margin[broken] < 1e-5).all()
-        np.testing.assert_array_equal(state["adversarial"][~broken], images.numpy()[~broken])
-        if name != "final":
+        if name != "final":  # which leaves its last iterate in any case
+            np.testing.assert_array_equal(state["adversarial"][~broken], images.numpy()[~broken])
             np.testing.assert_array_equal(broken, state["margin"] < 0)
         assert (state["margin"][broken] <= margin[broken] + 1e-5).all()
         kinds |= set(broken.tolist())

@@ -57,7 +57,8 @@ class Ascent:
       ball: of `balls`.
       step_size: of each iteration, in the ball's norm; a number or a scalar tensor.
       steps: iterations.
-      final: a picture is broken by the last iterate only, the paper's definition; else by any, the start included.
+      final: a picture is broken by the last iterate only, the paper's definition; else by any, the start included. The
+        state's `adversarial` is then the last iterate, whether or not it broke the picture.
       random_start: begin at a random point of the ball instead of the picture; where seeds are pairs, `[batch, 2]`,
         in the L-infinity ball at the very point of `PGD`.
       marks: numbers of steps after which the state's `wrong`, bool `[batch, marks]`, says whether the model was.

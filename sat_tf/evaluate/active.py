@@ -1,7 +1,7 @@
 """An attack on a queue of pictures: what is broken leaves its place in the batch, and the next picture takes it.
 
-Batches keep a static shape. As the queue runs empty they are halved, so that a few sizes are traced once each and the
-last pictures do not pay for a whole batch.
+Batches keep a static shape. As the queue runs empty they are quartered, so that a few sizes are traced once each (a
+trace costs as much as hundreds of iterations) and the last pictures do not pay for a whole batch.
 """
 
 import collections
@@ -34,8 +34,8 @@ class ActiveSet:
         self.strategy = strategy or tf.distribute.get_strategy()
         self.replicas = self.strategy.num_replicas_in_sync
         most = max(batch_size // self.replicas, 1)
-        halves = [most >> power for power in range(most.bit_length()) if most >> power >= min(SMALLEST, most)]
-        self.sizes = [self.replicas * half for half in reversed(halves)]
+        parts = [most >> power for power in range(0, most.bit_length(), 2) if most >> power >= min(SMALLEST, most)]
+        self.sizes = [self.replicas * part for part in reversed(parts)]
         self.traces = 0
         self._turns = {size: tf.function(self._turn_of_all) for size in self.sizes}
         probe = stage.attack(self.ball(epsilon=1.0), 1.0)
