@@ -156,7 +156,8 @@ def test_what_a_result_says():
     result = evaluate.Result(
         attack="a", norm="linf", epsilon=0.1, step_size=0.1, stages=("one", "two"), facts={}, ids=np.arange(6),
         labels=np.arange(6), predictions=np.array([9, 1, 2, 3, 4, 5]), clean_margin=zeros, stage=stage,
-        run=step, step=step, margin=zeros, distance=zeros, adversarial=np.ones([6, 2, 2, 3], np.float32), marks=(0, 3, 9, 10),
+        run=step, step=step, margin=zeros, distance=zeros,
+        adversarial=np.ones([6, 2, 2, 3], np.float32), marks=(0, 3, 9, 10),
         wrong=np.zeros([6, 4], bool))
     assert result.broken_by.tolist() == ["clean", "", "one", "two", "two", "one"]
     assert (result.left("one"), result.left("two")) == (3, 1)

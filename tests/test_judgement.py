@@ -133,7 +133,7 @@ def test_a_killed_judgement_goes_on_and_ends_alike(trained, whole):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                env=environment)
-    while not list((trained / "evaluations").glob("*/work/*/state.npz")):
+    while not list((trained / "evaluations").glob("*/*/*/state.npz")):
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
