@@ -118,7 +118,8 @@ def _headline(report: dict) -> str:
     """Return the clean accuracy and the lowest one under attack, or why that one is withheld."""
     clean = [row for row in report["evaluations"] if not is_attack(row)][:1]
     attacked = [row for row in report["evaluations"] if is_attack(row)]
-    strongest = sorted(attacked, key=lambda row: (row["correct"] / row["count"], -(row["steps"] or 0)))[:1]
+    strongest = sorted(attacked, key=lambda row: (row["correct"] / row["count"], -len(row.get("stages", [])),
+                                                  -(row["steps"] or 0)))[:1]
     if withheld(report):
         strongest = []
     lines = [f"* **{describe(row)}: {score(row)}**, 95 % interval {_interval(row)}" for row in clean + strongest]
