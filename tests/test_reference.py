@@ -10,7 +10,7 @@ from sat_tf import evaluate
 
 FOLDER = pathlib.Path(__file__).parent / "vectors"
 DIFFERENCE, DISAGREE = 0.005, 0.01  # of the accuracies; share of the pictures that are judged otherwise
-LOOSE = {("l2", "square"): 2}  # times as much: alone it leaves one or two pictures more than theirs, for every seed tried
+LOOSE = {("l2", "square"): 2}  # times as much: alone it leaves one or two pictures more than theirs, whatever the seed
 
 
 class Case:
