@@ -43,11 +43,7 @@ def number(low, high, *, whole=False, above=False):
 def radius(name, value):
     """Read a radius or step size as a fraction of the pixel range: 8/255, 0.03."""
     what = "a fraction of the pixel range from 0 to 1, written 8/255"
-    try:
-        above, _, below = str(value).partition("/")
-        result = float(above) / float(below or 1)
-    except (TypeError, ValueError, ZeroDivisionError):
-        raise expected(what, name, value) from None
+    result = _quotient(what, name, value)
     if result > 1:
         remedy = f"If you count in grey levels write {result:g}/255." if result <= 255 else ""
         raise expected(what, name, value, remedy)
@@ -56,13 +52,18 @@ def radius(name, value):
     return result
 
 
-def length(name, value):
-    """Read a radius in any norm: 8/255, 0.5, 3."""
+def _quotient(what, name, value):
+    """Return the number that "8/255" or "0.03" means; `what` was expected where it means none."""
     try:
         above, _, below = str(value).partition("/")
-        result = float(above) / float(below or 1)
+        return float(above) / float(below or 1)
     except (TypeError, ValueError, ZeroDivisionError):
-        raise expected("a length, written 8/255 or 0.5", name, value) from None
+        raise expected(what, name, value) from None
+
+
+def length(name, value):
+    """Read a radius in any norm: 8/255, 0.5, 3."""
+    result = _quotient("a length, written 8/255 or 0.5", name, value)
     if not 0 <= result < math.inf:
         raise expected("a length of at least 0", name, value)
     return result

@@ -8,16 +8,16 @@ from sat_tf.attacks.balls import BALLS, L2, Linf
 from sat_tf.attacks.draws import hashed
 from sat_tf.attacks.fab import FAB
 from sat_tf.attacks.pgd import (
-           ATTACKS,
-           PGD,
-           clean,
-           fgsm,
-           input_gradient,
-           linf_ball,
-           marks,
-           pgd,
-           rounded_down,
-           uniform_noise,
+    ATTACKS,
+    PGD,
+    clean,
+    fgsm,
+    input_gradient,
+    linf_ball,
+    marks,
+    pgd,
+    rounded_down,
+    uniform_noise,
 )
 from sat_tf.attacks.square import Square, SquareL2
 from sat_tf.attacks.states import Ascent, Noise, whole

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from sat_tf.attacks import draws
-from sat_tf.attacks.states import begun, climbed, each
+from sat_tf.attacks.states import begun, climbed, each, looked
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,9 +54,6 @@ class APGD:
         first = s["step"] == 0
         moved = tf.where(each(first), s["current"], self._moved(images, s))
         values, broken, margin, gradient = climbed(objective, moved)
-        s["adversarial"] = tf.where(each(broken), moved, s["adversarial"])
-        s["broken"] |= broken
-        s["margin"] = tf.minimum(margin, s["margin"])
         s["rises"] += tf.cast(~first & (values > s["value"]), tf.int32)
         s["since"] += tf.cast(~first, tf.int32)
         s["previous"], s["current"], s["gradient"], s["value"] = s["current"], moved, gradient, values
@@ -65,8 +62,7 @@ class APGD:
             s[name] = tf.where(each(better), new, s[name])
         s["best_value"] = tf.where(better, values, s["best_value"])
         s["checked_value"] = tf.where(first, values, s["checked_value"])
-        s["step"] += 1
-        return self._checked(s)
+        return self._checked(looked(s, moved, broken, margin))
 
     def _moved(self, images, s):
         """Return where a step with momentum leads; the first has none."""

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from sat_tf.attacks import draws
-from sat_tf.attacks.states import begun, each
+from sat_tf.attacks.states import begun, each, looked
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries: where the square's area halves
 
@@ -66,11 +66,7 @@ def kept(objective, s, moved):
     better = first | (values > s["value"]) | broken
     s["current"] = tf.where(each(better), moved, s["current"])
     s["value"] = tf.where(better, values, s["value"])
-    s["adversarial"] = tf.where(each(broken), moved, s["adversarial"])
-    s["broken"] |= broken
-    s["margin"] = tf.minimum(margin, s["margin"])
-    s["step"] += 1
-    return s
+    return looked(s, moved, broken, margin)
 
 
 def side_of(area, steps, query, height, width):
@@ -87,25 +83,8 @@ def _inside(start, size, length):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SquareL2:
-    """Random search in the L2 ball: the length that a second window gives up makes a bump in the first.
-
-    Attributes:
-      ball: a `balls.L2`.
-      steps: queries.
-      area: share of the picture that the first square covers.
-      schedule: queries over which the area falls as in the paper; AutoAttack stops after half of its 10,000.
-    """
-
-    ball: Any
-    steps: int = 5000
-    area: float = 0.8
-    schedule: int = 10_000
-
-    @property
-    def evaluations(self):
-        """Queries a picture."""
-        return self.steps
+class SquareL2(Square):
+    """Random search in the L2 ball, `balls.L2`: the length that a second window gives up makes a bump in the first."""
 
     def begin(self, images, seeds):
         """Return the state at the start: bumps in tiles over the whole picture, scaled to the edge of the ball."""

@@ -27,6 +27,15 @@ def begun(images):
             "margin": none + float("inf")}
 
 
+def looked(state, points, broken, margin):
+    """Take down in a state what a look at `points` `[batch, h, w, c]` showed: `broken` and `margin`, `[batch]`."""
+    state["adversarial"] = tf.where(each(broken), points, state["adversarial"])
+    state["broken"] |= broken
+    state["margin"] = tf.minimum(margin, state["margin"])
+    state["step"] += 1
+    return state
+
+
 def each(values):
     """Return `[batch]` values as they broadcast over pictures."""
     return values[:, None, None, None]
@@ -128,8 +137,4 @@ class Noise:
         noise = draws.noise(s["seed"], tf.shape(images)[1:], count=s["step"], normal=self.ball.normal)
         point = self.ball.project(images + self.ball.spread(noise, s["seed"] + s["step"]), images)
         _, broken, margin = objective(point)
-        s["adversarial"] = tf.where(each(broken), point, s["adversarial"])
-        s["broken"] |= broken
-        s["margin"] = tf.minimum(margin, s["margin"])
-        s["step"] += 1
-        return s
+        return looked(s, point, broken, margin)

@@ -9,7 +9,7 @@ import collections
 import numpy as np
 import tensorflow as tf
 
-from sat_tf import attacks
+from sat_tf import attacks, losses
 
 FREED = 8  # a turn ends when one place in so many is free
 SMALLEST = 4  # pictures a replica
@@ -226,5 +226,4 @@ def wrong(logits, labels):
 
 def margin_of(logits, labels):
     """Return the label's logit minus the largest other one: `[batch]`, negative where wrong."""
-    others = tf.where(tf.one_hot(labels, tf.shape(logits)[-1]) > 0, -float("inf"), logits)
-    return tf.gather(logits, labels, batch_dims=1) - tf.reduce_max(others, -1)
+    return -losses.margin(logits, labels)

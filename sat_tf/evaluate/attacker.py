@@ -207,11 +207,6 @@ LENGTHS = {"linf": lambda difference: np.abs(difference).max(initial=0.0),
            "l2": lambda difference: np.sqrt(np.square(difference).sum())}
 
 
-def spread(count, most):
-    """Return the places of at most `most` of `count` pictures, evenly spread: the same ones every time."""
-    return np.arange(count) if count <= most else (np.arange(most) * count) // most
-
-
 def plan_of(name, classes, norm="linf", restarts=1, final=False, steps=None):
     """Return the stages that a name such as "pgd-20" means, and its number of steps (None where it has none)."""
     key, _, number = name.rpartition("-")

@@ -126,10 +126,7 @@ def _gradients(attacker, images, labels):
 
     @tf.function
     def gradient(images, labels):
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(images)
-            total = tf.reduce_sum(losses.cross_entropy(predict(images), labels))
-        return tape.gradient(total, images, unconnected_gradients="zero")
+        return attacks.input_gradient(lambda x: losses.cross_entropy(predict(x), labels), images)
 
     size, parts = min(attacker.batch_size, len(images)), []
     for begin in range(0, len(images), size):

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 import hparams
 import sat_tf
-from sat_tf import activations, attacks, autoaugment, data, losses, methods, models, optim, passes, schedules
+from sat_tf import activations, attacks, autoaugment, data, evaluate, losses, methods, models, optim, passes, schedules
 
 
 def check_names(recipe):
@@ -84,7 +84,7 @@ def make_attack(name, epsilon, step_size):
     """
     key, steps = hparams.split_attack(name)
     steps = steps or 1
-    step_size = max(1 / 255, epsilon / steps) if step_size is None else step_size
+    step_size = evaluate.default_step_size(epsilon, steps, "linf") if step_size is None else step_size
     return attacks.ATTACKS[key](epsilon=epsilon, step_size=min(step_size, 1.0), steps=steps)
 
 

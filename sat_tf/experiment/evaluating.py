@@ -117,7 +117,7 @@ class Evaluation:
         recipe = self.recipe
         if not (recipe.eval_corruptions or recipe.eval_noise):
             return None
-        chosen = evaluate.spread(len(self.logits), PROBES)
+        chosen = evaluate.evenly(len(self.logits), PROBES)
         pictures = self.pictures.take(chosen)
         kinds = corruptions.KINDS if recipe.eval_corruptions else ()
         steps = len(kinds) * len(corruptions.SEVERITIES) + len(recipe.eval_noise)

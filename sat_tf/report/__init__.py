@@ -90,8 +90,7 @@ def summary_lines(report: dict, paths: dict[str, str]) -> list[str]:
     lines = []
     for check in failures(report):
         lines.append(f"{'withheld' if withheld(report) else 'not to be trusted'}: {check['name']}: {check['figure']}")
-    lines += [f"warning: {check['name']}: {check['figure']}" for check in report.get("checks", [])
-              if not check["hard"] and check["passed"] is False]
+    lines += [f"warning: {check['name']}: {check['figure']}" for check in failures(report, hard=False)]
     if report.get("checked") is False:
         lines.append("not checked: no sanity check was made of these numbers")
     for row in report["evaluations"]:

@@ -137,9 +137,9 @@ def _headline(report: dict) -> str:
     return "\n".join(lines or ["Nothing was evaluated."])
 
 
-def failures(report: dict) -> list[dict]:
-    """Return the hard checks that failed."""
-    return [check for check in report.get("checks", []) if check["hard"] and check["passed"] is False]
+def failures(report: dict, hard: bool = True) -> list[dict]:
+    """Return the hard checks that failed, or the soft ones."""
+    return [check for check in report.get("checks", []) if check["hard"] == hard and check["passed"] is False]
 
 
 def withheld(report: dict) -> bool:
