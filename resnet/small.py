@@ -6,7 +6,8 @@ import tensorflow as tf
 from layers import ConvNorm
 
 VARIANTS = {  # blocks in each of the three groups, channels of the first
-    "resnet14": (2, 16), "resnet20": (3, 16), "resnet32": (5, 16), "resnet20-w8": (3, 8), "resnet20-w32": (3, 32),
+    "resnet14": (2, 16), "resnet20": (3, 16), "resnet32": (5, 16),
+    "resnet20-w8": (3, 8), "resnet32-w8": (5, 8), "resnet20-w32": (3, 32),
 }
 
 

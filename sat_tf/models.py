@@ -12,6 +12,7 @@ MODELS = {
     "resnet20": functools.partial(resnet.build, "resnet20"),
     "resnet32": functools.partial(resnet.build, "resnet32"),
     "resnet20-w8": functools.partial(resnet.build, "resnet20-w8"),
+    "resnet32-w8": functools.partial(resnet.build, "resnet32-w8"),
     "resnet20-w32": functools.partial(resnet.build, "resnet20-w32"),
     "resnet50": functools.partial(resnet.build, "resnet50"),
     "resnet101": functools.partial(resnet.build, "resnet101"),

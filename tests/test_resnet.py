@@ -10,7 +10,8 @@ import tensorflow as tf
 import resnet
 from sat_tf import activations
 
-SMALL = {"resnet14": (2, 16), "resnet20": (3, 16), "resnet32": (5, 16), "resnet20-w8": (3, 8), "resnet20-w32": (3, 32)}
+SMALL = {"resnet14": (2, 16), "resnet20": (3, 16), "resnet32": (5, 16),
+         "resnet20-w8": (3, 8), "resnet32-w8": (5, 8), "resnet20-w32": (3, 32)}
 SITES = {**{name: 6 * blocks + 1 for name, (blocks, _) in SMALL.items()},
          "resnet50": 49, "resnet101": 100, "resnet152": 151, "resnext50-32x4d": 49,
          "resnext50-32x8d": 49, "resnext152-32x8d": 151}
