@@ -17,7 +17,7 @@ import hparams
 import main
 from sat_tf import corruptions, experiment, verify
 from sat_tf.evaluate import attacker, doctor, store
-from sat_tf.experiment import evaluating
+from sat_tf.experiment import evaluating, merging
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = {"model": "resnet20-w8", "dataset": "synthetic", "epochs": 5, "norm_momentum": 0.5,
@@ -159,7 +159,7 @@ def test_another_request_has_a_folder_of_its_own(trained, monkeypatch):
 def test_parts_are_the_whole(trained, whole, tmp_path):
     folders = []
     for number in (1, 2, 3):
-        report = experiment.evaluate(JUDGED, model_dir=trained, shard=(number, 3))
+        report = experiment.evaluate(JUDGED, model_dir=trained, shard=(number, 3), save_adversarial=True)
         folders.append(max((trained / "evaluations").iterdir()))
         assert report["dataset"]["test"] == 30 and report["shard"] == (number, 3)
     merged = experiment.merge([folders[2], folders[0], folders[1]])
@@ -172,6 +172,18 @@ def test_parts_are_the_whole(trained, whole, tmp_path):
     for row in merged["evaluations"]:
         assert row["count"] == 90 and row["accuracy"] == row["correct"] / 90
     assert merged["shard"] is None and merged["dataset"]["test"] == 90
+    rows = {row["attack"]: row for row in merged["evaluations"]}
+    assert merged["curve"]["count"] == 90
+    assert merged["curve"]["accuracy"][-1] == pytest.approx(rows["pgd-5"]["accuracy"])
+    for name in merged["files"]["adversarial"]:
+        with np.load(folder / name) as joined, np.load(whole[1] / name) as one:
+            assert joined.files == one.files
+            for array in ("ids", "labels", "clean_sha256", "epsilon", "norm"):
+                np.testing.assert_array_equal(joined[array], one[array])
+            assert (joined["float32_sha256"] == one["float32_sha256"]).mean() > 0.9
+        findings, _ = experiment.check_adversarial(folder / name, {}, model_dir=trained)
+        assert all(finding.passed for finding in findings)
+    assert len(merged["files"]["adversarial"]) == 2
     for parts, says in (((0, 1), "each of the 3 parts once"), ((0, 1, 1), "each of the 3 parts once")):
         with pytest.raises(ValueError, match=says):
             experiment.merge([folders[part] for part in parts])
@@ -183,6 +195,14 @@ def test_parts_are_the_whole(trained, whole, tmp_path):
         experiment.merge([whole[1]])
     with pytest.raises(FileNotFoundError, match="no report.json"):
         experiment.merge([tmp_path])
+
+
+def test_what_parts_found_beside_attacks_is_weighed_by_their_pictures():
+    parts = [{"extras": {"count": count, "clean": share, "corruptions": {"fog": [share, 0.0]}, "noise": {"0.1": share},
+                         "library": "1.0"}, "curve": None} for count, share in ((30, 0.5), (10, 0.9))]
+    assert merging._extras(parts) == {"count": 40, "clean": pytest.approx(0.6), "noise": {"0.1": pytest.approx(0.6)},
+                                      "corruptions": {"fog": [pytest.approx(0.6), 0.0]}, "library": "1.0"}
+    assert merging._curve(parts) is None and merging._extras([parts[0], {"extras": None}]) is None
 
 
 def test_a_subset_is_judged_and_named(trained, whole, tmp_path):

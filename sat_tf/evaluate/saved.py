@@ -1,5 +1,6 @@
 """Adversarial pictures in 8 bits, and the file that `sat_tf.verify` reads."""
 
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -82,25 +83,51 @@ def write(path, pictures, result, *, dataset, preprocess, source):
         raise ValueError(f"Expected pictures [n, side, side, 3]. Received: images={list(pictures.images.shape)}.")
     if not np.array_equal(pictures.ids, result.ids):
         raise ValueError(f"Expected a result of these {count} pictures. Received: ids of {len(result.ids)} others.")
+    with _appearing(path) as file:
+        hashes = {"clean_sha256": _hashes(clean for clean, _ in _chunks(pictures, result))}
+        for name, kind in (("float32", np.float32), ("uint8", np.uint8)):
+            hashes[f"{name}_sha256"] = _stream(file, name, kind, pictures, result)
+        rest = {
+            **hashes, "format": np.int64(FORMAT), "ids": np.asarray(pictures.ids, np.int64),
+            "labels": np.asarray(pictures.labels, np.int32), "norm": result.norm,
+            "epsilon": np.float64(result.epsilon), "image_size": np.int64(height), "dataset": dataset,
+            "preprocess": preprocess, "source": source,
+        }
+        for name, value in rest.items():
+            _add(file, name, value)
+
+
+def join(path, parts):
+    """Write one file from those of the parts of a judgement, in the order of the ids; an array at a time in memory.
+
+    Args:
+      path: of the .npz file.
+      parts: paths of files that `write` wrote, of one attack and data set.
+    """
+    with contextlib.ExitStack() as stack, _appearing(path) as file:
+        files = [stack.enter_context(np.load(part, allow_pickle=False)) for part in parts]
+        order = np.argsort(np.concatenate([part["ids"] for part in files]))
+        for name in files[0].files:
+            values = [part[name] for part in files]
+            _add(file, name, np.concatenate(values)[order] if values[0].ndim else values[0])
+
+
+@contextlib.contextmanager
+def _appearing(path):
+    """Yield a zip file that appears under its name when it is whole."""
     path = pathlib.Path(path)
     unfinished = path.with_name(path.name + ".unfinished")
     try:
         with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as file:
-            hashes = {"clean_sha256": _hashes(clean for clean, _ in _chunks(pictures, result))}
-            for name, kind in (("float32", np.float32), ("uint8", np.uint8)):
-                hashes[f"{name}_sha256"] = _stream(file, name, kind, pictures, result)
-            rest = {
-                **hashes, "format": np.int64(FORMAT), "ids": np.asarray(pictures.ids, np.int64),
-                "labels": np.asarray(pictures.labels, np.int32), "norm": result.norm,
-                "epsilon": np.float64(result.epsilon), "image_size": np.int64(height), "dataset": dataset,
-                "preprocess": preprocess, "source": source,
-            }
-            for name, value in rest.items():
-                with file.open(f"{name}.npy", "w") as member:
-                    np.lib.format.write_array(member, np.asarray(value), allow_pickle=False)
+            yield file
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _add(file, name, value):
+    with file.open(f"{name}.npy", "w", force_zip64=True) as member:
+        np.lib.format.write_array(member, np.asarray(value), allow_pickle=False)
 
 
 def _chunks(pictures, result):

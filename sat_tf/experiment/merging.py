@@ -5,6 +5,7 @@ import json
 import pathlib
 
 from sat_tf import report
+from sat_tf.evaluate import saved
 from sat_tf.experiment import places, reporting
 
 SUMMED = ("correct", "count")
@@ -31,7 +32,7 @@ def merge(parts, command=""):
     first = reports[0]
     whole = {**first, "shard": None, "command": command, "created": reports[-1]["created"],
              "evaluations": [_sum(rows) for rows in zip(*(one["evaluations"] for one in reports), strict=True)],
-             "curve": None, "radii": _radii(reports), "extras": None,
+             "curve": _curve(reports), "radii": _radii(reports), "extras": _extras(reports),
              "checks": [{**check, "name": f"{check['name']} (part {one['shard'][0]})"}
                         for one in reports for check in one["checks"]],
              "trusted": all(one["trusted"] for one in reports), "checked": all(one["checked"] for one in reports),
@@ -41,8 +42,10 @@ def merge(parts, command=""):
     whole["robustbench"] = reporting.robustbench(whole, first["robustbench"]["name"])
     folder = places.next_folder(parts[0].resolve().parent)
     table = _merge_pictures(parts, folder)
-    whole["files"] = {"pictures": table and pathlib.Path(table).name, "adversarial": []}
-    return reporting.conclude(whole, [], None, folder, folder, {"per picture": table or ""})
+    adversarial = _join_adversarial(parts, reports, folder)
+    whole["files"] = {"pictures": table and pathlib.Path(table).name, "adversarial": adversarial}
+    return reporting.conclude(whole, [], None, folder, folder, {
+        "per picture": table or "", "adversarial pictures": ", ".join(str(folder / name) for name in adversarial)})
 
 
 def read(part):
@@ -89,6 +92,31 @@ def _sum(rows):
     return whole
 
 
+def _mean(shares, counts):
+    """Return the share of the whole from those of its parts, numbers or lists of them."""
+    if isinstance(shares[0], list):
+        return [_mean(values, counts) for values in zip(*shares, strict=True)]
+    return sum(share * count for share, count in zip(shares, counts, strict=True)) / sum(counts)
+
+
+def _curve(reports):
+    curves = [one["curve"] for one in reports]
+    if None in curves:
+        return None
+    counts = [curve["count"] for curve in curves]
+    return {**curves[0], "count": sum(counts), "accuracy": _mean([curve["accuracy"] for curve in curves], counts)}
+
+
+def _extras(reports):
+    extras = [one["extras"] for one in reports]
+    if None in extras:
+        return None
+    counts, first = [one["count"] for one in extras], extras[0]
+    found = {part: {kind: _mean([one[part][kind] for one in extras], counts) for kind in first[part]}
+             for part in ("corruptions", "noise")}
+    return {**first, **found, "count": sum(counts), "clean": _mean([one["clean"] for one in extras], counts)}
+
+
 def _radii(reports):
     curves = [one["radii"] for one in reports]
     if None in curves:
@@ -96,6 +124,15 @@ def _radii(reports):
     correct = [sum(counts) for counts in zip(*(curve["correct"] for curve in curves), strict=True)]
     count = sum(curve["count"] for curve in curves)
     return {**curves[0], "correct": correct, "count": count, "accuracy": [value / count for value in correct]}
+
+
+def _join_adversarial(parts, reports, folder):
+    """Write the adversarial pictures of the whole; return the names of the files, none unless every part has them."""
+    of_parts = [set(one["files"]["adversarial"]) for one in reports]
+    names = sorted(set.intersection(*of_parts))
+    for name in names:
+        saved.join(folder / name, [part / name for part in parts])
+    return names
 
 
 def _merge_pictures(parts, folder):
