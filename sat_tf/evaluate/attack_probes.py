@@ -7,7 +7,7 @@ import numpy as np
 
 from sat_tf.evaluate.attacker import Attacker
 from sat_tf.evaluate.model_probes import ROUNDED, evenly
-from sat_tf.evaluate.results import ROBUST
+from sat_tf.evaluate.results import ROBUST, distances
 from sat_tf.evaluate.saved import eight_bits
 
 STEPS = 20  # of the PGD that all comparisons share, one compiled attack for every radius
@@ -99,7 +99,7 @@ def radius_respected(case):
         allowed = _reach(result.epsilon, result.norm, np.prod(case.pictures.images.shape[1:]))
         outside, farthest, right = 0, 0.0, 0
         for chunk, clean, adversarial in _broken(case, result):
-            lengths = _lengths(adversarial, clean, result.norm)
+            lengths = distances(adversarial, clean, result.norm)
             inside = (lengths <= allowed) & ((adversarial >= 0) & (adversarial <= 1)).all((1, 2, 3))
             outside, farthest = outside + int((~inside).sum()), max(farthest, float(lengths.max()))
             right += int((_predictions(case, adversarial) == result.labels[chunk]).sum())
@@ -121,7 +121,7 @@ def eight_bits_keep_it(case):
     right, outside, farthest = 0, 0, 0.0
     for chunk, clean, adversarial in _broken(case, result):
         rounded = eight_bits(adversarial, clean, result.epsilon, result.norm).astype(np.float32) / np.float32(255)
-        lengths = _lengths(rounded, clean, result.norm)
+        lengths = distances(rounded, clean, result.norm)
         outside, farthest = outside + int((lengths > allowed + GRID).sum()), max(farthest, float(lengths.max()))
         right += int((_predictions(case, rounded) == result.labels[chunk]).sum())
     lost = right / len(result.stage)
@@ -237,12 +237,6 @@ def _predictions(case, images):
     missing = min(case.attacker.batch_size, len(case.logits)) - len(images)
     filled = np.concatenate([images, np.zeros([max(missing, 0), *images.shape[1:]], np.float32)])
     return case.attacker.logits(filled)[:len(images)].argmax(-1)
-
-
-def _lengths(moved, clean, norm):
-    """Return distances in float64: `[n]`."""
-    difference = (moved.astype(np.float64) - clean).reshape(len(moved), -1)
-    return np.abs(difference).max(-1) if norm == "linf" else np.sqrt(np.square(difference).sum(-1))
 
 
 def _reach(epsilon, norm, values):

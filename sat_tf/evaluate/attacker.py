@@ -9,7 +9,7 @@ from sat_tf import attacks
 from sat_tf.evaluate.active import ActiveSet, Work
 from sat_tf.evaluate.plans import PLANS
 from sat_tf.evaluate.predictor import predictor
-from sat_tf.evaluate.results import KEPT, MISREAD, ROBUST, blank
+from sat_tf.evaluate.results import KEPT, MISREAD, ROBUST, blank, distances
 
 EVERY = 10.0  # seconds at least between two times that the state is saved
 SHARE = 0.05  # of the time, at most, that saving takes
@@ -161,8 +161,7 @@ class _Reporter:
                 result.stage[place], result.run[place], result.step[place] = self.number, end.run, end.step
             if misread != end.broken:
                 result.adversarial[place] = end.adversarial
-                difference = end.adversarial.astype(np.float64) - self.pictures.images[place]
-                result.distance[place] = LENGTHS[result.norm](difference)
+                result.distance[place] = distances(end.adversarial[None], self.pictures.images[place], result.norm)[0]
         if self.store and time.monotonic() - self.saved > max(EVERY, self.saving / SHARE):
             self._save(self.number, work)
         self._tell(work)
@@ -201,10 +200,6 @@ class _Reporter:
             done = count - (share + (stages - self.number - 1) * left) / stages
         self.progress(done - self.told)
         self.told = done
-
-
-LENGTHS = {"linf": lambda difference: np.abs(difference).max(initial=0.0),
-           "l2": lambda difference: np.sqrt(np.square(difference).sum())}
 
 
 def plan_of(name, classes, norm="linf", restarts=1, final=False, steps=None):

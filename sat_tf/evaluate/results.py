@@ -120,6 +120,12 @@ class Result:
         return (self.stage >= 0) | ((self.stage == ROBUST) & (self.predictions != self.labels))
 
 
+def distances(moved, clean, norm):
+    """Return how far pictures are from others, computed in float64: `[n]`."""
+    difference = (moved.astype(np.float64) - clean).reshape(len(moved), -1)
+    return np.abs(difference).max(-1, initial=0.0) if norm == "linf" else np.sqrt(np.square(difference).sum(-1))
+
+
 KEPT = ("stage", "run", "step", "margin", "distance", "wrong")
 
 

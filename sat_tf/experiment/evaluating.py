@@ -104,8 +104,8 @@ class Evaluation:
         strongest = min(self.results.values(), key=lambda result: result.robust_accuracy, default=None)
         attacked, name, epsilon = chosen.images, "clean", 0.0
         if strongest:
-            stage = strongest.stage[first]
-            attacked = np.where((stage >= 0)[:, None, None, None], strongest.adversarial[first], chosen.images)
+            changed = strongest.changed[first]
+            attacked = np.where(changed[:, None, None, None], strongest.adversarial[first], chosen.images)
             name, epsilon = strongest.attack, strongest.epsilon
         predictions = [self.attacker.logits(images).argmax(-1) for images in (chosen.images, attacked)]
         return {"clean": chosen.images, "adversarial": attacked, "labels": chosen.labels,
@@ -182,8 +182,7 @@ class Evaluation:
 def clean_row(correct, count, recipe):
     """Return the report's row of the pictures as they are."""
     return {"attack": "clean", **dict.fromkeys(("norm", "epsilon", "step_size", "steps", "random_start")),
-            "seed": recipe.seed, "split": "test", "count": count, "correct": correct, "accuracy": correct / count,
-            "wall_time_seconds": None}
+            **reporting.counted(correct, count, recipe, None)}
 
 
 def row_of(result, recipe):
@@ -191,15 +190,13 @@ def row_of(result, recipe):
     facts = list(result.facts.values())
     alone = facts[0] if len(facts) == 1 else {}
     sized = "iterates" in alone and result.attack != "fgsm"
-    correct, count = int(result.robust.sum()), len(result.stage)
     stages = [{"attack": stage, "correct": result.left(stage), **result.facts[stage]} for stage in result.stages]
     backward = {"backward": recipe.eval_backward} if recipe.eval_backward else {}
     return {"attack": result.attack, "norm": result.norm, "epsilon": result.epsilon,
             "step_size": result.step_size if sized else result.epsilon if result.attack == "fgsm" else None,
             "steps": alone.get("steps"), "random_start": alone.get("random_start"), **backward,
             "iterates": alone.get("iterates", "worst"), "restarts": alone.get("restarts"), "stages": stages,
-            "seed": recipe.seed, "split": "test", "count": count, "correct": correct, "accuracy": correct / count,
-            "wall_time_seconds": result.seconds}
+            **reporting.counted(int(result.robust.sum()), len(result.stage), recipe, result.seconds)}
 
 
 def load_pictures(batches, split, folder):

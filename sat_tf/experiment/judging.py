@@ -59,8 +59,8 @@ def measure(recipe, model, batches, size, strategy, names):
         correct = counts[max(counts)]
         backward = {"backward": recipe.eval_backward} if recipe.eval_backward and name != "clean" else {}
         rows.append({"attack": name, **assembly.attack_facts(attack), **backward,
-                     **({} if name == "clean" else {"iterates": "final"}), "seed": recipe.seed, "split": "test",
-                     "count": total, "correct": correct, "accuracy": correct / total, "wall_time_seconds": seconds})
+                     **({} if name == "clean" else {"iterates": "final"}),
+                     **reporting.counted(correct, total, recipe, seconds)})
         if len(counts) > 1 and (curve is None or max(counts) > curve["steps"][-1]):
             curve = {"attack": name, "epsilon": attack.epsilon, "step_size": attack.step_size, "count": total,
                      "steps": list(counts), "accuracy": [value / total for value in counts.values()]}
