@@ -20,7 +20,8 @@ from sat_tf.attacks.pgd import (
     uniform_noise,
 )
 from sat_tf.attacks.square import Square, SquareL2
-from sat_tf.attacks.states import Ascent, Noise, whole
+from sat_tf.attacks.states import Ascent, Noise, pick, whole
 
 __all__ = ["APGD", "ATTACKS", "BALLS", "FAB", "L2", "PGD", "Ascent", "Linf", "Noise", "Square", "SquareL2", "clean",
-           "fgsm", "hashed", "input_gradient", "linf_ball", "marks", "pgd", "rounded_down", "uniform_noise", "whole"]
+           "fgsm", "hashed", "input_gradient", "linf_ball", "marks", "pgd", "pick", "rounded_down", "uniform_noise",
+           "whole"]

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from sat_tf.attacks import draws
-from sat_tf.attacks.states import begun, climbed, each, looked
+from sat_tf.attacks.states import begun, climbed, each, looked, pick
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,14 +52,14 @@ class APGD:
         """Return the state after one more iteration of every picture; its first is a look at the start."""
         s = dict(state)
         first = s["step"] == 0
-        moved = tf.where(each(first), s["current"], self._moved(images, s))
+        moved = pick(first, s["current"], self._moved(images, s))
         values, broken, margin, gradient = climbed(objective, moved)
         s["rises"] += tf.cast(~first & (values > s["value"]), tf.int32)
         s["since"] += tf.cast(~first, tf.int32)
         s["previous"], s["current"], s["gradient"], s["value"] = s["current"], moved, gradient, values
         better = first | (values > s["best_value"])
         for name, new in (("best", moved), ("best_gradient", gradient)):
-            s[name] = tf.where(each(better), new, s[name])
+            s[name] = pick(better, new, s[name])
         s["best_value"] = tf.where(better, values, s["best_value"])
         s["checked_value"] = tf.where(first, values, s["checked_value"])
         return self._checked(looked(s, moved, broken, margin))
@@ -79,8 +79,8 @@ class APGD:
         stuck = ~s["halved"] & (s["checked_value"] >= s["best_value"])
         halve = due & (few | stuck)
         s["step_size"] = tf.where(halve, s["step_size"] / 2, s["step_size"])
-        s["current"] = tf.where(each(halve), s["best"], s["current"])
-        s["gradient"] = tf.where(each(halve), s["best_gradient"], s["gradient"])
+        s["current"] = pick(halve, s["best"], s["current"])
+        s["gradient"] = pick(halve, s["best_gradient"], s["gradient"])
         s["halved"] = tf.where(due, few | stuck, s["halved"])
         s["checked_value"] = tf.where(due, s["best_value"], s["checked_value"])
         _, less, shortest = self.lengths

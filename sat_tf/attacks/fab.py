@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from sat_tf.attacks.states import begun, climbed, each
+from sat_tf.attacks.states import begun, climbed, each, pick
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,9 +52,9 @@ class FAB:
         length = self.ball.length(moved - images)
         nearer = broken & (length < s["length"])
         inside = self.ball.contains(moved, images)
-        s["adversarial"] = tf.where(each(nearer & inside), moved, s["adversarial"])
+        s["adversarial"] = pick(nearer & inside, moved, s["adversarial"])
         s["length"] = tf.where(nearer, length, s["length"])
-        s["current"] = tf.where(each(broken), images + self.back * (moved - images), moved)
+        s["current"] = pick(broken, images + self.back * (moved - images), moved)
         s["broken"] |= nearer & inside
         s["margin"] = tf.where(inside, tf.minimum(margin, s["margin"]), s["margin"])
         s["step"] += 1

@@ -29,11 +29,19 @@ def begun(images):
 
 def looked(state, points, broken, margin):
     """Take down in a state what a look at `points` `[batch, h, w, c]` showed: `broken` and `margin`, `[batch]`."""
-    state["adversarial"] = tf.where(each(broken), points, state["adversarial"])
+    state["adversarial"] = pick(broken, points, state["adversarial"])
     state["broken"] |= broken
     state["margin"] = tf.minimum(margin, state["margin"])
     state["step"] += 1
     return state
+
+
+def pick(which, these, those):
+    """Return `these` `[batch, ...]` where `which` `[batch]` says so, else `those`; whole pictures are copied.
+
+    `tf.where` does the same with a condition that broadcasts, at ten times the cost on a CPU.
+    """
+    return tf.raw_ops.Select(condition=which, x=these, y=those)
 
 
 def each(values):
@@ -106,7 +114,7 @@ class Ascent:
         s["wrong"] |= broken[:, None] & (s["step"][:, None] == marks)
         counts = (s["step"] == self.steps) | (not self.final)
         broken &= counts
-        s["adversarial"] = tf.where(each(broken | (counts & self.final)), s["current"], s["adversarial"])
+        s["adversarial"] = pick(broken | (counts & self.final), s["current"], s["adversarial"])
         s["broken"] |= broken
         s["margin"] = tf.where(counts, tf.minimum(margin, s["margin"]), s["margin"])
         stepped = s["current"] + self.step_size * self.ball.direction(gradient)

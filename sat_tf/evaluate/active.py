@@ -214,8 +214,7 @@ class Work:
 
 def choose(flags, new, old):
     """Return a state with the new values of the pictures that `flags`, `[batch]`, names."""
-    return {name: tf.where(tf.reshape(flags, [-1] + [1] * (new[name].shape.rank - 1)), new[name], old[name])
-            for name in old}
+    return {name: attacks.pick(flags, new[name], old[name]) for name in old}
 
 
 def wrong(logits, labels):
