@@ -99,9 +99,9 @@ def test_two_bumps_have_length_one_and_opposite_signs(side):
     eta = bumps(side, False)
     np.testing.assert_allclose(np.sqrt((eta.astype(np.float64) ** 2).sum()), 1, rtol=1e-5)
     assert (eta[:side // 2] > 0).all() and (eta[side // 2:] < 0).all()
-    np.testing.assert_array_equal(bumps(side, True), eta.T)
-    if side % 2 == 0:
-        np.testing.assert_allclose(eta[side // 2:], -eta[:side // 2], rtol=1e-6)
+    np.testing.assert_allclose(bumps(side, True), eta.T, rtol=1e-6)
+    for half in (eta[:side // 2], eta[side // 2:]):
+        np.testing.assert_allclose((half.astype(np.float64) ** 2).sum(), 0.5, rtol=1e-5)
 
 
 def hill(height, width):
@@ -114,8 +114,9 @@ def hill(height, width):
 
 @pytest.mark.parametrize("side", [3, 8, 15])
 def test_two_bumps_are_the_paper_s(side):
-    eta = np.concatenate([hill(side // 2, side), -hill(side - side // 2, side)])
-    np.testing.assert_allclose(bumps(side, False), eta / np.sqrt((eta**2).sum()), rtol=1e-5)
+    halves = [hill(side // 2, side), -hill(side - side // 2, side)]
+    eta = np.concatenate([half / np.linalg.norm(half) for half in halves])
+    np.testing.assert_allclose(bumps(side, False), eta / np.sqrt(2), rtol=1e-5)
 
 
 def test_bumps_are_zero_outside_their_window():
@@ -132,6 +133,7 @@ def test_l2_proposals_lie_at_the_edge_and_differ_in_two_windows(height, width):
     images = tf.constant(rng.uniform(0.4, 0.6, [6, height, width, 3]), tf.float32)
     attack, values = attacks.SquareL2(ball=attacks.L2(epsilon=0.3), steps=40, schedule=40), rng.normal(size=[40, 6])
     looked, kept = proposals(attack, images, tf.range(6), 40, values)
+    checked = 0
     for query, (moved, before) in enumerate(zip(looked, kept, strict=True)):
         delta, old = moved - images.numpy(), before - images.numpy()
         np.testing.assert_allclose(np.sqrt(np.square(delta.astype(np.float64)).sum((1, 2, 3))), 0.3, rtol=1e-4)
@@ -139,5 +141,10 @@ def test_l2_proposals_lie_at_the_edge_and_differ_in_two_windows(height, width):
             continue
         side = max(int(square.side_of(0.8, 40, tf.constant(query), height, width)), 3)
         side = min(side + (1 - side % 2), height, width)
-        changed = (np.abs(delta - old) > 1e-6).any(-1).sum((1, 2))
-        assert (changed > 0).all() and changed.max() <= 2 * side * side
+        for after, prior in zip(delta, old, strict=True):  # outside the windows only the scale of the whole has changed
+            ratio = np.median(after[np.abs(prior) > 1e-3] / prior[np.abs(prior) > 1e-3])
+            changed = (np.abs(after - ratio * prior) > 1e-5).any(-1)
+            if (prior != 0).any(-1).sum() > 4 * side * side:  # or the median may lie in a window
+                assert 0 < changed.sum() <= 2 * side * side
+                checked += 1
+    assert checked or height < 12

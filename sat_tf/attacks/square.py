@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from sat_tf.attacks import draws
-from sat_tf.attacks.states import begun, each, looked
+from sat_tf.attacks.states import begun, looked, pick
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries: where the square's area halves
 
@@ -47,9 +47,9 @@ class Square:
         row, column, signs = (draws.hashed(s["seed"], s["step"], part) for part in range(3))
         top = tf.cast(draws.uniform(row) * tf.cast(height - side + 1, tf.float32), tf.int32)
         left = tf.cast(draws.uniform(column) * tf.cast(width - side + 1, tf.float32), tf.int32)
-        down = _inside(top, side, height)[:, :, None, None] & _inside(left, side, width)[:, None, :, None]
+        inside = window(_inside(top, side, height), _inside(left, side, width), channels)
         colours = draws.sign(draws.hashed(signs[:, None], tf.range(channels)[None]))[:, None, None]
-        moved = tf.where(down, self.ball.project(images + self.ball.epsilon * colours, images), s["current"])
+        moved = tf.where(inside, self.ball.project(images + self.ball.epsilon * colours, images), s["current"])
         return kept(objective, s, moved)
 
     def _side(self, query, height, width):
@@ -61,10 +61,10 @@ class Square:
 def kept(objective, s, moved):
     """Return the state after a query at `moved`, the start at first: it stays where it is better."""
     first = s["step"] == 0
-    moved = tf.where(each(first), s["current"], moved)
+    moved = pick(first, s["current"], moved)
     values, broken, margin = objective(moved)
     better = first | (values > s["value"]) | broken
-    s["current"] = tf.where(each(better), moved, s["current"])
+    s["current"] = pick(better, moved, s["current"])
     s["value"] = tf.where(better, values, s["value"])
     return looked(s, moved, broken, margin)
 
@@ -94,10 +94,13 @@ class SquareL2(Square):
         rows, columns = tf.range(height) - first, tf.range(width) - first
         place = tf.clip_by_value(rows // tile, 0, 4)[:, None] * 5 + tf.clip_by_value(columns // tile, 0, 4)[None]
         inside = ((rows >= 0) & (rows < tile * 5))[:, None] & ((columns >= 0) & (columns < tile * 5))[None]
-        bump = two_bumps(tf.math.floormod(rows, tile)[None], tf.math.floormod(columns, tile)[None], tile[None],
-                         tf.constant([False]))[0]
+        lying, standing = (two_bumps(tf.range(tile)[None], tf.range(tile)[None], tile[None], tf.constant([turned]))[0]
+                           for turned in (False, True))
+        within = tf.math.floormod(rows, tile)[:, None] * tile + tf.math.floormod(columns, tile)[None]
+        lying, standing = (tf.gather(tf.reshape(bump, [-1]), within) for bump in (lying, standing))
+        turned = draws.sign(draws.hashed(seeds[:, None, None], -2, place[None])) > 0
         bits = draws.hashed(seeds[:, None, None, None], -1, place[None, :, :, None], tf.range(channels))
-        start = tf.where(inside, bump, 0.0)[None, :, :, None] * draws.sign(bits)
+        start = tf.where(inside, tf.where(turned, standing, lying), 0.0)[..., None] * draws.sign(bits)
         current = self.ball.project(images + self.ball.fill(start), images)
         return {**begun(images), "seed": seeds, "current": current, "value": tf.zeros_like(images[:, 0, 0, 0])}
 
@@ -111,7 +114,7 @@ class SquareL2(Square):
         for part, length in enumerate((height, width, height, width)):
             draw = draws.uniform(draws.hashed(s["seed"], s["step"], part))
             corners.append(tf.cast(draw * tf.cast(length - side + 1, tf.float32), tf.int32))
-        windows = [each_channel(_inside(top, side, height), _inside(left, side, width))
+        windows = [tf.cast(window(_inside(top, side, height), _inside(left, side, width), channels), tf.float32)
                    for top, left in (corners[:2], corners[2:])]
         delta = s["current"] - images
         moved = self._moved(delta, windows, self._bump(s, corners, side, height, width, channels))
@@ -127,21 +130,26 @@ class SquareL2(Square):
         return two_bumps(rows, columns, side, turned)[..., None] * signs[:, None, None]
 
     def _moved(self, delta, windows, bump):
-        """Return the perturbation with the bump in the first window and nothing in the second, lengths kept."""
+        """Return the perturbation with the bump in the first window and nothing in the second.
+
+        The first gets the length that both held and that was unused, of all channels together: so AutoAttack has it,
+        and the whole is scaled to the ball after. In the paper each channel keeps its own.
+        """
         first, second = windows
-        length = lambda x: tf.sqrt(tf.reduce_sum(tf.square(x), [1, 2], keepdims=True))  # noqa: E731
-        unused = tf.nn.relu(self.ball.epsilon**2 - tf.reduce_sum(tf.square(delta), [1, 2, 3], keepdims=True))
-        freed = length(tf.where(first | second, delta, 0.0))
-        old = tf.where(first, delta, 0.0)
-        new = tf.where(first, bump, 0.0) + old / (1e-12 + length(old))
-        channels = tf.cast(tf.shape(delta)[-1], tf.float32)
-        new *= tf.sqrt(unused / channels + tf.square(freed)) / (1e-12 + length(new))
-        return tf.where(first, new, tf.where(second, 0.0, delta))
+        squares = lambda x, *axes: tf.reduce_sum(tf.square(x), axes, keepdims=True)  # noqa: E731
+        rest = delta * (1 - tf.maximum(first, second))
+        old = delta * first
+        new = bump + old / (1e-12 + tf.sqrt(squares(old, 1, 2)))
+        unused = tf.nn.relu(self.ball.epsilon**2 - squares(delta, 1, 2, 3)) / tf.cast(tf.shape(delta)[-1], tf.float32)
+        length = tf.sqrt(unused + squares(delta - rest, 1, 2, 3))
+        return rest + new * (length / (1e-12 + tf.sqrt(squares(new, 1, 2))))
 
 
-def each_channel(rows, columns):
-    """Return the window `[batch, h, w, 1]` of its rows `[batch, h]` and columns `[batch, w]`."""
-    return rows[:, :, None, None] & columns[:, None, :, None]
+def window(rows, columns, channels):
+    """Return the window `[batch, h, w, channels]` of its rows `[batch, h]` and columns `[batch, w]`."""
+    columns = tf.repeat(columns, channels, axis=1)
+    flat = rows[:, :, None] & columns[:, None, :]
+    return tf.reshape(flat, tf.concat([tf.shape(flat)[:2], [-1, channels]], 0))
 
 
 def two_bumps(rows, columns, side, turned):
@@ -152,22 +160,31 @@ def two_bumps(rows, columns, side, turned):
       side: of the window, int32 `[batch]`.
       turned: bool `[batch]`: the halves lie side by side and not one above the other.
     """
-    along = tf.where(turned[:, None, None], columns[:, None, :], rows[:, :, None])
-    across = tf.where(turned[:, None, None], rows[:, :, None], columns[:, None, :])
-    side = side[:, None, None]
+    turned = turned[:, None]
+    side = side[:, None]
+
+    def hill(start, height):
+        """Return the hill of a window's half that begins at `start` and is `height` x side, before it is turned."""
+        levels = tf.maximum(height, side) // 2
+        down = _slope(rows - tf.where(turned, 0, start), tf.where(turned, side, height), levels)
+        right = _slope(columns - tf.where(turned, start, 0), tf.where(turned, height, side), levels)
+        return _unit(tf.minimum(down[:, :, None], right[:, None, :]))
+
     half = side // 2
-    upper = _bump(along, across, half, side)
-    lower = _bump(along - half, across, side - half, side)
-    eta = upper - lower
-    return eta / (1e-12 + tf.sqrt(tf.reduce_sum(tf.square(eta), [1, 2], keepdims=True)))
+    return _unit(hill(tf.zeros_like(half), half) - hill(half, side - half))
 
 
-def _bump(row, column, height, width):
-    """Return a hill of `height` x `width`: the sum over k from the distance to the middle on of 1 / (k + 1)^2."""
-    middle = height // 2, width // 2
-    distance = tf.maximum(tf.abs(row - middle[0]), tf.abs(column - middle[1]))
-    levels = tf.maximum(middle[0], middle[1])
+def _unit(bumps):
+    """Return the bumps `[batch, h, w]` scaled to length one."""
+    return bumps / (1e-12 + tf.sqrt(tf.reduce_sum(tf.square(bumps), [1, 2], keepdims=True)))
+
+
+def _slope(places, length, levels):
+    """Return the sum of 1 / (k + 1)^2 over k from the distance to the middle on to `levels`; 0 beyond `length`.
+
+    A hill's height is the smaller of its slopes along its two sides, as the sum falls with the distance.
+    """
     terms = tf.concat([[0.0], tf.cumsum(1.0 / tf.square(tf.range(1.0, 1025.0)))], 0)
-    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-    total = tf.gather(terms, tf.minimum(levels + 1, 1024)) - tf.gather(terms, tf.clip_by_value(distance, 0, 1024))
-    return tf.where(inside, total, 0.0)
+    distance = tf.clip_by_value(tf.abs(places - length // 2), 0, 1024)
+    height = tf.gather(terms, tf.minimum(levels + 1, 1024)) - tf.gather(terms, distance)
+    return tf.where((places >= 0) & (places < length), height, 0.0)
