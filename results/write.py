@@ -1,4 +1,4 @@
-"""Write README.md and claims.png from the tables in this folder: `python results/write.py`.
+"""Write README.md, claims.png and map.png from the tables in this folder: `python results/write.py`.
 
 Verdicts follow one rule, fixed before the rows with smooth activations were run: a claim is *reproduced* where the 95 %
 interval of the paired difference lies on its side, *not reproduced* where it lies on the other, *undecided* between.
@@ -18,6 +18,7 @@ from sat_tf.grid import table  # noqa: E402
 
 MAIN, SECOND = "cifar10-jpeg", "fashion-mnist"
 SMOOTH = ("softplus", "parametric_softplus", "swish", "gelu", "elu", "smoothrelu")
+MAPPED = ("parametric_softplus", "swish", "elu")  # rows of the map
 KEEPS = -1.0  # points: what "almost the same" may lose
 
 
@@ -141,26 +142,57 @@ def side_by_side(tables):
                   "ours (narrow ResNet-20, CIFAR-10 as JPEG, 8/255)"], rows)
 
 
-def cells_of_map():
-    """Return the table of the map: where, and what smooth activations change there."""
-    rows = []
-    for file in sorted((HERE / "map").glob("*/*/table.json")):
+def settings():
+    """Give `(file, row, runs, runs of the baseline)` of the main setting's Figure 3, then of the map."""
+    for file in (HERE / MAIN / "figure3" / "table.json", *sorted((HERE / "map").glob("*/*/table.json"))):
         content = json.loads(file.read_text())
         tables, name = {file.parent.name: content}, file.parent.name
         base = runs_of(tables, (name, content["baseline"]))
-        summary = table.summary(base, base)
-        level = " / ".join(f"{summary[q]['mean']:.{d}f}" for q, d in (("clean", 1), ("robust", 1), ("train_loss", 2)))
         for row in content["rows"]:
-            if row["row"] == content["baseline"] or not row["n"]:
-                continue
-            found = table.summary(runs_of(tables, (name, row["row"])), base)
-            cells = [interval(found[q], d) if found[q]["interval"] is not None else f"{found[q]['difference']:+.{d}f}"
-                     for q, d in (("robust", 2), ("clean", 2), ("train_loss", 3))]
-            rows.append([f"[{file.parts[-3]}]({file.relative_to(HERE).with_name('table.md').as_posix()})",
-                         row["label"], str(row["n"]), level, *cells])
-    if not rows:
-        return "No other setting has been measured yet."
+            if row["row"] in MAPPED and row["n"]:
+                yield file, row, runs_of(tables, (name, row["row"])), base
+
+
+def cells_of_map():
+    """Return the table of the map: where, and what smooth activations change there."""
+    rows = []
+    for file, row, runs, base in settings():
+        summary, found = table.summary(base, base), table.summary(runs, base)
+        level = " / ".join(f"{summary[q]['mean']:.{d}f}" for q, d in (("clean", 1), ("robust", 1), ("train_loss", 2)))
+        cells = [interval(found[q], d) if found[q]["interval"] is not None else f"{found[q]['difference']:+.{d}f}"
+                 for q, d in (("robust", 2), ("clean", 2), ("train_loss", 3))]
+        rows.append([f"[{file.parts[-3]}]({file.relative_to(HERE).with_name('table.md').as_posix()})",
+                     row["label"], str(row["n"]), level, *cells])
     return lines(["setting", "row", "n", "ReLU: clean / robust / loss", "robust", "clean", "loss"], rows)
+
+
+def draw_map(path):
+    """Draw every pair's difference in robustness to ReLU, by setting; a bar is the mean."""
+    from sat_tf.report.pictures import CYCLE, GREY, figure_of, png, styled
+
+    found = {}
+    for file, row, runs, base in settings():
+        pairs = [runs[seed]["robust"] - base[seed]["robust"] for seed in sorted(runs.keys() & base.keys())]
+        found.setdefault(file.parts[-3], {})[row["label"]] = pairs
+    labels = list(dict.fromkeys(label for rows in found.values() for label in rows))
+    with styled():
+        figure = figure_of(9, 0.6 * len(found) + 1.4, layout="constrained")
+        axes = figure.subplots()
+        axes.axvline(0, color=GREY, linewidth=1)
+        for place, rows in enumerate(found.values()):
+            for label, pairs in rows.items():
+                number = labels.index(label)
+                height = -place + 0.22 * ((len(labels) - 1) / 2 - number)
+                axes.plot(pairs, [height] * len(pairs), "o", markersize=4, alpha=0.6, color=CYCLE[number])
+                axes.plot([sum(pairs) / len(pairs)], [height], "|", markersize=12, markeredgewidth=3,
+                          color=CYCLE[number])
+        for number, label in enumerate(labels):
+            axes.plot([], [], "o", color=CYCLE[number], label=label)
+        axes.set_yticks(range(0, -len(found), -1), list(found))
+        axes.set(xlabel="difference to ReLU in points, one dot a seed; the bar is the mean")
+        figure.suptitle("The map: accuracy under PGD-10 against ReLU's, by setting")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=len(labels))
+        path.write_bytes(png(figure))
 
 
 def draw(tables, path):
@@ -187,7 +219,7 @@ def draw(tables, path):
 
 
 def main(argv=None):
-    """Write README.md and claims.png into a folder, this one unless another is named."""
+    """Write README.md and both pictures into a folder, this one unless another is named."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output_dir", type=pathlib.Path, default=HERE)
     folder = parser.parse_args(argv).output_dir
@@ -200,6 +232,7 @@ def main(argv=None):
         text = text.replace(f"<!-- {name} -->", content)
     (folder / "README.md").write_text(text)
     draw(tables, folder / "claims.png")
+    draw_map(folder / "map.png")
 
 
 if __name__ == "__main__":

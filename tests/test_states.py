@@ -216,3 +216,13 @@ def test_fab_finds_the_distance_to_a_plane(norm, middle):
         assert ratio.min() > 1 - 1e-4 and ratio.max() < 1.02, (ratio.min(), ratio.max())
         found = lengths(norm, state["adversarial"].numpy().astype(np.float64) - images.numpy())
         np.testing.assert_allclose(found, state["length"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [[1], [4], [4, 2], [4, 3, 2, 3], [4, 0]])
+def test_pick_takes_whole_rows(shape):
+    rng = np.random.default_rng(0)
+    which = np.arange(shape[0]) % 2 == 0
+    these, those = (rng.normal(size=shape).astype(np.float32) for _ in range(2))
+    those.flat[:1] = np.nan
+    expected = np.where(which.reshape([-1] + [1] * (len(shape) - 1)), these, those)
+    np.testing.assert_array_equal(attacks.pick(tf.constant(which), tf.constant(these), tf.constant(those)), expected)
