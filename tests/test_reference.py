@@ -10,7 +10,7 @@ from sat_tf import evaluate
 
 FOLDER = pathlib.Path(__file__).parent / "vectors"
 DIFFERENCE, DISAGREE = 0.005, 0.01  # of the accuracies; share of the pictures that are judged otherwise
-LOOSE = {("l2", "square"): 2}  # times as much: alone it leaves one or two pictures more than theirs, whatever the seed
+LOOSE = {("l2", "square"): 2.5}  # times as many judged otherwise: so does their own search with other random numbers (4)
 
 
 class Case:
@@ -54,7 +54,7 @@ def test_robust_accuracy_is_the_reference_s(case, name):
     result = case.attacker.attack(case.pictures.take(chosen), name, epsilon=case.epsilon)
     expected, count = case.robust[name][chosen], len(case.logits)
     loose = LOOSE.get((case.attacker.norm, name), 1)
-    assert abs(int(result.robust.sum()) - int(expected.sum())) <= loose * DIFFERENCE * count
+    assert abs(int(result.robust.sum()) - int(expected.sum())) <= DIFFERENCE * count
     assert (result.robust != expected).sum() <= loose * DISAGREE * count, chosen[result.robust != expected]
     broken = result.stage >= 0
     again = case.attacker.logits(result.attacked(case.pictures.images[chosen])).argmax(-1)
