@@ -10,7 +10,7 @@ from sat_tf import evaluate
 
 FOLDER = pathlib.Path(__file__).parent / "vectors"
 DIFFERENCE, DISAGREE = 0.005, 0.01  # of the accuracies; share of the pictures that are judged otherwise
-LOOSE = {("l2", "square"): 2.5}  # times as many judged otherwise: so does their own search with other random numbers (4)
+LOOSE = {("l2", "square"): 2.5}  # times as many judged otherwise; their own with other random numbers: 2 times as many
 
 
 class Case:
