@@ -57,9 +57,10 @@ def describe(row: dict) -> str:
     """Name what an evaluation measures: "PGD-20 accuracy (epsilon 8/255, step size 1/255)"."""
     if not is_attack(row):
         return "clean accuracy"
+    norm = row.get("norm", "linf")  # the only one of older reports
     sizes = [("epsilon", row["epsilon"]), ("step size", row["step_size"])]
-    details = ", ".join(f"{name} {format_length(size, row['norm'])}" for name, size in sizes if size is not None)
-    details = f"L2, {details}" if row["norm"] == "l2" else details
+    details = ", ".join(f"{name} {format_length(size, norm)}" for name, size in sizes if size is not None)
+    details = f"L2, {details}" if norm == "l2" else details
     if (row.get("restarts") or 1) > 1:
         details += f", {row['restarts']} restarts"
     if row.get("iterates") == "worst" and row["step_size"] is not None:
