@@ -27,7 +27,7 @@ def _signature(loaded):
         raise ValueError(f"Expected a SavedModel with the signature serving_default. Received: signatures of "
                          f"{', '.join(loaded.signatures) or 'no name'}.")
     function = loaded.signatures["serving_default"]
-    inputs, outputs = list(function.structured_input_signature[1]), list(function.structured_outputs)
+    inputs, outputs = sorted(function.structured_input_signature[1]), sorted(function.structured_outputs)
     output = "logits" if "logits" in outputs else outputs[0]
     if len(inputs) != 1 or (len(outputs) > 1 and output != "logits"):
         raise ValueError("Expected a signature serving_default with one input and one output, or one called logits. "
