@@ -52,15 +52,19 @@ class L2:
     norm = "l2"
     normal = True
 
+    @property
+    def _radius(self):
+        """A part in a million short, so that float32's rounding of the sum of squares does not leave the ball."""
+        return self.epsilon * (1 - 1e-6)
+
     def project(self, moved, images):
         """Return pictures inside: cut to [0, 1], then drawn back to the ball, which stays in [0, 1].
 
-        The radius is a part in a million short, so that float32's rounding of the sum of squares does not leave it,
-        and coordinates are rounded towards the picture, which matters where the radius is small.
+        Coordinates are rounded towards the picture, which matters where the radius is small.
         """
         difference = tf.clip_by_value(moved, 0.0, 1.0) - images
         norm = self.length(difference)[:, None, None, None]
-        shrink = tf.minimum(1.0, self.epsilon * (1 - 1e-6) / tf.maximum(norm, TINY))
+        shrink = tf.minimum(1.0, self._radius / tf.maximum(norm, TINY))
         return tf.clip_by_value(inward(images, difference * shrink, images), 0.0, 1.0)
 
     def direction(self, gradient):
@@ -78,7 +82,7 @@ class L2:
         return draws.uniform(draws.hashed(seeds, -2))[:, None, None, None] * self.fill(noise)
 
     def contains(self, moved, images):
-        inside = (self.length(moved - images) <= self.epsilon * (1 - 1e-6))
+        inside = self.length(moved - images) <= self._radius
         return inside & tf.reduce_all((moved >= 0) & (moved <= 1), [1, 2, 3])
 
     def length(self, difference):

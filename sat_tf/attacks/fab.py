@@ -37,8 +37,7 @@ class FAB:
         """Return the state after one more iteration of every picture."""
         s = dict(state)
         values, _, _, gradient = climbed(objective, s["current"])
-        flat = [tf.reshape(x, [tf.shape(x)[0], -1]) for x in (s["current"], images, gradient)]
-        current, origin, normal = flat
+        current, origin, normal = (tf.reshape(x, [tf.shape(x)[0], -1]) for x in (s["current"], images, gradient))
         # boundary: normal . x = offset, where the linearised difference of logits is zero
         offset = tf.reduce_sum(normal * current, 1) - values
         onto = PROJECTIONS[self.ball.norm]
@@ -66,8 +65,7 @@ def onto_linf(points, normals, offsets):
 
     A step of size t moves each coordinate by t towards the plane, or to the box's wall where that is nearer.
     """
-    missing = offsets - tf.reduce_sum(normals * points, 1)
-    towards = tf.sign(missing)[:, None] * tf.sign(normals)
+    missing, towards = _way(points, normals, offsets)
     room = tf.where(towards > 0, 1 - points, points) * tf.abs(towards)
     size = filled(room, tf.abs(normals), tf.abs(missing))
     return towards * tf.minimum(room, size[:, None])
@@ -78,13 +76,18 @@ def onto_l2(points, normals, offsets):
 
     A coordinate moves by t times its weight, or to its wall.
     """
-    missing = offsets - tf.reduce_sum(normals * points, 1)
-    towards = tf.sign(missing)[:, None] * tf.sign(normals)
+    missing, towards = _way(points, normals, offsets)
     weights = tf.abs(normals)
     room = tf.where(towards > 0, 1 - points, points)
     walls = tf.where(weights > 1e-12, room / tf.maximum(weights, 1e-12), 0.0)
     size = filled(walls, tf.square(weights), tf.abs(missing))
     return towards * tf.minimum(room, size[:, None] * weights)
+
+
+def _way(points, normals, offsets):
+    """Return what points miss of their hyperplanes, `[n]`, and the sign of each coordinate's way there, `[n, d]`."""
+    missing = offsets - tf.reduce_sum(normals * points, 1)
+    return missing, tf.sign(missing)[:, None] * tf.sign(normals)
 
 
 def filled(limits, weights, target):

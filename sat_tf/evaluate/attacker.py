@@ -34,7 +34,7 @@ class Attacker:
         self.predict = predictor(model)
         self.attacked = predictor(attacked) if attacked is not None else None
         self.norm, self.batch_size, self.strategy, self.seed = norm, batch_size, strategy, seed
-        self._compiled, self._actives, self._known = tf.function(self.predict, reduce_retracing=False), {}, {}
+        self._compiled, self._actives = tf.function(self.predict, reduce_retracing=False), {}
 
     def logits(self, images, progress=None):
         """Return logits float32 `[n, classes]`, in batches of one shape."""
