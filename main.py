@@ -68,7 +68,7 @@ flags.DEFINE_string("sibling", None, "eval: another checkpoint of the same data;
 flags.DEFINE_bool("force", False, "eval: show an accuracy that failed a check, with the warning.")
 flags.DEFINE_multi_string("set", [], "Any field of the recipe: --set learning_rate=0.05 (repeatable).")
 flags.DEFINE_string("experiment", None, "Run a table or figure of the paper, such as table1; --list shows all.")
-flags.DEFINE_enum("scale", "small", ["paper", "small"], "experiment: the paper's ImageNet, or what runs on two cores.")
+flags.DEFINE_enum("scale", "small", hparams.SCALES, "experiment: the paper's ImageNet, or what runs on two cores: small, or long.")
 flags.DEFINE_integer("seeds", 3, "experiment: runs of every row, with the seeds 0, 1, ...", lower_bound=1)
 flags.DEFINE_list("rows", None, "experiment: only these rows and the baseline.")
 flags.DEFINE_integer("jobs", None, "experiment: runs at a time; default: one a core (small), one (paper).",

@@ -1,7 +1,7 @@
 """Every number of the SAT paper (Xie et al. 2020) as a row: what to run, and what the paper says comes out.
 
 An *experiment* is a table or figure; its rows differ from their base in a few fields. At the paper's scale the base is
-the recipe of an architecture on ImageNet; rows that make sense on small pictures have a second base, `small`.
+the recipe of an architecture on ImageNet; rows that make sense on small pictures have further bases, `small.SETTINGS`.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ from hparams import recipes, small
 from hparams.efficientnets import named
 from hparams.recipe import show
 
-SCALES = ("paper", "small")
+SCALES = ("paper", *small.SETTINGS)
 
 SUBSTITUTE = "parametric_softplus:10"
 ATTACKS = ("clean", "pgd-1", "pgd-10", "pgd-20", "pgd-200")  # the last is the paper's robustness: step size 1/255
@@ -207,8 +207,8 @@ def row_recipe(experiment, name, scale, changes=None):
                          f"{', '.join(sorted(fixed))}. Received: {both[0]}={changes[both[0]]}.")
     if scale == "paper":
         return row.make_recipe(f"{experiment}-{name}").replace(**changes)
-    base = small.small(changes.get("dataset", small.DATASET)).replace(**changes, **row.changes)
-    return dataclasses.replace(base, name=f"{experiment}-{name}-small")
+    base = small.SETTINGS[scale](changes.get("dataset", small.DATASET)).replace(**changes, **row.changes)
+    return dataclasses.replace(base, name=f"{experiment}-{name}-{scale}")
 
 
 def _fixed(experiment, scale):

@@ -111,13 +111,13 @@ def run(name, *, scale, seeds, results_dir, data_dir=None, changes=None, rows=No
 
     Args:
       name: a key of `hparams.EXPERIMENTS`.
-      scale: "paper", or "small" for what runs on two cores.
+      scale: "paper", or "small" or "long" for what runs on two cores.
       seeds: how many, from 0.
       results_dir: where to.
       data_dir: where the data set lies.
       changes: `{field: value}` for the recipes of all rows.
       rows: names of the rows to run, the baseline comes with them; None for all.
-      jobs: runs at a time; None: at the small scale one a core, since they compute in one thread, else one.
+      jobs: runs at a time; None: one at the paper's scale, else one a core, since they compute in one thread.
       command: what the user typed, for the reports.
 
     Returns:
@@ -128,7 +128,7 @@ def run(name, *, scale, seeds, results_dir, data_dir=None, changes=None, rows=No
       KeyboardInterrupt: stopped on demand; every run has saved its state, and the table has what has ended.
     """
     items, folder = plan(name, scale=scale, seeds=seeds, results_dir=results_dir, changes=changes, rows=rows)
-    single = scale == "small"  # one thread a run: the bits then do not depend on how many cores there are
+    single = scale != "paper"  # one thread a run: the bits then do not depend on how many cores there are
     options = {"data_dir": data_dir, "command": command, "single": single}
     failures = {}
     try:
