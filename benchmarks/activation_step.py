@@ -34,8 +34,10 @@ def main():
     rounds = [{act: adversarial_step.seconds(step) for act, step in steps.items()} for _ in range(arguments.rounds)]
     for act in ACTS:
         ratios = sorted(times[act] / times["relu"] for times in rounds)
-        print(f"{act:24} median {1e3 * statistics.median(times[act] for times in rounds):8.1f} ms, ratio to relu "
-              f"{statistics.median(ratios):5.2f}, from {ratios[0]:.2f} to {ratios[-1]:.2f}, {arguments.rounds} rounds")
+        print(
+            f"{act:24} median {1e3 * statistics.median(times[act] for times in rounds):8.1f} ms, ratio to relu "
+            f"{statistics.median(ratios):5.2f}, from {ratios[0]:.2f} to {ratios[-1]:.2f}, {arguments.rounds} rounds"
+        )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""PGD on an active set against PGD on every picture to its end, in turn: time, and peak memory against PGD-1.
+"""PGD on an active set against PGD on every image to its end, in turn: time, and peak memory against PGD-1.
 
-    python benchmarks/active_set.py --checkpoint=RUN --steps=200 --pictures=500
+    python benchmarks/active_set.py --checkpoint=RUN --steps=200 --images=500
 
-Both attack the same pictures of the run's test part with the same random starts; the first counts the worst iterate of
-each picture and leaves broken ones alone, the second (--no_active_set of main.py) the final one. Each attack is run in
+Both attack the same images of the run's test part with the same random starts; the first counts the worst iterate of
+each image and leaves fooled ones alone, the second (--no_active_set of main.py) the final one. Each attack is run in
 a process of its own, so that the peak memory is its own.
 """
 
@@ -27,22 +27,28 @@ def attack(arguments):
     from sat_tf import evaluate
     from sat_tf.experiment import assembly, checkpoints, evaluating
 
-    found = checkpoints.open_checkpoint(
-        arguments.checkpoint, hparams.read({"eval_pictures": arguments.pictures}))
+    found = checkpoints.open_checkpoint(arguments.checkpoint, hparams.read({"eval_images": arguments.examples}))
     dataset = assembly.load_data(found.recipe, arguments.data_dir)
     strategy = assembly.make_strategy(found.recipe, ["eval_batch_size"])
     batches = assembly.evaluation_batches(found.recipe, dataset.test, found.image_size, strategy)
-    pictures = evaluating.load_pictures(batches, dataset.test, pathlib.Path("."))
+    examples = evaluating.load_images(batches, dataset.test, pathlib.Path("."))
     attacker = evaluate.Attacker(found.load(dataset.classes), batch_size=arguments.batch_size)
-    logits = attacker.logits(pictures.images)
+    logits = attacker.logits(examples.images)
     name, options = f"pgd-{arguments.run_steps}", {"epsilon": arguments.epsilon / 255, "logits": logits}
-    final = arguments.run == "every picture"
-    attacker.attack(pictures.take(slice(0, 8)), name, **{**options, "logits": logits[:8]}, final=final)  # compiles some
+    final = arguments.run == "every image"
+    attacker.attack(examples.take(slice(0, 8)), name, **{**options, "logits": logits[:8]}, final=final)  # compiles some
     begun = time.perf_counter()
-    result = attacker.attack(pictures, name, **options, final=final)
-    print(json.dumps({"seconds": time.perf_counter() - begun, "left": result.robust_accuracy,
-                      "clean": result.clean_accuracy,
-                      "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    result = attacker.attack(examples, name, **options, final=final)
+    print(
+        json.dumps(
+            {
+                "seconds": time.perf_counter() - begun,
+                "left": result.robust_accuracy,
+                "clean": result.clean_accuracy,
+                "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            }
+        )
+    )
 
 
 def main():
@@ -51,7 +57,7 @@ def main():
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--data_dir")
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--pictures", type=int, default=500)
+    parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--batch_size", type=int, default=100)
     parser.add_argument("--epsilon", type=float, default=8, help="in 255ths")
     parser.add_argument("--rounds", type=int, default=3)
@@ -61,20 +67,34 @@ def main():
     if arguments.run:
         attack(arguments)
         return
-    runs = [("every picture", arguments.steps), ("active set", arguments.steps), ("active set", 1)]
+    runs = [("every image", arguments.steps), ("active set", arguments.steps), ("active set", 1)]
     rounds = []
     for _ in range(arguments.rounds):
-        rounds.append([json.loads(subprocess.run(
-            [sys.executable, *sys.argv, f"--run={name}", f"--run_steps={steps}"], capture_output=True, text=True,
-            check=True).stdout.splitlines()[-1]) for name, steps in runs])
+        rounds.append(
+            [
+                json.loads(
+                    subprocess.run(
+                        [sys.executable, *sys.argv, f"--run={name}", f"--run_steps={steps}"],
+                        capture_output=True,
+                        text=True,
+                        check=True,
+                    ).stdout.splitlines()[-1]
+                )
+                for name, steps in runs
+            ]
+        )
     for (name, steps), found in zip(runs, zip(*rounds, strict=True), strict=True):
-        print(f"{name + ',':15} PGD-{steps:<4} {statistics.median(one['seconds'] for one in found):8.1f} s, leaves "
-              f"{100 * found[0]['left']:.1f} of {100 * found[0]['clean']:.1f} %, peak memory "
-              f"{statistics.median(one['peak'] for one in found):.0f} MiB")
+        print(
+            f"{name + ',':15} PGD-{steps:<4} {statistics.median(one['seconds'] for one in found):8.1f} s, leaves "
+            f"{100 * found[0]['left']:.1f} of {100 * found[0]['clean']:.1f} %, peak memory "
+            f"{statistics.median(one['peak'] for one in found):.0f} MiB"
+        )
     ratios = sorted(one[0]["seconds"] / one[1]["seconds"] for one in rounds)
     memory = [one[1]["peak"] / one[2]["peak"] for one in rounds]
-    print(f"active set: {statistics.median(ratios):.2f} x as fast ({ratios[0]:.2f} to {ratios[-1]:.2f}); peak memory "
-          f"{statistics.median(memory):.3f} of PGD-1's")
+    print(
+        f"active set: {statistics.median(ratios):.2f} x as fast ({ratios[0]:.2f} to {ratios[-1]:.2f}); peak memory "
+        f"{statistics.median(memory):.3f} of PGD-1's"
+    )
 
 
 if __name__ == "__main__":

@@ -29,8 +29,11 @@ def make_step(method, arguments):
     optimizer.build(model.trainable_variables)
     attack = attacks.PGD(epsilon=4 / 255, step_size=4 / 255, steps=1)
     loop = train.Loop(
-        state=train.TrainState(model=model, optimizer=optimizer), method=methods.METHODS[method](attack),
-        strategy=tf.distribute.get_strategy(), batch_size=arguments.batch_size, weight_decay=1e-4,
+        state=train.TrainState(model=model, optimizer=optimizer),
+        method=methods.METHODS[method](attack),
+        strategy=tf.distribute.get_strategy(),
+        batch_size=arguments.batch_size,
+        weight_decay=1e-4,
     )
     rng = np.random.default_rng(0)
     images = rng.random((arguments.batch_size, arguments.image_size, arguments.image_size, 3), np.float32)
@@ -64,8 +67,10 @@ def main():
     ratios = sorted(times["sat"] / times["standard"] for times in rounds)
     for method in steps:
         print(f"{method:9} median {1e3 * statistics.median(times[method] for times in rounds):8.1f} ms")
-    print(f"ratio     median {statistics.median(ratios):8.2f}, from {ratios[0]:.2f} to {ratios[-1]:.2f}, "
-          f"{arguments.rounds} rounds (floor of five against three forward-equivalents: 1.67)")
+    print(
+        f"ratio     median {statistics.median(ratios):8.2f}, from {ratios[0]:.2f} to {ratios[-1]:.2f}, "
+        f"{arguments.rounds} rounds (floor of five against three forward-equivalents: 1.67)"
+    )
 
 
 if __name__ == "__main__":

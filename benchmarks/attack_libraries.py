@@ -1,10 +1,10 @@
 """PGD of this project against that of foolbox, ART and CleverHans, in turn in one process: time and success.
 
-    python benchmarks/attack_libraries.py --checkpoint=RUN --pictures=200
+    python benchmarks/attack_libraries.py --checkpoint=RUN --images=200
     python benchmarks/attack_libraries.py --model=resnet20 --steps=20
 
-The same Keras model, pictures, radius, step size and number of steps for all. A library that is not installed is left
-out (pip install foolbox adversarial-robustness-toolbox cleverhans). With --checkpoint a run's own test pictures are
+The same Keras model, images, radius, step size and number of steps for all. A library that is not installed is left
+out (pip install foolbox adversarial-robustness-toolbox cleverhans). With --checkpoint a run's own test images are
 attacked, else random ones with the labels that the model gives them.
 """
 
@@ -37,13 +37,12 @@ def ours(model, setting):
 
 def active(model, setting):
     """Worst iterate on an active set."""
-    attacker = evaluate.Attacker(model, batch_size=setting.pictures)
+    attacker = evaluate.Attacker(model, batch_size=setting.examples)
 
     def run(images, labels):
-        pictures = evaluate.Pictures(images=images.numpy(), labels=labels.numpy(), ids=np.arange(len(labels)))
-        result = attacker.attack(pictures, f"pgd-{setting.steps}", epsilon=setting.epsilon,
-                                 step_size=setting.step_size)
-        return tf.constant(result.attacked(pictures.images))
+        examples = evaluate.Examples(images=images.numpy(), labels=labels.numpy(), ids=np.arange(len(labels)))
+        result = attacker.attack(examples, f"pgd-{setting.steps}", epsilon=setting.epsilon, step_size=setting.step_size)
+        return tf.constant(result.attacked(examples.images))
 
     return run
 
@@ -66,12 +65,21 @@ def art(model, setting):
 
     shape = (setting.image_size, setting.image_size, 3)
     classifier = TensorFlowV2Classifier(
-        model=tf.function(lambda x, training=False: model(x, training=False)), nb_classes=setting.classes,
-        input_shape=shape, clip_values=(0, 1),
-        loss_object=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    attack = ProjectedGradientDescent(classifier, eps=setting.epsilon, eps_step=setting.step_size,
-                                      max_iter=setting.steps, num_random_init=1, batch_size=setting.pictures,
-                                      verbose=False)
+        model=tf.function(lambda x, training=False: model(x, training=False)),
+        nb_classes=setting.classes,
+        input_shape=shape,
+        clip_values=(0, 1),
+        loss_object=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    attack = ProjectedGradientDescent(
+        classifier,
+        eps=setting.epsilon,
+        eps_step=setting.step_size,
+        max_iter=setting.steps,
+        num_random_init=1,
+        batch_size=setting.examples,
+        verbose=False,
+    )
     return lambda images, labels: tf.constant(attack.generate(images.numpy(), np.eye(setting.classes)[labels.numpy()]))
 
 
@@ -81,8 +89,17 @@ def cleverhans(model, setting):
 
     def run(images, labels):
         return projected_gradient_descent(
-            lambda x: model(x, training=False), images, setting.epsilon, setting.step_size, setting.steps, np.inf,
-            clip_min=0.0, clip_max=1.0, y=tf.cast(labels, tf.int64), sanity_checks=False)
+            lambda x: model(x, training=False),
+            images,
+            setting.epsilon,
+            setting.step_size,
+            setting.steps,
+            np.inf,
+            clip_min=0.0,
+            clip_max=1.0,
+            y=tf.cast(labels, tf.int64),
+            sanity_checks=False,
+        )
 
     return run
 
@@ -91,21 +108,22 @@ CONTENDERS = {"sat_tf": ours, "sat_tf, active set": active, "foolbox": foolbox, 
 
 
 def load(setting):
-    """Return model, pictures and labels; sets the setting's size and classes."""
+    """Return model, images and labels; sets the setting's size and classes."""
     if setting.checkpoint:
         import hparams
         from sat_tf.experiment import assembly, checkpoints
 
-        found = checkpoints.open_checkpoint(setting.checkpoint, hparams.read({"eval_pictures": setting.pictures}))
+        found = checkpoints.open_checkpoint(setting.checkpoint, hparams.read({"eval_images": setting.examples}))
         dataset = assembly.load_data(found.recipe, setting.data_dir)
-        batches = assembly.evaluation_batches(found.recipe, dataset.test, found.image_size,
-                                              tf.distribute.get_strategy())
-        images, labels, _ = next(iter(batches.unbatch().batch(setting.pictures)))
+        batches = assembly.evaluation_batches(
+            found.recipe, dataset.test, found.image_size, tf.distribute.get_strategy()
+        )
+        images, labels, _ = next(iter(batches.unbatch().batch(setting.examples)))
         model = found.load(dataset.classes)
         setting.image_size, setting.classes = found.image_size, len(dataset.classes)
         return model, images, labels
     model = models.build(setting.model, "swish", setting.classes)
-    images = tf.random.stateless_uniform([setting.pictures, setting.image_size, setting.image_size, 3], (0, 0))
+    images = tf.random.stateless_uniform([setting.examples, setting.image_size, setting.image_size, 3], (0, 0))
     return model, images, tf.argmax(model(images, training=False), -1, tf.int32)
 
 
@@ -117,7 +135,7 @@ def main():
     parser.add_argument("--model", default="resnet20")
     parser.add_argument("--image_size", type=int, default=32)
     parser.add_argument("--classes", type=int, default=10)
-    parser.add_argument("--pictures", type=int, default=100)
+    parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=5)
     setting = parser.parse_args()
@@ -131,16 +149,22 @@ def main():
             print(f"{name}: not installed ({error})")
     first = {name: run(images, labels) for name, run in runs.items()}
     clean = tf.argmax(model(images, training=False), -1, tf.int32) == labels
-    left = {name: float(tf.reduce_mean(tf.cast(clean & (tf.argmax(model(x, training=False), -1, tf.int32) == labels),
-                                               tf.float32))) for name, x in first.items()}
+    left = {
+        name: float(
+            tf.reduce_mean(tf.cast(clean & (tf.argmax(model(x, training=False), -1, tf.int32) == labels), tf.float32))
+        )
+        for name, x in first.items()
+    }
     farthest = {name: float(tf.reduce_max(tf.abs(x - images))) for name, x in first.items()}
     rounds = [{name: seconds(run, images, labels) for name, run in runs.items()} for _ in range(setting.rounds)]
     for name in runs:
         each = statistics.median(times[name] for times in rounds) / setting.steps
         ratios = sorted(times[name] / times["sat_tf"] for times in rounds)
-        print(f"{name:20} {1e3 * each:8.1f} ms a gradient, {statistics.median(ratios):6.2f} x ours "
-              f"({ratios[0]:.2f} to {ratios[-1]:.2f}); leaves {100 * left[name]:5.1f} % right, "
-              f"farthest {farthest[name] * 255:.4f}/255")
+        print(
+            f"{name:20} {1e3 * each:8.1f} ms a gradient, {statistics.median(ratios):6.2f} x ours "
+            f"({ratios[0]:.2f} to {ratios[-1]:.2f}); leaves {100 * left[name]:5.1f} % right, "
+            f"farthest {farthest[name] * 255:.4f}/255"
+        )
 
 
 def seconds(run, images, labels):

@@ -1,8 +1,8 @@
 """Cost of AutoAugment and RandAugment on top of decode, crop and flip, in turn in one process on one core.
 
-    python benchmarks/augmentation.py --data_dir=/data/pictures
+    python benchmarks/augmentation.py --data_dir=/data/images
 
-Pictures are the JPEG files below --data_dir, or else matplotlib's sample photograph at 400 x 468 pixels. A picture per
+Images are the JPEG files below --data_dir, or else matplotlib's sample photograph at 400 x 468 pixels. An image per
 second and core is one per second of processor time; every pipeline has a single thread.
 """
 
@@ -50,34 +50,38 @@ def pipeline(encoded, policy, size):
     return iter(data_set.map(prepare, num_parallel_calls=1).with_options(options))
 
 
-def seconds(pictures, count):
-    """Return the processor time of a number of pictures."""
+def seconds(images, count):
+    """Return the processor time of a number of images."""
     started = time.process_time()
     for _ in range(count):
-        next(pictures)
+        next(images)
     return time.process_time() - started
 
 
 def main():
-    """Print pictures per second and core of the three pipelines, and what share of the plain one's the others keep."""
+    """Print images per second and core of the three pipelines, and what share of the plain one's the others keep."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data_dir")
     parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--pictures", type=int, default=200, help="of each pipeline in a round")
+    parser.add_argument("--images", type=int, default=200, help="of each pipeline in a round")
     parser.add_argument("--rounds", type=int, default=15)
     arguments = parser.parse_args()
     encoded = photographs(arguments.data_dir)
     pipelines = {policy: pipeline(encoded, policy, arguments.size) for policy in POLICIES}
-    for pictures in pipelines.values():
-        seconds(pictures, 20)
-    rounds = [{policy: seconds(pictures, arguments.pictures) for policy, pictures in pipelines.items()}
-              for _ in range(arguments.rounds)]
-    print(f"{arguments.size} px, one core; share: pictures per second against none")
+    for images in pipelines.values():
+        seconds(images, 20)
+    rounds = [
+        {policy: seconds(images, arguments.images) for policy, images in pipelines.items()}
+        for _ in range(arguments.rounds)
+    ]
+    print(f"{arguments.size} px, one core; share: images per second against none")
     for policy in POLICIES:
-        spent = statistics.median(times[policy] for times in rounds) / arguments.pictures
+        spent = statistics.median(times[policy] for times in rounds) / arguments.images
         shares = sorted(times["none"] / times[policy] for times in rounds)
-        print(f"{policy:11} {1 / spent:5.0f} pictures per second and core, {1e3 * spent:.2f} ms each, "
-              f"share median {statistics.median(shares):.2f}, from {shares[0]:.2f} to {shares[-1]:.2f}")
+        print(
+            f"{policy:11} {1 / spent:5.0f} images per second and core, {1e3 * spent:.2f} ms each, "
+            f"share median {statistics.median(shares):.2f}, from {shares[0]:.2f} to {shares[-1]:.2f}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Grouped convolution with its input gradient on the CPU: ours against Keras' own, in turn in one process.
 
-    python benchmarks/grouped_conv.py
+python benchmarks/grouped_conv.py
 """
 
 import argparse
@@ -18,14 +18,11 @@ import tensorflow as tf
 
 from layers.convolution import conv2d
 
-WAYS = {
-    "ours": lambda x, k: conv2d(x, k, 1, "SAME", 32),
-    "keras": lambda x, k: keras.ops.conv(x, k, padding="same"),
-}
+WAYS = {"ours": lambda x, k: conv2d(x, k, 1, "SAME", 32), "keras": lambda x, k: keras.ops.conv(x, k, padding="same")}
 
 
 def attack_pass(convolve):
-    """Return a compiled function of pictures and kernel: the gradient to the pictures."""
+    """Return a compiled function of images and kernel: the gradient to the images."""
 
     @tf.function
     def gradient(images, kernel):
@@ -51,8 +48,10 @@ def main():
                 function(images, kernel).numpy()
                 times[name].append(time.perf_counter() - started)
         medians = {name: statistics.median(values[1:]) for name, values in times.items()}
-        print(f"{size:3} px, {channels:4} channels: ours {1e3 * medians['ours']:7.1f} ms, Keras "
-              f"{1e3 * medians['keras']:8.1f} ms, ratio {medians['keras'] / medians['ours']:.0f}")
+        print(
+            f"{size:3} px, {channels:4} channels: ours {1e3 * medians['ours']:7.1f} ms, Keras "
+            f"{1e3 * medians['keras']:8.1f} ms, ratio {medians['keras'] / medians['ours']:.0f}"
+        )
 
 
 if __name__ == "__main__":

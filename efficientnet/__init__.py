@@ -1,4 +1,4 @@
-"""EfficientNet B0 to B8, L1, L2 and Lite with a pluggable activation: pictures in [0, 1] to logits."""
+"""EfficientNet B0 to B8, L1, L2 and Lite with a pluggable activation: images in [0, 1] to logits."""
 
 from efficientnet.model import build
 from efficientnet.scaling import VARIANTS, sizes

@@ -9,7 +9,7 @@ SCALES = {False: (2.0, -1.0), True: (255 / 128, -127 / 128)}  # by `lite`: what 
 
 
 def build(variant, act, classes=1000, *, dropout=0.0, stochastic_depth=0.0, **norm):
-    """Build one network of the family (Tan & Le 2019), for pictures of any size.
+    """Build one network of the family (Tan & Le 2019), for images of any size.
 
     Padding is SAME everywhere; squeeze-excite (Hu et al. 2018) has the same activation between its layers.
     Differs from source: the classifier starts within 1 / sqrt(1000) also where there are fewer classes; the release's

@@ -64,7 +64,12 @@ class Block:
 
 
 _STAGES = (  # repeats, kernel size, strides, expansion, output channels; of B0
-    (1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192),
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
 
@@ -86,7 +91,15 @@ def sizes(name):
             repeats = math.ceil(variant.depth * repeats)
         for repeat in range(repeats):
             squeezed = 0 if variant.lite else max(1, int(inputs * SQUEEZE))
-            blocks.append(Block(kernel_size, strides if repeat == 0 else 1, expansion, inputs,
-                                channels(outputs, variant.width), squeezed))
+            blocks.append(
+                Block(
+                    kernel_size,
+                    strides if repeat == 0 else 1,
+                    expansion,
+                    inputs,
+                    channels(outputs, variant.width),
+                    squeezed,
+                )
+            )
             inputs = blocks[-1].outputs
     return ends(STEM), tuple(blocks), ends(HEAD)

@@ -32,7 +32,8 @@ def names(kind):
     (package,) = importlib.util.find_spec("sat_tf").submodule_search_locations
     tree = ast.parse((pathlib.Path(package) / file).read_text(encoding="utf-8"))
     rows = next(
-        node.value for node in tree.body
+        node.value
+        for node in tree.body
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == table
     )
     return {key.value: _first_line(tree, package, value) for key, value in zip(rows.keys, rows.values, strict=True)}

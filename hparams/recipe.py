@@ -18,92 +18,152 @@ class Recipe:
     act: str = f.field("swish", f.named("activation", ":"), "activation at every site, its number after a colon")
     method: str = f.field("sat", f.named("method"), "what training does: standard, or sat with an attack in each step")
     seed: int = f.field(0, f.number(0, 2**31 - 1, whole=True), "of weights, data order, augmentation and attacks")
-    strategy: str = f.field("auto", f.one_of("auto", "one", "mirrored"),
-                            "one device, mirrored over all of this machine, or auto: mirrored over several GPUs")
+    strategy: str = f.field(
+        "auto",
+        f.one_of("auto", "one", "mirrored"),
+        "one device, mirrored over all of this machine, or auto: mirrored over several GPUs",
+    )
 
-    dataset: str = f.field("fashion_mnist_12k", f.named("data set"), "pictures and labels")
-    image_size: int | None = f.field(None, f.optional(f.number(8, 2048, whole=True)),
-                                     "pixels a side; none: the data set's own, for photographs the model's own")
-    held_out: int | None = f.field(None, f.optional(f.number(1, 10**6, whole=True)),
-                                   "training pictures set aside for choosing checkpoints; none: the data set's own")
-    augment: str = f.field("none", f.named("augmentation"), "crop and flip of training pictures")
+    dataset: str = f.field("fashion_mnist_12k", f.named("data set"), "images and labels")
+    image_size: int | None = f.field(
+        None,
+        f.optional(f.number(8, 2048, whole=True)),
+        "pixels a side; none: the data set's own, for photographs the model's own",
+    )
+    validation: int | None = f.field(
+        None,
+        f.optional(f.number(1, 10**6, whole=True)),
+        "training images set aside for choosing checkpoints; none: the data set's own",
+    )
+    augment: str = f.field("none", f.named("augmentation"), "crop and flip of training images")
     policy: str = f.field("none", f.policy, "operations after it: autoaugment, randaugment:15 (its magnitude)")
-    cache: str = f.field("none", f.one_of("none", "memory"), "memory: keep the files of pictures there")
-    broken_limit: int = f.field(100, f.number(0, 10**7, whole=True),
-                                "training pictures that may be left out because they can't be read")
-    batch_size: int = f.field(128, f.number(1, 2**20, whole=True), "pictures an update, over all replicas")
-    epochs: int = f.field(10, f.number(1, 10**5, whole=True), "passes over the training pictures")
+    cache: str = f.field("none", f.one_of("none", "memory"), "memory: keep the files of images there")
+    unreadable_limit: int = f.field(
+        100, f.number(0, 10**7, whole=True), "training images that may be left out because they can't be read"
+    )
+    batch_size: int = f.field(128, f.number(1, 2**20, whole=True), "images an update, over all replicas")
+    epochs: int = f.field(10, f.number(1, 10**5, whole=True), "passes over the training images")
 
     epsilon: float = f.field(8 / 255, f.radius, "training attack: radius of the L-infinity ball")
     step_size: float = f.field(8 / 255, f.radius, "training attack: step size")
     attack_steps: int = f.field(1, f.number(1, 1000, whole=True), "training attack: steps")
-    attack_backward: str | None = f.field(None, f.optional(f.named("activation", ":")),
-                                          "training attack: activation whose gradient is used; none: act's own")
-    update_backward: str | None = f.field(None, f.optional(f.named("activation", ":")),
-                                          "updates: activation whose gradient is used; none: act's own")
+    attack_backward: str | None = f.field(
+        None,
+        f.optional(f.named("activation", ":")),
+        "training attack: activation whose gradient is used; none: act's own",
+    )
+    update_backward: str | None = f.field(
+        None, f.optional(f.named("activation", ":")), "updates: activation whose gradient is used; none: act's own"
+    )
     random_start: bool = f.field(True, f.flag, "training attack: start at a random point of the ball")
     clean_start: float = f.field(0.0, f.number(0, 1), "training attack: share of batches that start clean")
 
     optimizer: str = f.field("sgd", f.named("optimizer"), "optimizer")
-    learning_rate: float = f.field(0.1, f.number(0, 1e3, above=True),
-                                   "peak rate for a batch of 256; scales with batch_size")
+    learning_rate: float = f.field(
+        0.1, f.number(0, 1e3, above=True), "peak rate for a batch of 256; scales with batch_size"
+    )
     schedule: str = f.field("cosine", f.named("schedule"), "course of the learning rate after warm-up")
-    decay_epochs: tuple[float, ...] = f.field((), f.several(f.number(0, math.inf, above=True)),
-                                              "schedule steps: epochs at which the rate falls; exponential: between")
+    decay_epochs: tuple[float, ...] = f.field(
+        (),
+        f.several(f.number(0, math.inf, above=True)),
+        "schedule steps: epochs at which the rate falls; exponential: between",
+    )
     decay_rate: float = f.field(0.1, f.number(0, 1, above=True), "what the rate is multiplied with when it falls")
     warmup_epochs: float = f.field(0.0, f.number(0, 1000), "linear rise of the rate over the first epochs")
     momentum: float = f.field(0.9, f.number(0, 0.9999), "of the optimizer")
     nesterov: bool = f.field(False, f.flag, "look ahead along the momentum")
     weight_decay: float = f.field(1e-4, f.number(0, 1), "L2 on kernels only")
     label_smoothing: float = f.field(0.0, f.number(0, 0.99), "of the loss that updates minimise")
-    dropout: float | None = f.field(0.0, f.optional(f.number(0, 0.99)),
-                                    "EfficientNet: rate before the classifier; none: the model's own")
+    dropout: float | None = f.field(
+        0.0, f.optional(f.number(0, 0.99)), "EfficientNet: rate before the classifier; none: the model's own"
+    )
     stochastic_depth: float = f.field(0.0, f.number(0, 0.99), "EfficientNet: rate at the last block, linear from 0")
     average_decay: float = f.field(0.0, f.number(0, 0.999999), "moving average of weights and statistics; 0: none")
     norm_momentum: float = f.field(0.9, f.number(0, 0.99999), "batch normalisation: memory of the moving statistics")
     norm_epsilon: float = f.field(1e-5, f.number(0, 1, above=True), "batch normalisation: added to the variance")
     steps_per_call: int = f.field(10, f.number(1, 10**5, whole=True), "updates in one call of the compiled loop")
 
-    probe_attack: str = f.field("pgd-5", f.attack, "attack on the held-out pictures that chooses the best checkpoint")
-    probe_every: float = f.field(1.0, f.number(0, 10**5, above=True), "epochs between two probes, 0.5 for half a one")
-    probe_weights: str = f.field("raw", f.one_of("raw", "averaged"), "weights that probes judge, and then the report")
-    patience: int | None = f.field(None, f.optional(f.number(1, 10**5, whole=True)),
-                                   "stop after so many probes without a better one; none: never")
+    validation_attack: str = f.field(
+        "pgd-5", f.attack, "attack on the held-out images that chooses the best checkpoint"
+    )
+    validation_every: float = f.field(
+        1.0, f.number(0, 10**5, above=True), "epochs between two probes, 0.5 for half a one"
+    )
+    validation_weights: str = f.field(
+        "raw", f.one_of("raw", "averaged"), "weights that probes evaluate, and then the report"
+    )
+    patience: int | None = f.field(
+        None, f.optional(f.number(1, 10**5, whole=True)), "stop after so many probes without a better one; none: never"
+    )
     stop_on_overfitting: bool = f.field(True, f.flag, "stop when only one-step attacks are still withstood")
 
-    eval_attacks: tuple[str, ...] = f.field(("clean", "pgd-1", "pgd-20"), f.several(f.evaluation_attack),
-                                            "attacks on the test pictures", evaluation=True)
+    eval_attacks: tuple[str, ...] = f.field(
+        ("clean", "pgd-1", "pgd-20"), f.several(f.evaluation_attack), "attacks on the test images", evaluation=True
+    )
     eval_norm: str = f.field("linf", f.one_of("linf", "l2"), "evaluation: norm of the ball", evaluation=True)
-    eval_epsilon: float | None = f.field(None, f.optional(f.length), "evaluation: radius; none: epsilon",
-                                         evaluation=True)
+    eval_epsilon: float | None = f.field(
+        None, f.optional(f.length), "evaluation: radius; none: epsilon", evaluation=True
+    )
     eval_step_size: float | None = f.field(
-        None, f.optional(f.length), "evaluation: PGD's step size; none: 1/255, or epsilon / steps where that is "
-        "larger; l2: 2.5 epsilon / steps", evaluation=True)
+        None,
+        f.optional(f.length),
+        "evaluation: PGD's step size; none: 1/255, or epsilon / steps where that is larger; l2: 2.5 epsilon / steps",
+        evaluation=True,
+    )
     eval_restarts: int = f.field(1, f.number(1, 1000, whole=True), "evaluation: PGD's random starts", evaluation=True)
     eval_active_set: bool = f.field(
-        False, f.flag, "evaluation: a picture is broken by any iterate of PGD and then left alone, instead of by the "
-        "final one; --mode=eval does unless --no_active_set", evaluation=True)
-    eval_radii: tuple[float, ...] = f.field((), f.several(f.length), "evaluation: radii of a curve of accuracy, under "
-                                            "the last of eval_attacks", evaluation=True)
-    eval_corruptions: bool = f.field(False, f.flag, "evaluation: judge the 15 corruptions of ImageNet-C, too",
-                                     evaluation=True)
-    eval_noise: tuple[float, ...] = f.field((), f.several(f.number(0, 10, above=True)), "evaluation: standard "
-                                            "deviations of Gaussian noise to judge under, too", evaluation=True)
-    eval_backward: str | None = f.field(None, f.optional(f.named("activation", ":")),
-                                        "evaluation attacks, export: activation whose gradient is used; none: act's "
-                                        "own", evaluation=True)
-    eval_checks: int = f.field(100, f.number(0, 10**6, whole=True), "--mode=eval: pictures that the checks of the "
-                               "number look at; 0: no checks", evaluation=True)
-    eval_weights: str | None = f.field(None, f.optional(f.one_of("raw", "averaged")),
-                                       "evaluation, export: raw or averaged; none: probe_weights", evaluation=True)
-    eval_preprocess: str | None = f.field(None, f.optional(f.named("evaluation preprocessing")),
-                                          "evaluation: how pictures get their size; none: as the model's release",
-                                          evaluation=True)
-    eval_pictures: int | None = f.field(None, f.optional(f.number(1, 10**8, whole=True)),
-                                        "evaluation: at most so many test pictures, always the same; none: all",
-                                        evaluation=True)
-    eval_batch_size: int = f.field(200, f.number(1, 2**20, whole=True), "evaluation: pictures at a time",
-                                   evaluation=True)
+        False,
+        f.flag,
+        "evaluation: an image is unreadable by any iterate of PGD and then left alone, instead of by the "
+        "final one; --mode=eval does unless --no_active_set",
+        evaluation=True,
+    )
+    eval_radii: tuple[float, ...] = f.field(
+        (),
+        f.several(f.length),
+        "evaluation: radii of a curve of accuracy, under the last of eval_attacks",
+        evaluation=True,
+    )
+    eval_corruptions: bool = f.field(
+        False, f.flag, "evaluation: evaluate the 15 corruptions of ImageNet-C, too", evaluation=True
+    )
+    eval_noise: tuple[float, ...] = f.field(
+        (),
+        f.several(f.number(0, 10, above=True)),
+        "evaluation: standard deviations of Gaussian noise to evaluate under, too",
+        evaluation=True,
+    )
+    eval_backward: str | None = f.field(
+        None,
+        f.optional(f.named("activation", ":")),
+        "evaluation attacks, export: activation whose gradient is used; none: act's own",
+        evaluation=True,
+    )
+    eval_checks: int = f.field(
+        100,
+        f.number(0, 10**6, whole=True),
+        "--mode=eval: images that the checks of the number look at; 0: no checks",
+        evaluation=True,
+    )
+    eval_weights: str | None = f.field(
+        None,
+        f.optional(f.one_of("raw", "averaged")),
+        "evaluation, export: raw or averaged; none: validation_weights",
+        evaluation=True,
+    )
+    eval_preprocess: str | None = f.field(
+        None,
+        f.optional(f.named("evaluation preprocessing")),
+        "evaluation: how images get their size; none: as the model's release",
+        evaluation=True,
+    )
+    eval_images: int | None = f.field(
+        None,
+        f.optional(f.number(1, 10**8, whole=True)),
+        "evaluation: at most so many test images, always the same; none: all",
+        evaluation=True,
+    )
+    eval_batch_size: int = f.field(200, f.number(1, 2**20, whole=True), "evaluation: images at a time", evaluation=True)
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -115,14 +175,17 @@ class Recipe:
         if self.schedule == "steps" and not self.decay_epochs:
             raise f.expected("decay_epochs for the schedule steps, such as 30,60,90", "decay_epochs", "")
         if self.schedule == "exponential" and len(self.decay_epochs) != 1:
-            raise f.expected("one number of decay_epochs for the schedule exponential, such as 2.4", "decay_epochs",
-                             show("decay_epochs", self.decay_epochs))
+            raise f.expected(
+                "one number of decay_epochs for the schedule exponential, such as 2.4",
+                "decay_epochs",
+                show("decay_epochs", self.decay_epochs),
+            )
         if self.optimizer == "rmsprop" and self.nesterov:
             raise f.expected("nesterov=false with the optimizer rmsprop", "nesterov", self.nesterov)
         for name in ("dropout", "stochastic_depth"):
             if getattr(self, name) and not self.model.startswith("efficientnet"):
                 raise f.expected(f"an EfficientNet, which has {name}, or {name}=0", "model", self.model)
-        for name in ("probe_weights", "eval_weights"):
+        for name in ("validation_weights", "eval_weights"):
             if getattr(self, name) == "averaged" and not self.average_decay:
                 raise f.expected(f"an average_decay above 0, such as 0.9999, with {name}=averaged", "average_decay", 0)
 
@@ -136,15 +199,16 @@ class Recipe:
         elif self.eval_epsilon is None and set(self.eval_attacks) != {"clean"}:
             raise f.expected("a radius for the norm l2, such as --epsilon=0.5", "eval_epsilon", None)
         if self.eval_radii and self.eval_attacks[-1] == "clean":
-            raise f.expected("an attack for the curve of radii, such as clean,pgd-20", "eval_attacks",
-                             ",".join(self.eval_attacks))
+            raise f.expected(
+                "an attack for the curve of radii, such as clean,pgd-20", "eval_attacks", ",".join(self.eval_attacks)
+            )
         if len(set(self.eval_attacks)) < len(self.eval_attacks):
             raise f.expected("each attack once", "eval_attacks", ",".join(self.eval_attacks))
 
     @property
-    def judged_weights(self):
+    def evaluated_weights(self):
         """The weights that evaluation and export take: "raw" or "averaged"."""
-        return self.eval_weights or self.probe_weights
+        return self.eval_weights or self.validation_weights
 
     def replace(self, /, **changes):
         """Return a copy with other values; an unknown field is an error that names the nearest one."""
@@ -167,13 +231,25 @@ class Recipe:
         return [f"{name}: {show(name, mine[name])} there, {show(name, theirs[name])} here" for name in unequal]
 
 
+RENAMED = {  # fields that files and commands of before version 0.2 name otherwise
+    "eval_pictures": "eval_images",
+    "held_out": "validation",
+    "probe_attack": "validation_attack",
+    "probe_every": "validation_every",
+    "probe_weights": "validation_weights",
+    "broken_limit": "unreadable_limit",
+}
+
+
 def read(changes):
     """Return `{field: value}` with each value read; an unknown field or a bad value is an error."""
+    changes = {RENAMED.get(name, name): value for name, value in changes.items()}
     known = {field.name: field for field in dataclasses.fields(Recipe) if field.name != "name"}
     for name, value in changes.items():
         if name not in known:
-            raise f.expected("a field of the recipe", name, value,
-                             f"Did you mean {f.nearest(name, known)}? --list shows all.")
+            raise f.expected(
+                "a field of the recipe", name, value, f"Did you mean {f.nearest(name, known)}? --list shows all."
+            )
     return {name: known[name].metadata["read"](name, value) for name, value in changes.items()}
 
 

@@ -10,14 +10,24 @@ def fashion():
     """Short recipe for the embedded Fashion-MNIST and other 32-pixel sets: PGD-1 at 8/255, minutes on two cores.
 
     Command: python main.py --model=resnet20 --act=swish
-    Expect 87.25 clean, 80.75 under PGD-20 (seed 0, 2,000 test pictures) after some four minutes on two cores; with
+    Expect 87.25 clean, 80.75 under PGD-20 (seed 0, 2,000 test images) after some four minutes on two cores; with
     --method=standard 89.40 and 5.30. Ours: no published counterpart. The radius is that of CIFAR-10's usual setting
     (Madry et al. 2018), the rate's course was not searched for.
     """
     return Recipe(
-        name="fashion", model="resnet20", act="swish", dataset="fashion_mnist_12k", epochs=7, batch_size=128,
-        learning_rate=0.2, warmup_epochs=1, weight_decay=5e-4, augment="none",
-        epsilon=8 / 255, step_size=8 / 255, attack_steps=1,
+        name="fashion",
+        model="resnet20",
+        act="swish",
+        dataset="fashion_mnist_12k",
+        epochs=7,
+        batch_size=128,
+        learning_rate=0.2,
+        warmup_epochs=1,
+        weight_decay=5e-4,
+        augment="none",
+        epsilon=8 / 255,
+        step_size=8 / 255,
+        attack_steps=1,
     )
 
 
@@ -26,20 +36,39 @@ def fashion_efficientnet():
 
     Command: python main.py --model=efficientnet-b7 --act=swish
     Ours: no published counterpart. As `fashion`, with a lower rate. On two cores a step of B7 takes some 2.4 seconds,
-    of B0 0.2. Four epochs teach B0 (75 % clean, 66 % under PGD-2 of the held-out pictures after two) and are short
+    of B0 0.2. Four epochs teach B0 (75 % clean, 66 % under PGD-2 of the held-out images after two) and are short
     for B7.
     """
-    return dataclasses.replace(fashion(), name="fashion-efficientnet", model="efficientnet-b0", epochs=4,
-                               learning_rate=0.1)
+    return dataclasses.replace(
+        fashion(), name="fashion-efficientnet", model="efficientnet-b0", epochs=4, learning_rate=0.1
+    )
 
 
 def _imagenet(model, image_size=224):
     return Recipe(
-        name=model if image_size == 224 else f"{model}-{image_size}", model=model, act="swish", dataset="imagenet2012",
-        image_size=image_size, augment="imagenet", epochs=100, batch_size=256, learning_rate=0.1, momentum=0.9,
-        schedule="steps", decay_epochs=(30, 60, 90), weight_decay=1e-4, norm_momentum=0.9, norm_epsilon=1e-5,
-        epsilon=4 / 255, step_size=4 / 255, attack_steps=1, steps_per_call=100, probe_attack="pgd-10", probe_every=5,
-        held_out=10_000, eval_attacks=("clean", "pgd-10", "pgd-20", "pgd-200"),
+        name=model if image_size == 224 else f"{model}-{image_size}",
+        model=model,
+        act="swish",
+        dataset="imagenet2012",
+        image_size=image_size,
+        augment="imagenet",
+        epochs=100,
+        batch_size=256,
+        learning_rate=0.1,
+        momentum=0.9,
+        schedule="steps",
+        decay_epochs=(30, 60, 90),
+        weight_decay=1e-4,
+        norm_momentum=0.9,
+        norm_epsilon=1e-5,
+        epsilon=4 / 255,
+        step_size=4 / 255,
+        attack_steps=1,
+        steps_per_call=100,
+        validation_attack="pgd-10",
+        validation_every=5,
+        validation=10_000,
+        eval_attacks=("clean", "pgd-10", "pgd-20", "pgd-200"),
     )
 
 
@@ -47,10 +76,10 @@ def resnet50():
     """SAT paper, Section 3.1 and Figure 3: ResNet-50 on ImageNet; with swish 69.7 clean, 42.3 under PGD-200.
 
     Command: python main.py --model=resnet50 --act=swish --dataset=imagenet2012 --data_dir=DIR
-    With --act=relu: 68.8 and 33.0 (Table 1). Cost: 100 epochs of five forward-equivalents a picture.
+    With --act=relu: 68.8 and 33.0 (Table 1). Cost: 100 epochs of five forward-equivalents an image.
     100 epochs, SGD with momentum 0.9, rate / 10 at 30, 60, 90, weight decay 1e-4 and no other regularisation,
     PGD-1 with epsilon = step size = 4/255. The release has 5 epochs of warm-up for batches above 256
-    (--set warmup_epochs=5), Nesterov (--set nesterov=true), 20 % of batches attacked from the clean picture
+    (--set warmup_epochs=5), Nesterov (--set nesterov=true), 20 % of batches attacked from the clean image
     (--set clean_start=0.2) and label smoothing; the paper names none of them.
     """
     return _imagenet("resnet50")

@@ -3,19 +3,27 @@
 from hparams import recipes
 
 DATASET = "fashion_mnist_12k"  # comes with the package, so that the scale needs no download
-EPOCHS = {DATASET: 4}  # of 11,000 pictures; sets of 50,000, CIFAR-10 above all, are seen once
+EPOCHS = {DATASET: 4}  # of 11,000 images; sets of 50,000, CIFAR-10 above all, are seen once
 
 
 def small(dataset=DATASET):
-    """Setting of the rows at the small scale: a narrow ResNet-20 that sees some 45,000 pictures, PGD-1 at 8/255.
+    """Setting of the rows at the small scale: a narrow ResNet-20 that sees some 45,000 images, PGD-1 at 8/255.
 
     Command: python main.py --experiment=table1 --scale=small
     Expect what results/README.md says; some two minutes a run and core. Ours: no published counterpart.
     """
     epochs = EPOCHS.get(dataset, 1)
     return recipes.fashion().replace(
-        model="resnet20-w8", act="relu", dataset=dataset, epochs=epochs, learning_rate=0.4, warmup_epochs=0.1 * epochs,
-        probe_attack="pgd-1", probe_every=epochs / 2, eval_attacks=("clean", "pgd-1", "pgd-10"), eval_pictures=5000,
+        model="resnet20-w8",
+        act="relu",
+        dataset=dataset,
+        epochs=epochs,
+        learning_rate=0.4,
+        warmup_epochs=0.1 * epochs,
+        validation_attack="pgd-1",
+        validation_every=epochs / 2,
+        eval_attacks=("clean", "pgd-1", "pgd-10"),
+        eval_images=5000,
     )
 
 
@@ -27,8 +35,14 @@ def long(dataset=DATASET):
     Probed once an epoch, so that the curves of two activations show where they part.
     """
     return recipes.fashion().replace(
-        model="resnet20", act="relu", dataset=dataset, epochs=16, learning_rate=0.4, augment="pad_crop_flip",
-        probe_every=1, eval_attacks=("clean", "pgd-1", "pgd-20"),
+        model="resnet20",
+        act="relu",
+        dataset=dataset,
+        epochs=16,
+        learning_rate=0.4,
+        augment="pad_crop_flip",
+        validation_every=1,
+        eval_attacks=("clean", "pgd-1", "pgd-20"),
     )
 
 

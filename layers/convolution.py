@@ -14,14 +14,14 @@ class ConvNorm(keras.layers.Layer):
     `moving = momentum * moving + (1 - momentum) * batch` (the variance with Bessel's correction, as TF1's fused
     operation does). In inference mode the moving statistics are a scale and an offset, which are folded into kernel
     and bias, so that an attack's or an evaluation's forward and backward passes pay for a convolution and nothing
-    else; where the kernel is larger than the picture (the last stages at small sizes) the outputs are scaled instead.
+    else; where the kernel is larger than the image (the last stages at small sizes) the outputs are scaled instead.
 
     Args:
       filters: output channels.
       kernel_size: height and width of the kernel, odd.
       strides: of both directions.
       groups: channels are convolved in this many independent groups; the kernel is `[k, k, c / groups, filters]`.
-      padding: "same" as TensorFlow pads (with stride 2 an even picture gets its padding right and below only), or
+      padding: "same" as TensorFlow pads (with stride 2 an even image gets its padding right and below only), or
         "symmetric": `kernel_size // 2` pixels of zeros on every side.
       momentum, epsilon: of the batch normalisation.
       zero_gamma: start gamma at zero instead of one (the last normalisation of a residual branch).
@@ -31,7 +31,15 @@ class ConvNorm(keras.layers.Layer):
     """
 
     def __init__(
-        self, filters, kernel_size, strides=1, groups=1, padding="same", momentum=0.9, epsilon=1e-5, zero_gamma=False,
+        self,
+        filters,
+        kernel_size,
+        strides=1,
+        groups=1,
+        padding="same",
+        momentum=0.9,
+        epsilon=1e-5,
+        zero_gamma=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -51,8 +59,9 @@ class ConvNorm(keras.layers.Layer):
     def build(self, input_shape):
         channels = input_shape[-1]
         if channels % self.groups:
-            raise ValueError(f"Expected channels that groups divides. Received: channels={channels}, "
-                             f"groups={self.groups}.")
+            raise ValueError(
+                f"Expected channels that groups divides. Received: channels={channels}, groups={self.groups}."
+            )
         self._add_variables((self.kernel_size, self.kernel_size, channels // self.groups, self.filters), self.filters)
 
     def _add_variables(self, kernel_shape, outputs):
@@ -134,13 +143,13 @@ class DepthwiseConvNorm(ConvNorm):
         return kernel * scale[:, tf.newaxis]
 
     def _apply(self, inputs, kernel, padding):
-        if tuple(inputs.shape[1:3]) == (1, 1) and padding == "SAME":  # only the kernel's centre meets the picture
+        if tuple(inputs.shape[1:3]) == (1, 1) and padding == "SAME":  # only the kernel's centre meets the image
             return inputs * kernel[self.kernel_size // 2, self.kernel_size // 2, :, 0]
         strides = [1, self.strides, self.strides, 1]
         return tf.nn.depthwise_conv2d(inputs, kernel, strides, padding)
 
     def _fold_pays(self, shape):
-        return True  # a kernel has fewer values than any picture it is worth sliding over
+        return True  # a kernel has fewer values than any image it is worth sliding over
 
     def compute_output_shape(self, input_shape):
         return (*super().compute_output_shape(input_shape)[:3], input_shape[-1])
@@ -153,8 +162,8 @@ class DepthwiseConvNorm(ConvNorm):
 def conv2d(inputs, kernel, strides, padding, groups=1):
     """Convolve, on the CPU by what is fast there: `[b, h, w, c] -> [b, h', w', filters]`.
 
-    There a 1x1 kernel is a matrix product, and a large kernel that strides over pictures runs on their 2x2 blocks,
-    which halves the time of an attack's last step back to the picture. TensorFlow has no CPU gradient of a grouped
+    There a 1x1 kernel is a matrix product, and a large kernel that strides over images runs on their 2x2 blocks,
+    which halves the time of an attack's last step back to the image. TensorFlow has no CPU gradient of a grouped
     convolution, and the one that XLA compiles, which Keras falls back to, is some 200 times slower than this
     (benchmarks/grouped_conv.py): four groups at a time, as one dense convolution with a block-diagonal kernel. Other
     devices run the kernel as it is.

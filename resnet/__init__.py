@@ -1,4 +1,4 @@
-"""ResNet and ResNeXt with a pluggable activation: pictures in [0, 1] to logits."""
+"""ResNet and ResNeXt with a pluggable activation: images in [0, 1] to logits."""
 
 from resnet.bottleneck import VARIANTS as BOTTLENECK_VARIANTS
 from resnet.bottleneck import build_bottleneck

@@ -1,4 +1,4 @@
-"""Bottleneck ResNets and ResNeXts for ImageNet-sized pictures, as the SAT release builds them."""
+"""Bottleneck ResNets and ResNeXts for ImageNet-sized images, as the SAT release builds them."""
 
 import dataclasses
 

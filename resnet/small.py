@@ -1,4 +1,4 @@
-"""Small ResNets for 32-pixel pictures."""
+"""Small ResNets for 32-pixel images."""
 
 import keras
 import tensorflow as tf
@@ -6,13 +6,17 @@ import tensorflow as tf
 from layers import ConvNorm
 
 VARIANTS = {  # blocks in each of the three groups, channels of the first
-    "resnet14": (2, 16), "resnet20": (3, 16), "resnet32": (5, 16),
-    "resnet20-w8": (3, 8), "resnet32-w8": (5, 8), "resnet20-w32": (3, 32),
+    "resnet14": (2, 16),
+    "resnet20": (3, 16),
+    "resnet32": (5, 16),
+    "resnet20-w8": (3, 8),
+    "resnet32-w8": (5, 8),
+    "resnet20-w32": (3, 32),
 }
 
 
 def build_small(variant, act, classes, **norm):
-    """Build a ResNet of 6n + 2 layers for 32-pixel pictures (He et al. 2015, Section 4.2); arguments as `resnet.build`.
+    """Build a ResNet of 6n + 2 layers for 32-pixel images (He et al. 2015, Section 4.2); arguments as `resnet.build`.
 
     Three groups of n two-layer blocks with 16, 32 and 64 channels, or from the number after `-w`; shortcuts without
     parameters (option A).

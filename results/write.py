@@ -49,20 +49,54 @@ CLAIMS = (
     Claim("... more than for the attack alone", ("table1", "both"), ("table1", "attack"), "robust", "+2.4"),
     Claim("... more than for the update alone", ("table1", "both"), ("table1", "update"), "robust", "+1.1"),
     Claim("... and keep accuracy (within a point)", ("table1", "both"), RELU, "clean", "+0.1", bound=KEEPS),
-    *(Claim(f"{act} raises robustness", ("figure3", act), RELU, "robust", paper) for act, paper in zip(
-        SMOOTH, ("drawn", "+5.7", "+9.3", "drawn", "+8.1", "+7.3"), strict=True)),
-    *(Claim(f"{act} keeps accuracy (within a point)", ("figure3", act), RELU, "clean", paper, bound=KEEPS)
-      for act, paper in zip(SMOOTH, ("drawn", "drawn", "+0.9", "drawn", "drawn", "+0.6"), strict=True)),
-    *(Claim(f"{act} lowers the training loss", ("figure3", act), RELU, "train_loss", "not told", above=False)
-      for act in SMOOTH),
-    Claim("Parametric Softplus forward, too, is better than backward only", ("figure3", "parametric_softplus"),
-          ("table1", "both"), "robust", "+1.8"),
-    *(Claim(f"ELU with alpha {alpha} (kinked) is less robust than with 1.0", ("table2", f"elu-{alpha}"),
-            ("table2", "elu-1.0"), "robust", paper, above=False) for alpha, paper in ((1.4, "-2.0"), (2.0, "-7.9"))),
-    *(Claim(f"CELU with alpha {alpha} (smooth) stays as robust (within a point)", ("table2", f"celu-{alpha}"),
-            ("table2", "celu-1.0"), "robust", paper, bound=KEEPS) for alpha, paper in ((1.4, "-0.3"), (2.0, "-0.5"))),
-    Claim("CELU with alpha 2.0 is more robust than ELU with 2.0", ("table2", "celu-2.0"), ("table2", "elu-2.0"),
-          "robust", "+7.4"),
+    *(
+        Claim(f"{act} raises robustness", ("figure3", act), RELU, "robust", paper)
+        for act, paper in zip(SMOOTH, ("drawn", "+5.7", "+9.3", "drawn", "+8.1", "+7.3"), strict=True)
+    ),
+    *(
+        Claim(f"{act} keeps accuracy (within a point)", ("figure3", act), RELU, "clean", paper, bound=KEEPS)
+        for act, paper in zip(SMOOTH, ("drawn", "drawn", "+0.9", "drawn", "drawn", "+0.6"), strict=True)
+    ),
+    *(
+        Claim(f"{act} lowers the training loss", ("figure3", act), RELU, "train_loss", "not told", above=False)
+        for act in SMOOTH
+    ),
+    Claim(
+        "Parametric Softplus forward, too, is better than backward only",
+        ("figure3", "parametric_softplus"),
+        ("table1", "both"),
+        "robust",
+        "+1.8",
+    ),
+    *(
+        Claim(
+            f"ELU with alpha {alpha} (kinked) is less robust than with 1.0",
+            ("table2", f"elu-{alpha}"),
+            ("table2", "elu-1.0"),
+            "robust",
+            paper,
+            above=False,
+        )
+        for alpha, paper in ((1.4, "-2.0"), (2.0, "-7.9"))
+    ),
+    *(
+        Claim(
+            f"CELU with alpha {alpha} (smooth) stays as robust (within a point)",
+            ("table2", f"celu-{alpha}"),
+            ("table2", "celu-1.0"),
+            "robust",
+            paper,
+            bound=KEEPS,
+        )
+        for alpha, paper in ((1.4, "-0.3"), (2.0, "-0.5"))
+    ),
+    Claim(
+        "CELU with alpha 2.0 is more robust than ELU with 2.0",
+        ("table2", "celu-2.0"),
+        ("table2", "elu-2.0"),
+        "robust",
+        "+7.4",
+    ),
 )
 
 
@@ -115,15 +149,28 @@ def lines(header, rows):
     return "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows])
 
 
-RELEASED = {"figure3-relu": "Res50-relu", "figure3-swish": "Res50-silu", "figure3-gelu": "Res50-gelu",
-            "figure3-elu": "Res50-elu", "figure3-smoothrelu": "Res50-smoothrelu", "table1-relu": "Res50-relu",
-            "table2-elu-1.0": "Res50-elu", "table3-resnet50": "Res50-silu", "table3-resnet101": "Res101-silu",
-            "table3-resnet152": "Res152-silu", "table3-resnext50-32x4d": "ResX50-silu-32x4d",
-            "table3-resnext50-32x8d": "ResX50-silu-32x8d", "table3-resnet50-299": "Res50-silu-299",
-            "table3-resnet50-380": "Res50-silu-380", "table3-resnext152-32x8d-380": "ResX152-silu-380-32x8d",
-            "section5.1-resnet50": "Res50-relu", "section3.3-relu": "Res50-relu",
-            **{f"figure4-b{i}": f"efficientnet-b{i}" for i in range(8)}, "figure4-l1": "efficientnet-bL1",
-            "table4-sat": "efficientnet-bL1-enhanced"}
+RELEASED = {
+    "figure3-relu": "Res50-relu",
+    "figure3-swish": "Res50-silu",
+    "figure3-gelu": "Res50-gelu",
+    "figure3-elu": "Res50-elu",
+    "figure3-smoothrelu": "Res50-smoothrelu",
+    "table1-relu": "Res50-relu",
+    "table2-elu-1.0": "Res50-elu",
+    "table3-resnet50": "Res50-silu",
+    "table3-resnet101": "Res101-silu",
+    "table3-resnet152": "Res152-silu",
+    "table3-resnext50-32x4d": "ResX50-silu-32x4d",
+    "table3-resnext50-32x8d": "ResX50-silu-32x8d",
+    "table3-resnet50-299": "Res50-silu-299",
+    "table3-resnet50-380": "Res50-silu-380",
+    "table3-resnext152-32x8d-380": "ResX152-silu-380-32x8d",
+    "section5.1-resnet50": "Res50-relu",
+    "section3.3-relu": "Res50-relu",
+    **{f"figure4-b{i}": f"efficientnet-b{i}" for i in range(8)},
+    "figure4-l1": "efficientnet-bL1",
+    "table4-sat": "efficientnet-bL1-enhanced",
+}
 
 
 def side_by_side(tables):
@@ -132,14 +179,23 @@ def side_by_side(tables):
     for name, experiment in hparams.EXPERIMENTS.items():
         for row, content in experiment.rows.items():
             known = hparams.release(RELEASED[f"{name}-{row}"]).published if f"{name}-{row}" in RELEASED else {}
-            published = ", ".join(f"{100 * value:.1f} {attack}" for attack, value in known.items()
-                                  if attack in ("clean", "pgd-50"))
+            published = ", ".join(
+                f"{100 * value:.1f} {attack}" for attack, value in known.items() if attack in ("clean", "pgd-50")
+            )
             runs = runs_of(tables, (name, row))
             found = table.summary(runs, {})
             ours = f"{found['clean']['mean']:.1f} clean, {found['robust']['mean']:.1f} PGD-10" if runs else ""
             rows.append([f"`{name}-{row}`", content.label, content.words, published, ours])
-    return lines(["recipe", "row", "paper (ResNet-50 unless said; ImageNet, 4/255)", "release (ImageNet, 4/255)",
-                  "ours (narrow ResNet-20, CIFAR-10 as JPEG, 8/255)"], rows)
+    return lines(
+        [
+            "recipe",
+            "row",
+            "paper (ResNet-50 unless said; ImageNet, 4/255)",
+            "release (ImageNet, 4/255)",
+            "ours (narrow ResNet-20, CIFAR-10 as JPEG, 8/255)",
+        ],
+        rows,
+    )
 
 
 def settings():
@@ -159,16 +215,25 @@ def cells_of_map():
     for file, row, runs, base in settings():
         summary, found = table.summary(base, base), table.summary(runs, base)
         level = " / ".join(f"{summary[q]['mean']:.{d}f}" for q, d in (("clean", 1), ("robust", 1), ("train_loss", 2)))
-        cells = [interval(found[q], d) if found[q]["interval"] is not None else f"{found[q]['difference']:+.{d}f}"
-                 for q, d in (("robust", 2), ("clean", 2), ("train_loss", 3))]
-        rows.append([f"[{file.parts[-3]}]({file.relative_to(HERE).with_name('table.md').as_posix()})",
-                     row["label"], str(row["n"]), level, *cells])
+        cells = [
+            interval(found[q], d) if found[q]["interval"] is not None else f"{found[q]['difference']:+.{d}f}"
+            for q, d in (("robust", 2), ("clean", 2), ("train_loss", 3))
+        ]
+        rows.append(
+            [
+                f"[{file.parts[-3]}]({file.relative_to(HERE).with_name('table.md').as_posix()})",
+                row["label"],
+                str(row["n"]),
+                level,
+                *cells,
+            ]
+        )
     return lines(["setting", "row", "n", "ReLU: clean / robust / loss", "robust", "clean", "loss"], rows)
 
 
 def draw_map(path):
     """Draw every pair's difference in robustness to ReLU, by setting; a bar is the mean."""
-    from sat_tf.report.pictures import CYCLE, GREY, figure_of, png, styled
+    from sat_tf.report.figures import CYCLE, GREY, figure_of, png, styled
 
     found = {}
     for file, row, runs, base in settings():
@@ -184,8 +249,9 @@ def draw_map(path):
                 number = labels.index(label)
                 height = -place + 0.22 * ((len(labels) - 1) / 2 - number)
                 axes.plot(pairs, [height] * len(pairs), "o", markersize=4, alpha=0.6, color=CYCLE[number])
-                axes.plot([sum(pairs) / len(pairs)], [height], "|", markersize=12, markeredgewidth=3,
-                          color=CYCLE[number])
+                axes.plot(
+                    [sum(pairs) / len(pairs)], [height], "|", markersize=12, markeredgewidth=3, color=CYCLE[number]
+                )
         for number, label in enumerate(labels):
             axes.plot([], [], "o", color=CYCLE[number], label=label)
         axes.set_yticks(range(0, -len(found), -1), list(found))
@@ -197,18 +263,27 @@ def draw_map(path):
 
 def draw(tables, path):
     """Draw the differences in robustness to ReLU, or to alpha 1, with their intervals."""
-    from sat_tf.report.pictures import CYCLE, GREY, figure_of, png, styled
+    from sat_tf.report.figures import CYCLE, GREY, figure_of, png, styled
 
-    shown = [(claim, found) for claim in CLAIMS if claim.quantity == "robust"
-             and (found := difference(tables, claim)) is not None]
+    shown = [
+        (claim, found)
+        for claim in CLAIMS
+        if claim.quantity == "robust" and (found := difference(tables, claim)) is not None
+    ]
     with styled():
         figure = figure_of(9, 0.42 * len(shown) + 1.2, layout="constrained")
         axes = figure.subplots()
         axes.axvline(0, color=GREY, linewidth=1)
         colours = {"reproduced": CYCLE[2], "undecided": CYCLE[1], "not reproduced": CYCLE[3]}
         for place, (claim, found) in enumerate(shown):
-            axes.errorbar(found["difference"], -place, xerr=found["interval"], fmt="o", capsize=4,
-                          color=colours[verdict(found, claim)])
+            axes.errorbar(
+                found["difference"],
+                -place,
+                xerr=found["interval"],
+                fmt="o",
+                capsize=4,
+                color=colours[verdict(found, claim)],
+            )
         for word, colour in colours.items():
             axes.plot([], [], "o", color=colour, label=word)
         axes.set_yticks(range(0, -len(shown), -1), [claim.text for claim, _ in shown])
@@ -219,14 +294,19 @@ def draw(tables, path):
 
 
 def main(argv=None):
-    """Write README.md and both pictures into a folder, this one unless another is named."""
+    """Write README.md and both images into a folder, this one unless another is named."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output_dir", type=pathlib.Path, default=HERE)
     folder = parser.parse_args(argv).output_dir
     tables, second = tables_of(HERE / MAIN), tables_of(HERE / SECOND)
-    parts = {"claims": claims(tables, second), "map": cells_of_map(), "side_by_side": side_by_side(tables),
-             "versions": lines(["what", "value"], [[*fact] for part in ("versions", "machine")
-                                                    for fact in tables["table1"][part].items()])}
+    parts = {
+        "claims": claims(tables, second),
+        "map": cells_of_map(),
+        "side_by_side": side_by_side(tables),
+        "versions": lines(
+            ["what", "value"], [[*fact] for part in ("versions", "machine") for fact in tables["table1"][part].items()]
+        ),
+    }
     text = (HERE / "template.md").read_text()
     for name, content in parts.items():
         text = text.replace(f"<!-- {name} -->", content)

@@ -267,8 +267,9 @@ def factory(spec):
     name, _, number = spec.partition(":")
     if name not in ACTIVATIONS:
         near = difflib.get_close_matches(name, ACTIVATIONS, 1, 0.0)[0]
-        raise ValueError(f"Expected an activation of {', '.join(ACTIVATIONS)}. Received: act={spec!r}; "
-                         f"did you mean {near}?")
+        raise ValueError(
+            f"Expected an activation of {', '.join(ACTIVATIONS)}. Received: act={spec!r}; did you mean {near}?"
+        )
     layer = ACTIVATIONS[name]
     if ":" not in spec:
         return lambda layer_name: layer(name=layer_name)

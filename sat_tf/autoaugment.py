@@ -2,7 +2,7 @@
 
 Rows of `POLICIES` are `(image, seed) -> image`; rows of `OPERATIONS` are `(image, argument) -> image` with the argument
 after level conversion (degrees, pixels, factors, thresholds, bits). Randomness is an argument: the same int32 seed [2]
-gives the same picture, whatever ran before, in eager mode and in graphs.
+gives the same image, whatever ran before, in eager mode and in graphs.
 
 Every operation gives the values of the EfficientNet release, its oddities included ("Release:" in the docstrings).
 Where arithmetic does it, nothing is looked up: on a CPU a pass over 224 x 224 pixels takes 10 us, a look-up 280 us.
@@ -83,7 +83,7 @@ def invert(image, argument=None):
 
 
 def rotate(image, degrees):
-    """Turn the picture counter-clockwise about its centre; what opens is grey."""
+    """Turn the image counter-clockwise about its centre; what opens is grey."""
     angle = tf.cast(degrees, tf.float32) * (math.pi / 180)
     height, width = tf.unstack(tf.cast(tf.shape(image)[:2] - 1, tf.float32))
     cosine, sine = tf.cos(angle), tf.sin(angle)
@@ -120,16 +120,16 @@ def solarize_add(image, addition):
 
 
 def color(image, factor):
-    """Blend with the grey picture: 0 is grey, 1 the picture itself."""
+    """Blend with the grey image: 0 is grey, 1 the image itself."""
     grey = tf.cast(tf.image.rgb_to_grayscale(image), tf.float32)
     grey = tf.matmul(tf.reshape(grey, [-1, 1]), tf.ones([1, 3]))  # exact, and faster than broadcasting
     return _blend(tf.reshape(grey, tf.shape(image)), image, factor)
 
 
 def contrast(image, factor):
-    """Blend with one grey level: 0 is that level everywhere, 1 the picture itself.
+    """Blend with one grey level: 0 is that level everywhere, 1 the image itself.
 
-    Release: the level is not the picture's mean, but min(h w // 256, 255), the sum of a histogram's counts over its 256
+    Release: the level is not the image's mean, but min(h w // 256, 255), the sum of a histogram's counts over its 256
     bins: 196 at 224 x 224, 255 from 256 x 256 on.
     """
     level = tf.minimum(tf.reduce_prod(tf.shape(image)[:2]) // 256, 255)
@@ -137,16 +137,16 @@ def contrast(image, factor):
 
 
 def brightness(image, factor):
-    """Multiply by `factor`: 0 is black, 1 the picture itself."""
+    """Multiply by `factor`: 0 is black, 1 the image itself."""
     return _blend(0.0, image, factor)
 
 
 def sharpness(image, factor):
-    """Blend with the smoothed picture: 0 is smooth, 1 the picture itself.
+    """Blend with the smoothed image: 0 is smooth, 1 the image itself.
 
     Smooth is the mean of 3 x 3 pixels in which the middle counts 5 of 13, its fraction cut off.
 
-    Release: the outermost pixels stay as they are; rounding in the mean may darken even a flat picture by one level.
+    Release: the outermost pixels stay as they are; rounding in the mean may darken even a flat image by one level.
     """
     edge, middle = [[[1 / 13]] * 3] * 3, [[[5 / 13]] * 3]
     kernel = tf.constant([edge, [edge[0], *middle, edge[0]], edge], tf.float32)
@@ -169,12 +169,12 @@ def shear_y(image, slope):
 
 
 def translate_x(image, pixels):
-    """Move the picture by `pixels` to the left; what opens is grey."""
+    """Move the image by `pixels` to the left; what opens is grey."""
     return _transform(image, [1.0, 0.0, pixels, 0.0, 1.0, 0.0])
 
 
 def translate_y(image, pixels):
-    """Move the picture by `pixels` upwards; what opens is grey."""
+    """Move the image by `pixels` upwards; what opens is grey."""
     return _transform(image, [1.0, 0.0, 0.0, 0.0, 1.0, pixels])
 
 
@@ -267,7 +267,7 @@ def draw_operations(seed, layers):
 
 
 def unchanged(image, seed):
-    """Return the picture itself; the seed is not used."""
+    """Return the image itself; the seed is not used."""
     return image
 
 
@@ -340,10 +340,10 @@ def _apply(image, names, operations, values, places):
 
 
 def _checked(image):
-    """Return the picture as a tensor."""
+    """Return the image as a tensor."""
     image = tf.convert_to_tensor(image)
     if image.dtype != tf.uint8 or image.shape.rank != 3 or image.shape[2] != 3:
-        raise ValueError(f"Expected a uint8 picture [h, w, 3]. Received: image={image.dtype.name} {image.shape}.")
+        raise ValueError(f"Expected a uint8 image [h, w, 3]. Received: image={image.dtype.name} {image.shape}.")
     return image
 
 

@@ -1,17 +1,17 @@
-"""What cameras, weather and compression do to pictures: the 15 corruptions of ImageNet-C, in five severities.
+"""What cameras, weather and compression do to images: the 15 corruptions of ImageNet-C, in five severities.
 
 Computed by the package imagecorruptions-imaug (Apache-2.0), a maintained fork of Michaelis et al.'s imagecorruptions,
-which draws ImageNet-C's corruptions on pictures of any size from 32 x 32 pixels.
+which draws ImageNet-C's corruptions on images of any size from 32 x 32 pixels.
 
-On small pictures: the constants are those that ImageNet-C chose for 224 pixels, and most are lengths in pixels (radii
-of blurs, steps of a shake) or parts of a picture (JPEG's blocks of 8 pixels). At 32 pixels a disk of radius 10 covers
-a third of the picture, so a corruption does far more harm at the same severity. CIFAR-10-C has milder constants of its
-own: figures on small pictures compare with one another, not with figures on CIFAR-10-C.
+On small images: the constants are those that ImageNet-C chose for 224 pixels, and most are lengths in pixels (radii
+of blurs, steps of a shake) or parts of an image (JPEG's blocks of 8 pixels). At 32 pixels a disk of radius 10 covers
+a third of the image, so a corruption does far more harm at the same severity. CIFAR-10-C has milder constants of its
+own: figures on small images compare with one another, not with figures on CIFAR-10-C.
 
 Source: Hendrycks & Dietterich 2019, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations",
 Section 4.1 and Appendix A; Michaelis et al. 2019, "Benchmarking Robustness in Object Detection".
 Differs from source: motion blur and snow are drawn by NumPy, not by ImageMagick; elastic transform has no affine part
-and scales with the picture; zoomed layers are cut at a corner, not in the centre; frost has six textures, not five;
+and scales with the image; zoomed layers are cut at a corner, not in the centre; frost has six textures, not five;
 and ImageNet-C's files went through JPEG once more on their way to disk. Figures on those files are near, not the same.
 """
 
@@ -24,10 +24,21 @@ import warnings
 import numpy as np
 
 KINDS = (
-    "gaussian_noise", "shot_noise", "impulse_noise",
-    "defocus_blur", "glass_blur", "motion_blur", "zoom_blur",
-    "snow", "frost", "fog", "brightness",
-    "contrast", "elastic_transform", "pixelate", "jpeg_compression",
+    "gaussian_noise",
+    "shot_noise",
+    "impulse_noise",
+    "defocus_blur",
+    "glass_blur",
+    "motion_blur",
+    "zoom_blur",
+    "snow",
+    "frost",
+    "fog",
+    "brightness",
+    "contrast",
+    "elastic_transform",
+    "pixelate",
+    "jpeg_compression",
 )
 SEVERITIES = (1, 2, 3, 4, 5)
 LIBRARY = "imagecorruptions-imaug"
@@ -50,15 +61,17 @@ def check():
     try:
         importlib.import_module(MODULE)
     except ImportError as error:  # its OpenCV wants libGL and libxcb, which machines without a screen lack
-        raise OSError(f"Expected {LIBRARY} {version} to load. Received: {error}. Where a shared library of screens is "
-                      f"missing, {WITHOUT_SCREEN} does without.") from error
+        raise OSError(
+            f"Expected {LIBRARY} {version} to load. Received: {error}. Where a shared library of screens is "
+            f"missing, {WITHOUT_SCREEN} does without."
+        ) from error
     return f"{LIBRARY} {version}"
 
 
 def corrupt(images, kind, severity, seed, places):
-    """Return pictures as one corruption leaves them; they are 8-bit pictures on their way, as in ImageNet-C.
+    """Return images as one corruption leaves them; they are 8-bit images on their way, as in ImageNet-C.
 
-    A picture's randomness depends on `seed` and its place alone: not on its batch, and it is the same for each kind
+    An image's randomness depends on `seed` and its place alone: not on its batch, and it is the same for each kind
     and severity. The library draws from NumPy's global generator, which is as it was when this returns; another
     thread that draws from it meanwhile would disturb both.
 
@@ -67,7 +80,7 @@ def corrupt(images, kind, severity, seed, places):
       kind: one of `KINDS`.
       severity: one of `SEVERITIES`.
       seed: an int from 0.
-      places: int `[n]` from 0, the pictures' places in the data set.
+      places: int `[n]` from 0, the images' places in the data set.
 
     Returns:
       float32 `[n, h, w, 3]`, multiples of 1/255 in [0, 1].
@@ -80,10 +93,12 @@ def corrupt(images, kind, severity, seed, places):
         raise ValueError(f"Expected a corruption of {', '.join(KINDS)}. Received: kind={kind}.")
     if severity not in SEVERITIES:
         raise ValueError(f"Expected a severity from 1 to 5. Received: severity={severity}.")
-    _check_pictures(images, seed, places)
+    _check_images(images, seed, places)
     if min(images.shape[1:3]) < SMALLEST:
-        raise ValueError(f"Expected pictures of at least {SMALLEST} x {SMALLEST} pixels; resize them first. "
-                         f"Received: shape={list(images.shape)}.")
+        raise ValueError(
+            f"Expected images of at least {SMALLEST} x {SMALLEST} pixels; resize them first. "
+            f"Received: shape={list(images.shape)}."
+        )
     check()
     levels = np.round(images * np.float32(255)).astype(np.uint8)
     with _global_generator_restored(), _quiet():
@@ -93,17 +108,17 @@ def corrupt(images, kind, severity, seed, places):
 
 
 def gaussian_noise(images, sigma, seed, places):
-    """Return pictures plus normal noise of standard deviation `sigma`, clipped to [0, 1]; ours, in float32 throughout.
+    """Return images plus normal noise of standard deviation `sigma`, clipped to [0, 1]; ours, in float32 throughout.
 
     Args:
       images: float32 `[n, h, w, 3]` in [0, 1].
       sigma: in units of the pixel range, above 0.
       seed: an int from 0.
-      places: int `[n]` from 0, the pictures' places in the data set: with `seed` all that the noise depends on.
+      places: int `[n]` from 0, the images' places in the data set: with `seed` all that the noise depends on.
     """
     if not 0 < sigma < np.inf:
         raise ValueError(f"Expected a standard deviation above 0. Received: sigma={sigma}.")
-    _check_pictures(images, seed, places)
+    _check_images(images, seed, places)
     noisy = np.empty_like(images)
     for i, place in enumerate(places):
         noise = np.random.default_rng([seed, int(place)]).standard_normal(images.shape[1:], np.float32)
@@ -111,15 +126,18 @@ def gaussian_noise(images, sigma, seed, places):
     return noisy
 
 
-def _check_pictures(images, seed, places):
+def _check_images(images, seed, places):
     if images.dtype != np.float32 or images.ndim != 4 or images.shape[3] != 3:
-        raise ValueError("Expected pictures as float32 of shape [n, h, w, 3]. "
-                         f"Received: dtype={images.dtype}, shape={list(images.shape)}.")
+        raise ValueError(
+            "Expected images as float32 of shape [n, h, w, 3]. "
+            f"Received: dtype={images.dtype}, shape={list(images.shape)}."
+        )
     if images.size and not (images.min() >= 0 and images.max() <= 1):  # so worded, a NaN is refused too
         raise ValueError(f"Expected values in [0, 1]. Received: min={images.min()}, max={images.max()}.")
     if seed < 0 or len(places) != len(images) or np.any(np.asarray(places) < 0):
-        raise ValueError(f"Expected a seed and {len(images)} places from 0. "
-                         f"Received: seed={seed}, places={list(places)}.")
+        raise ValueError(
+            f"Expected a seed and {len(images)} places from 0. Received: seed={seed}, places={list(places)}."
+        )
 
 
 def _draw_seed(seed, place):
@@ -127,11 +145,11 @@ def _draw_seed(seed, place):
     return int(np.random.SeedSequence([seed, int(place)]).generate_state(1)[0])
 
 
-def _corrupt_one(picture, kind, severity, seed):
-    """Return a uint8 picture `[h, w, 3]` corrupted; leaves NumPy's global generator where the library left it."""
+def _corrupt_one(image, kind, severity, seed):
+    """Return a uint8 image `[h, w, 3]` corrupted; leaves NumPy's global generator where the library left it."""
     np.random.seed(seed)
     apart = {"seed": seed} if kind in SEEDED_APART else {}
-    return importlib.import_module(MODULE).corrupt(picture, severity=severity, corruption_name=kind, **apart)
+    return importlib.import_module(MODULE).corrupt(image, severity=severity, corruption_name=kind, **apart)
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ def parameters(model):
 
 
 def forward_flops(model, size):
-    """Return the operations of one picture's forward pass, a multiplication and an addition as two.
+    """Return the operations of one image's forward pass, a multiplication and an addition as two.
 
     Counted are convolutions and dense layers, as the literature does; all else is a few percent.
 
@@ -36,16 +36,16 @@ def forward_flops(model, size):
 
 
 def step_flops(forward, steps):
-    """Return the operations of a training step of one picture, with an attack of `steps` steps before the update.
+    """Return the operations of a training step of one image, with an attack of `steps` steps before the update.
 
-    A backward pass to the pictures costs one forward pass, an update's, to pictures and weights, two:
+    A backward pass to the images costs one forward pass, an update's, to images and weights, two:
     forward * (2 * steps + 3).
     """
     return forward * (2 * steps + 3)
 
 
 def kept_bytes(model, size):
-    """Return the bytes that an update keeps for one picture between its forward and its backward pass.
+    """Return the bytes that an update keeps for one image between its forward and its backward pass.
 
     Every layer's output, twice where normalisation follows a convolution. An estimate from above: compilers share.
     """
@@ -55,7 +55,7 @@ def kept_bytes(model, size):
 
 
 def output_shapes(model, size):
-    """Return `{layer name: output shape}` for one picture of a size; layers without an output of their own left out."""
+    """Return `{layer name: output shape}` for one image of a size; layers without an output of their own left out."""
     layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
     function = keras.Function(model.inputs, [layer.output for layer in layers])
     with weightless():
@@ -65,7 +65,7 @@ def output_shapes(model, size):
 
 def _flops(layer, shape):
     if isinstance(layer, (ConvNorm, keras.layers.Conv2D)):
-        taps = math.prod(layer.kernel.shape[:2 if isinstance(layer, DepthwiseConvNorm) else 3])
+        taps = math.prod(layer.kernel.shape[: 2 if isinstance(layer, DepthwiseConvNorm) else 3])
         return 2 * taps * math.prod(shape)
     if isinstance(layer, keras.layers.Dense):
         return 2 * layer.kernel.shape[0] * math.prod(shape)

@@ -1,4 +1,4 @@
-"""Losses, one value a picture: what training minimises and attacks climb."""
+"""Losses, one value an image: what training minimises and attacks climb."""
 
 import tensorflow as tf
 
@@ -62,5 +62,5 @@ def targeted_dlr(logits, labels, targets):
 
 
 def at(logits, labels):
-    """Return the logit of one class a picture: `[batch]`."""
+    """Return the logit of one class an image: `[batch]`."""
     return tf.gather(logits, labels, batch_dims=1)

@@ -1,4 +1,4 @@
-"""Methods: how the pictures are perturbed before an update, and what the update minimises.
+"""Methods: how the images are perturbed before an update, and what the update minimises.
 
 The mode of batch normalisation is written here and nowhere else: an attack looks at the model in inference mode, an
 update in training mode.
@@ -14,7 +14,7 @@ from sat_tf import attacks, losses, passes
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Standard:
-    """Train on the pictures as they are.
+    """Train on the images as they are.
 
     `perturb` and `loss` are the contract of every method. `loss` returns the values `[batch]` to minimise and a dict
     of quantities `[batch]` to report. `backward` says whose gradient activations have in attack and update.
@@ -24,11 +24,11 @@ class Standard:
     backward: passes.Backward = passes.OWN
 
     def perturb(self, model, images, labels, step, seed):
-        """Return the pictures to train on, `[batch, h, w, 3]`; no gradient flows through them."""
+        """Return the images to train on, `[batch, h, w, 3]`; no gradient flows through them."""
         return images
 
     def loss(self, model, clean, adversarial, labels):
-        """Return losses `[batch]` of an update and `{"accuracy": [batch]}` on the pictures it sees."""
+        """Return losses `[batch]` of an update and `{"accuracy": [batch]}` on the images it sees."""
         logits = self.backward.view(model, "update")(adversarial, training=True)
         correct = tf.argmax(logits, -1, labels.dtype) == labels
         return self.loss_fn(logits, labels), {"accuracy": tf.cast(correct, tf.float32)}
@@ -36,7 +36,7 @@ class Standard:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AdversarialTraining(Standard):
-    """Train on adversarial pictures only (Madry et al. 2018); with a smooth activation this is SAT (Xie et al. 2020).
+    """Train on adversarial images only (Madry et al. 2018); with a smooth activation this is SAT (Xie et al. 2020).
 
     The attack climbs the plain cross-entropy, also where the update minimises it with smoothed labels: an untargeted
     attack wants the label's logit down, not all others equal. It sees the model in inference mode: moving statistics
@@ -52,12 +52,12 @@ class AdversarialTraining(Standard):
 
 
 def standard(attack, loss_fn=losses.cross_entropy, backward=passes.OWN):
-    """Train on clean pictures."""
+    """Train on clean images."""
     return Standard(loss_fn=loss_fn, backward=backward)
 
 
 def sat(attack, loss_fn=losses.cross_entropy, backward=passes.OWN):
-    """Train on adversarial pictures that PGD makes before every update (the SAT paper with a smooth activation)."""
+    """Train on adversarial images that PGD makes before every update (the SAT paper with a smooth activation)."""
     return AdversarialTraining(attack=attack, loss_fn=loss_fn, backward=backward)
 
 

@@ -51,7 +51,7 @@ def build(name, act="swish", classes=1000, *, momentum=0.9, epsilon=1e-5, dropou
       stochastic_depth: rate at the last block, falling linearly to 0 at the first; only EfficientNets have it.
 
     Returns:
-      A `keras.Model`: float32 RGB pictures `[batch, h, w, 3]` in [0, 1] -> float32 logits `[batch, classes]`.
+      A `keras.Model`: float32 RGB images `[batch, h, w, 3]` in [0, 1] -> float32 logits `[batch, classes]`.
 
     Raises:
       ValueError: unknown model or activation, or a rate for a model that has no such layer.
@@ -77,5 +77,5 @@ def image_size(name):
 
 
 def evaluation_preprocess(name):
-    """Return the key of `preprocess.EVALUATIONS` by which the release judges an architecture."""
+    """Return the key of `preprocess.EVALUATIONS` by which the release evaluates an architecture."""
     return "crop_resize" if name in efficientnet.VARIANTS else "resize_crop"

@@ -78,8 +78,9 @@ class MovingAverage:
             raise ValueError(f"Expected a decay between 0 and 1. Received: decay={decay}.")
         self.model, self.decay = model, decay
         self.variables = {
-            variable.path: tf.Variable(variable.value, trainable=False, name="average",
-                                       aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
+            variable.path: tf.Variable(
+                variable.value, trainable=False, name="average", aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
+            )
             for variable in model.variables
         }
 

@@ -1,6 +1,6 @@
 """What a forward pass is for, and whose gradient activations have on its way back.
 
-A network is run for three purposes: an *attack* differentiates it to its pictures, an *update* to its weights, and
+A network is run for three purposes: an *attack* differentiates it to its images, an *update* to its weights, and
 *inference* reads its logits. In either of the first two, activations can have the gradient of another one while their
 values stay as they are (Xie et al. 2020, Section 3.2: ReLU forward, Parametric Softplus backward).
 """

@@ -1,15 +1,15 @@
-"""One picture on its way into a batch: -> float32 [size, size, 3] in [0, 1].
+"""One image on its way into a batch: -> float32 [size, size, 3] in [0, 1].
 
-A *picture* is uint8 [h, w, 3], or the scalar string of an image file's bytes (JPEG, PNG, BMP, GIF: told by its content,
+A *image* is uint8 [h, w, 3], or the scalar string of an image file's bytes (JPEG, PNG, BMP, GIF: told by its content,
 not by any name). Of a JPEG only the part that is needed is decoded to pixels. Training rows of `AUGMENTATIONS` are
-`(picture, size, seed) -> image`, rows of `EVALUATIONS` are `(picture, size) -> image`.
-Randomness is an argument: the same int32 seed [2] gives the same picture, whatever ran before.
+`(image, size, seed) -> image`, rows of `EVALUATIONS` are `(image, size) -> image`.
+Randomness is an argument: the same int32 seed [2] gives the same image, whatever ran before.
 """
 
 import tensorflow as tf
 
 _BORDER = 32  # pixels of a photograph, at the size of the result, that evaluation leaves out
-_SMALL = 64  # below this side such a border would be most of the picture, and nothing is left out
+_SMALL = 64  # below this side such a border would be most of the image, and nothing is left out
 _JPEG = b"\xff\xd8\xff"
 
 
@@ -32,21 +32,21 @@ def is_jpeg(content):
     return tf.strings.substr(content, 0, len(_JPEG)) == _JPEG
 
 
-def decode(picture):
-    """Return a picture as uint8 [h, w, 3]; of an animation its first frame; CMYK and grey become RGB."""
-    if picture.dtype != tf.string:
-        return picture
-    return tf.ensure_shape(tf.io.decode_image(picture, channels=3, expand_animations=False), [None, None, 3])
+def decode(source):
+    """Return an image as uint8 [h, w, 3]; of an animation its first frame; CMYK and grey become RGB."""
+    if source.dtype != tf.string:
+        return source
+    return tf.ensure_shape(tf.io.decode_image(source, channels=3, expand_animations=False), [None, None, 3])
 
 
-def resize_crop(picture, size):
-    """Bring a picture to `size` as the ResNets' evaluation does: resize, then cut out the centre.
+def resize_crop(source, size):
+    """Bring an image to `size` as the ResNets' evaluation does: resize, then cut out the centre.
 
     The shortest side becomes `size` + 32 (below 64 pixels: `size`) by bicubic interpolation, and the centre is cut out.
-    A picture that is `size` x `size` already keeps every value.
+    An image that is `size` x `size` already keeps every value.
 
     Args:
-        picture: uint8 [h, w, 3], also with unknown sides, or the bytes of an image file.
+        image: uint8 [h, w, 3], also with unknown sides, or the bytes of an image file.
         size: Side of the result in pixels.
 
     Returns:
@@ -54,15 +54,15 @@ def resize_crop(picture, size):
 
     Source: evaluation of the ResNets in the release of Xie et al. 2020, "Smooth Adversarial Training".
     """
-    image = decode(picture)
+    image = decode(source)
     return _unless_it_fits(image, size, lambda: _resize_and_cut(image, size))
 
 
-def crop_resize(picture, size):
-    """Bring a picture to `size` as the EfficientNets' evaluation does: cut out the centre, then resize.
+def crop_resize(source, size):
+    """Bring an image to `size` as the EfficientNets' evaluation does: cut out the centre, then resize.
 
     The square of `size` / (`size` + 32) of the shortest side (below 64 pixels: all of it) in the centre is resized by
-    bicubic interpolation. A picture that is `size` x `size` already keeps every value.
+    bicubic interpolation. An image that is `size` x `size` already keeps every value.
 
     Args, Returns: as `resize_crop`.
 
@@ -71,70 +71,70 @@ def crop_resize(picture, size):
     """
 
     def cut_and_resize():
-        crop = cut(picture, lambda sides: _centre(sides, size))
+        crop = cut(source, lambda sides: _centre(sides, size))
         if size < _SMALL:
             return _resize(crop, [size, size], size)
         return _to_image(tf.raw_ops.ResizeBicubic(images=crop[tf.newaxis], size=[size, size])[0])
 
-    if picture.dtype == tf.string:
-        sides = tf.cond(is_jpeg(picture), lambda: _jpeg_sides(picture), lambda: tf.shape(decode(picture))[:2])
+    if source.dtype == tf.string:
+        sides = tf.cond(is_jpeg(source), lambda: _jpeg_sides(source), lambda: tf.shape(decode(source))[:2])
         fits = tf.reduce_all(sides == size)
-        image = tf.cond(fits, lambda: to_unit_range(decode(picture)), cut_and_resize)
+        image = tf.cond(fits, lambda: to_unit_range(decode(source)), cut_and_resize)
         return tf.ensure_shape(image, [size, size, 3])
-    return _unless_it_fits(picture, size, cut_and_resize)
+    return _unless_it_fits(source, size, cut_and_resize)
 
 
-def pad_crop_flip(picture, size, seed):
-    """Pad with `size` // 8 black pixels (4 at 32), cut out at a random place, flip every second picture.
+def pad_crop_flip(source, size, seed):
+    """Pad with `size` // 8 black pixels (4 at 32), cut out at a random place, flip every second image.
 
     Source: He et al. 2015, "Deep Residual Learning for Image Recognition", Section 4.2.
     """
     border = size // 8
-    padded = tf.pad(resize_crop(picture, size), [[border, border], [border, border], [0, 0]])
+    padded = tf.pad(resize_crop(source, size), [[border, border], [border, border], [0, 0]])
     draw = tf.random.stateless_uniform([3], seed)
     top, left, coin = tf.unstack(tf.cast(draw * [2 * border + 1, 2 * border + 1, 2], tf.int32))
     return tf.ensure_shape(_flip(tf.slice(padded, [top, left, 0], [size, size, 3]), coin), [size, size, 3])
 
 
-def random_resized_crop_flip(picture, size, seed):
-    """Cut out 8 to 100 % of the area at aspect 3/4 to 4/3, resize (bicubic), flip every second picture.
+def random_resized_crop_flip(source, size, seed):
+    """Cut out 8 to 100 % of the area at aspect 3/4 to 4/3, resize (bicubic), flip every second image.
 
     Where ten tries find no such rectangle the part that `crop_resize` evaluates is taken.
 
     Source: Szegedy et al. 2014, "Going Deeper with Convolutions", Section 6; the tries and what follows them are the
     release's.
     """
-    crop = cut(picture, lambda sides: _random_window(sides, size, seed))
+    crop = cut(source, lambda sides: _random_window(sides, size, seed))
     crop = _resize(crop, [size, size], size)
     flip_seed = tf.random.experimental.stateless_fold_in(seed, 1)
     coin = tf.random.stateless_uniform([], flip_seed, minval=0, maxval=2, dtype=tf.int32)
     return tf.ensure_shape(_flip(crop, coin), [size, size, 3])
 
 
-def unchanged(picture, size, seed):
-    """Return the picture as evaluation by `resize_crop` sees it; the seed is not used."""
-    return resize_crop(picture, size)
+def unchanged(source, size, seed):
+    """Return the image as evaluation by `resize_crop` sees it; the seed is not used."""
+    return resize_crop(source, size)
 
 
 EVALUATIONS = {"resize_crop": resize_crop, "crop_resize": crop_resize}
 AUGMENTATIONS = {"none": unchanged, "pad_crop_flip": pad_crop_flip, "imagenet": random_resized_crop_flip}
 
 
-def cut(picture, window_fn):
-    """Return a rectangle of a picture, uint8 [h, w, 3]; of a JPEG only that is decoded to pixels.
+def cut(source, window_fn):
+    """Return a rectangle of an image, uint8 [h, w, 3]; of a JPEG only that is decoded to pixels.
 
     Args:
-        picture: uint8 [h, w, 3], or the bytes of an image file.
+        image: uint8 [h, w, 3], or the bytes of an image file.
         window_fn: `sides int32 [2] -> int32 [4]`, the rectangle's top, left, height and width.
     """
-    if picture.dtype != tf.string:
-        top, left, height, width = tf.unstack(window_fn(tf.shape(picture)[:2]))
-        return tf.slice(picture, [top, left, 0], [height, width, 3])
+    if source.dtype != tf.string:
+        top, left, height, width = tf.unstack(window_fn(tf.shape(source)[:2]))
+        return tf.slice(source, [top, left, 0], [height, width, 3])
 
     def of_jpeg():
-        return tf.io.decode_and_crop_jpeg(picture, window_fn(_jpeg_sides(picture)), channels=3)
+        return tf.io.decode_and_crop_jpeg(source, window_fn(_jpeg_sides(source)), channels=3)
 
-    return tf.cond(is_jpeg(picture), of_jpeg, lambda: cut(decode(picture), window_fn))
+    return tf.cond(is_jpeg(source), of_jpeg, lambda: cut(decode(source), window_fn))
 
 
 def _jpeg_sides(content):
@@ -171,7 +171,7 @@ def _flip(image, coin):
 
 
 def _resize(image, shape, size):
-    """Resize by bicubic interpolation, antialiased where a photograph becomes a small picture.
+    """Resize by bicubic interpolation, antialiased where a photograph becomes a small image.
 
     Differs from source: cubics have a = -0.5 and pixels their place at the half; the release's ResNets use OpenCV's
     (a = -0.75), its EfficientNets train by TensorFlow 1's (a = -0.75, pixel 0 in its corner).

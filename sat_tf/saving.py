@@ -1,8 +1,8 @@
 """Checkpoints: a folder each, written under another name first, that carries its recipe.
 
-    <directory>/step-00000860/variables.index, variables.data-...   every variable, by path
-                              state.json                            step, recipe, history
-    <directory>/latest, best                                        the name of a folder
+<directory>/step-00000860/variables.index, variables.data-...   every variable, by path
+                          state.json                            step, recipe, history
+<directory>/latest, best                                        the name of a folder
 """
 
 import json
@@ -73,8 +73,10 @@ def find(path, kind="latest"):
     for directory in (path / "checkpoints", path):
         if (directory / kind).is_file():
             return directory / (directory / kind).read_text().strip()
-    raise FileNotFoundError(f"Expected a checkpoint, looked for {path}/state.json, {path}/checkpoints/{kind} and "
-                            f"{path}/{kind}: not there. Train first, or name another --model_dir or --checkpoint.")
+    raise FileNotFoundError(
+        f"Expected a checkpoint, looked for {path}/state.json, {path}/checkpoints/{kind} and "
+        f"{path}/{kind}: not there. Train first, or name another --model_dir or --checkpoint."
+    )
 
 
 def read_state(path, keys=()):
@@ -92,8 +94,9 @@ def read_state(path, keys=()):
         raise OSError(f"The checkpoint {path} has format {state['format']}; this version reads up to {FORMAT}.")
     for name, size in sizes.items():
         if size != state["sizes"][name]:
-            raise OSError(f"The checkpoint {path} is damaged: {name} has {size} bytes of {state['sizes'][name]}. "
-                          "Use another one.")
+            raise OSError(
+                f"The checkpoint {path} is damaged: {name} has {size} bytes of {state['sizes'][name]}. Use another one."
+            )
     return state
 
 
@@ -113,8 +116,9 @@ def restore(path, variables):
             shapes = {name: tuple(variable.shape) for name, variable in mine.items()}
             lines = differences(stored.get(group, {}), shapes)
             if lines:
-                raise ValueError(f"Expected a checkpoint of this {group}. Received: {path}, which differs: "
-                                 + "; ".join(lines) + ".")
+                raise ValueError(
+                    f"Expected a checkpoint of this {group}. Received: {path}, which differs: " + "; ".join(lines) + "."
+                )
         tf.train.Checkpoint(**variables).read(prefix).expect_partial()
     except (tf.errors.OpError, RuntimeError) as error:
         raise OSError(f"The checkpoint {path} is damaged: {str(error).splitlines()[0]}. Use another one.") from error
@@ -124,8 +128,11 @@ def differences(stored, wanted, most=6):
     """Return phrases that tell two sets of variables, `{name: shape}`, apart: missing, extra, another shape."""
     phrases = [f"missing in the file: {name} {wanted[name]}" for name in wanted if name not in stored]
     phrases += [f"only in the file: {name} {stored[name]}" for name in stored if name not in wanted]
-    phrases += [f"another shape: {name} {stored[name]} in the file, {wanted[name]} in the model"
-                for name in wanted if name in stored and stored[name] != wanted[name]]
+    phrases += [
+        f"another shape: {name} {stored[name]} in the file, {wanted[name]} in the model"
+        for name in wanted
+        if name in stored and stored[name] != wanted[name]
+    ]
     return phrases[:most] + ([f"and {len(phrases) - most} more"] if len(phrases) > most else [])
 
 

@@ -23,9 +23,16 @@ MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # the first two pickles of a leg
 MAGIC_PICKLE = b"\x80\x02\x8a\x0a" + MAGIC.to_bytes(10, "little") + b"."
 ZIP_HEADS = (b"PK\3\4", b"PK\5\6")
 DTYPES = {  # what a storage's elements are; bfloat16, which NumPy does not know, is widened to float32 at the end
-    "torch.DoubleStorage": "<f8", "torch.FloatStorage": "<f4", "torch.HalfStorage": "<f2",
-    "torch.BFloat16Storage": "bfloat16", "torch.LongStorage": "<i8", "torch.IntStorage": "<i4",
-    "torch.ShortStorage": "<i2", "torch.CharStorage": "i1", "torch.ByteStorage": "u1", "torch.BoolStorage": "?",
+    "torch.DoubleStorage": "<f8",
+    "torch.FloatStorage": "<f4",
+    "torch.HalfStorage": "<f2",
+    "torch.BFloat16Storage": "bfloat16",
+    "torch.LongStorage": "<i8",
+    "torch.IntStorage": "<i4",
+    "torch.ShortStorage": "<i2",
+    "torch.CharStorage": "i1",
+    "torch.ByteStorage": "u1",
+    "torch.BoolStorage": "?",
 }
 REMEDY = "Save the state dict alone: torch.save(model.state_dict(), path)."
 
@@ -93,8 +100,8 @@ class _Machine:
         """Remove and return the last `count` values."""
         if not 0 <= count <= len(self.stack):
             raise IndexError("its stack is empty")
-        values = self.stack[len(self.stack) - count:]
-        del self.stack[len(self.stack) - count:]
+        values = self.stack[len(self.stack) - count :]
+        del self.stack[len(self.stack) - count :]
         return values
 
     def take_to_mark(self):
@@ -175,8 +182,24 @@ CALLS = {
 }
 OPCODES = {  # pickle's opcode -> what it does, given the machine and the argument
     **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda machine, _: None),
-    **dict.fromkeys(("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE",
-                     "BINUNICODE8", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES"), _Machine.push),
+    **dict.fromkeys(
+        (
+            "BININT",
+            "BININT1",
+            "BININT2",
+            "LONG1",
+            "LONG4",
+            "BINFLOAT",
+            "BINUNICODE",
+            "SHORT_BINUNICODE",
+            "BINUNICODE8",
+            "BINSTRING",
+            "SHORT_BINSTRING",
+            "BINBYTES",
+            "SHORT_BINBYTES",
+        ),
+        _Machine.push,
+    ),
     "NONE": lambda machine, _: machine.push(None),
     "NEWTRUE": lambda machine, _: machine.push(True),
     "NEWFALSE": lambda machine, _: machine.push(False),
@@ -207,7 +230,9 @@ def _interpret(file, path):
     """Return the value of the pickle that starts at a file's position, and `{key: _Storage}` of what it mentions."""
     machine = _Machine()
     try:
-        for opcode, argument, _ in list(pickletools.genops(file)):  # well formed to its end, before anything is judged
+        for opcode, argument, _ in list(
+            pickletools.genops(file)
+        ):  # well formed to its end, before anything is evaluated
             if opcode.name not in OPCODES:
                 raise _Refusal(f"a pickle with the opcode {opcode.name}, which was not run")
             OPCODES[opcode.name](machine, argument)
@@ -230,12 +255,15 @@ def _read_legacy(path):
             raise _damaged(path, "it ends before its first number") from None
         magic = None
     if magic != MAGIC:
-        raise ValueError(f"Expected a file that torch.save wrote. Received: {path}, which is none: it begins with "
-                         f"{content[:12]!r}.")
+        raise ValueError(
+            f"Expected a file that torch.save wrote. Received: {path}, which is none: it begins with {content[:12]!r}."
+        )
     (protocol, _), (machine, _), (value, storages), (keys, _) = (_interpret(file, path) for _ in range(4))
     if protocol != PROTOCOL or not isinstance(machine, dict) or not machine.get("little_endian"):
-        raise ValueError(f"Expected protocol {PROTOCOL} and little endian. Received: {path}, with protocol={protocol}, "
-                         f"machine={machine}.")
+        raise ValueError(
+            f"Expected protocol {PROTOCOL} and little endian. Received: {path}, with protocol={protocol}, "
+            f"machine={machine}."
+        )
     tensors = _state_dict(value, path)
     if not isinstance(keys, list) or sorted(map(repr, keys)) != sorted(map(repr, storages)):
         raise _damaged(path, "its list of storages differs from what its tensors are made of")
@@ -245,7 +273,7 @@ def _read_legacy(path):
         place = start + size
         if place > len(content):
             raise _damaged(path, f"it has {len(content)} bytes, storage {key} ends at {place}")
-        if int.from_bytes(content[start - 8:start], "little") != storages[key].count:
+        if int.from_bytes(content[start - 8 : start], "little") != storages[key].count:
             raise _damaged(path, f"storage {key} has another size than its tensors")
         elements[key] = memoryview(content)[start:place]
     return tensors, elements
@@ -273,8 +301,11 @@ def _members(path):
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             folders = [name.removesuffix("data.pkl") for name in names if re.fullmatch("[^/]+/data.pkl", name)]
-            return {name.removeprefix(folders[0]): archive.read(name) for name in names
-                    if folders and name.startswith(folders[0])}
+            return {
+                name.removeprefix(folders[0]): archive.read(name)
+                for name in names
+                if folders and name.startswith(folders[0])
+            }
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
         raise _damaged(path, f"it cannot be unzipped ({error})") from error
 
@@ -284,12 +315,14 @@ def _state_dict(value, path):
     if isinstance(value, dict) and isinstance(value.get("state_dict"), dict):
         value = value["state_dict"]
     if not isinstance(value, dict):
-        raise ValueError(f"Expected a state dict. Received: {path}, which holds a value of type {_kind(value)}. "
-                         f"{REMEDY}")
+        raise ValueError(
+            f"Expected a state dict. Received: {path}, which holds a value of type {_kind(value)}. {REMEDY}"
+        )
     for name, tensor in value.items():
         if not isinstance(name, str) or not isinstance(tensor, _Tensor):
-            raise ValueError(f"Expected names and tensors. Received: {path}, where {name!r} is of type "
-                             f"{_kind(tensor)}. {REMEDY}")
+            raise ValueError(
+                f"Expected names and tensors. Received: {path}, where {name!r} is of type {_kind(tensor)}. {REMEDY}"
+            )
     return value
 
 
@@ -300,7 +333,7 @@ def _kind(value):
 def _array(tensor, elements):
     """Return a tensor as an array of its own, in C order."""
     dtype = tensor.storage.dtype
-    flat = np.frombuffer(elements, dtype)[tensor.offset:]
+    flat = np.frombuffer(elements, dtype)[tensor.offset :]
     strides = [stride * dtype.itemsize for stride in tensor.strides]
     array = np.array(np.lib.stride_tricks.as_strided(flat, tensor.shape, strides), order="C")
     if tensor.storage.widened:  # a bfloat16 is the upper half of a float32

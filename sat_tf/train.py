@@ -36,7 +36,7 @@ class Loop:
       state: the model and its optimizer, built in the strategy's scope.
       method: how to perturb and what to minimise, see `methods`.
       strategy: a `tf.distribute.Strategy`.
-      batch_size: pictures an update, over all replicas; losses are summed and divided by it.
+      batch_size: images an update, over all replicas; losses are summed and divided by it.
       seed: an int; each step's randomness is the seed folded with step and replica.
       weight_decay: of the kernels.
     """

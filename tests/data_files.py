@@ -1,4 +1,4 @@
-"""Pictures, files and batches that the tests of the data sets share."""
+"""Images, files and batches that the tests of the data sets share."""
 
 import functools
 import gzip
@@ -55,7 +55,7 @@ def as_format(content, name, mode="RGB"):
 
 
 def write_idx(root, part, per_class, compress):
-    """Write `per_class` pictures of each class, in mixed order, as the two IDX files of a part."""
+    """Write `per_class` images of each class, in mixed order, as the two IDX files of a part."""
     labels = np.random.default_rng(1).permutation(np.repeat(np.arange(10), per_class)).astype(np.uint8)
     images = noise(len(labels), 28, 28, 1, seed=per_class)[..., 0]
     prefix = {"train": "train", "test": "t10k"}[part]
@@ -71,7 +71,7 @@ def write_tfds(root, name, classes, splits, config="", sides=32, named=False):
 
     Args:
         root, name, classes, config, sides: Where, which set, how many classes, its variant, pixels.
-        splits: `{split: pictures in each shard}`.
+        splits: `{split: images in each shard}`.
         named: Whether a record holds the name of its file, as ImageNet's do.
     """
     import tensorflow_datasets as tfds
@@ -101,7 +101,7 @@ def write_tfds(root, name, classes, splits, config="", sides=32, named=False):
 
 
 def write_folder(root, per_class, *, classes=("ant", "bee", "cat"), height=32, width=32, seed=0):
-    """Write PNG pictures into a folder for each class."""
+    """Write PNG images into a folder for each class."""
     for number, name in enumerate(classes):
         folder = root / name
         folder.mkdir(parents=True)
@@ -118,7 +118,7 @@ def batches(split, count=None, **arguments):
 
 
 def labelled(split):
-    """Return the pictures of a split, of any sizes, as a list of (bytes of the pixels, label) in natural order."""
+    """Return the images of a split, of any sizes, as a list of (bytes of the pixels, label) in natural order."""
     return [(image.tobytes(), int(label)) for image, label, _ in split.epoch(None).as_numpy_iterator()]
 
 

@@ -37,8 +37,12 @@ def write(prefix, shapes, changed=None):
     suffix = "/ExponentialMovingAverage"
     values = {name: value(name, shape, name.removesuffix(suffix)).astype(np.float32) for name, shape in shapes.items()}
     values = {name: array for name, array in (values | (changed or {})).items() if array is not None}
-    tf.raw_ops.SaveV2(prefix=str(prefix), tensor_names=list(values), shape_and_slices=[""] * len(values),
-                      tensors=[tf.constant(array) for array in values.values()])
+    tf.raw_ops.SaveV2(
+        prefix=str(prefix),
+        tensor_names=list(values),
+        shape_and_slices=[""] * len(values),
+        tensors=[tf.constant(array) for array in values.values()],
+    )
     return prefix
 
 

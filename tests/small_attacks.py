@@ -1,4 +1,4 @@
-"""A small model whose numbers do not depend on the batch, pictures for it, and a short plan of three attacks."""
+"""A small model whose numbers do not depend on the batch, images for it, and a short plan of three attacks."""
 
 import functools
 
@@ -22,29 +22,40 @@ def model(images):
 
 
 @functools.cache
-def pictures():
-    """Return pictures with ids that are not their places; the model misreads every sixth."""
+def examples():
+    """Return images with ids that are not their places; the model misclassifies every sixth."""
     rng = np.random.default_rng(1)
     images = rng.random([COUNT, SIDE, SIDE, 3]).astype(np.float32)
     labels = model(images).numpy().argmax(-1).astype(np.int32)
     labels[::6] = (labels[::6] + 1) % CLASSES
-    return evaluate.Pictures(images=images, labels=labels, ids=np.arange(COUNT) * 3 + 5)
+    return evaluate.Examples(images=images, labels=labels, ids=np.arange(COUNT) * 3 + 5)
 
 
 def short_plan(*, classes, steps, restarts, final, norm):
     """Return three stages, each of which breaks some: a weak PGD from two starts, Square, Auto-PGD at targets."""
     return [
-        plans.Stage(name="pgd-1", attack=lambda ball, step: attacks.Ascent(ball=ball, step_size=step / 8, steps=1),
-                    loss=plans.untargeted(losses.cross_entropy), runs=2),
-        plans.Stage(name="square", attack=lambda ball, step: attacks.Square(ball=ball, steps=30),
-                    loss=plans.untargeted(losses.margin)),
-        plans.Stage(name="apgd-t", attack=lambda ball, step: attacks.APGD(ball=ball, steps=12),
-                    loss=losses.targeted_dlr, runs=classes - 1),
+        plans.Stage(
+            name="pgd-1",
+            attack=lambda ball, step: attacks.Ascent(ball=ball, step_size=step / 8, steps=1),
+            loss=plans.untargeted(losses.cross_entropy),
+            runs=2,
+        ),
+        plans.Stage(
+            name="square",
+            attack=lambda ball, step: attacks.Square(ball=ball, steps=30),
+            loss=plans.untargeted(losses.margin),
+        ),
+        plans.Stage(
+            name="apgd-t",
+            attack=lambda ball, step: attacks.APGD(ball=ball, steps=12),
+            loss=losses.targeted_dlr,
+            runs=classes - 1,
+        ),
     ]
 
 
 def assert_same(result, other, exact=True):
-    """Compare what was found of every picture."""
+    """Compare what was found of every image."""
     for name in ("ids", "labels", "predictions", "stage", "run", "step"):
         np.testing.assert_array_equal(getattr(result, name), getattr(other, name), err_msg=name)
     for name in ("clean_margin", "margin", "distance", "adversarial"):

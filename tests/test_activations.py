@@ -33,18 +33,21 @@ def tanh_gelu(x):
 
 
 def elu(a):
-    return lambda x: np.where(x >= 0, x, a * np.expm1(np.minimum(x, 0))), \
-        lambda x: np.where(x >= 0, 1.0, a * np.exp(np.minimum(x, 0)))
+    return lambda x: np.where(x >= 0, x, a * np.expm1(np.minimum(x, 0))), lambda x: np.where(
+        x >= 0, 1.0, a * np.exp(np.minimum(x, 0))
+    )
 
 
 def celu(a):
-    return lambda x: np.where(x >= 0, x, a * np.expm1(np.minimum(x, 0) / a)), \
-        lambda x: np.where(x >= 0, 1.0, np.exp(np.minimum(x, 0) / a))
+    return lambda x: np.where(x >= 0, x, a * np.expm1(np.minimum(x, 0) / a)), lambda x: np.where(
+        x >= 0, 1.0, np.exp(np.minimum(x, 0) / a)
+    )
 
 
 def smoothrelu(a):
-    return lambda x: np.where(x >= 0, x - np.log1p(a * np.maximum(x, 0)) / a, 0), \
-        lambda x: np.where(x >= 0, a * np.maximum(x, 0) / (1 + a * np.maximum(x, 0)), 0)
+    return lambda x: np.where(x >= 0, x - np.log1p(a * np.maximum(x, 0)) / a, 0), lambda x: np.where(
+        x >= 0, a * np.maximum(x, 0) / (1 + a * np.maximum(x, 0)), 0
+    )
 
 
 def mish_derivative(x):
@@ -172,8 +175,10 @@ def test_layers_serialize(spec):
     np.testing.assert_array_equal(model(x), copy(x))
 
 
-@pytest.mark.parametrize("spec", ["swich", "", "relu:1", "swish:2", "elu:0", "elu:-1", "celu:x", "elu:nan", "elu:inf",
-                                  "celu:", "smoothrelu:-4"])
+@pytest.mark.parametrize(
+    "spec",
+    ["swich", "", "relu:1", "swish:2", "elu:0", "elu:-1", "celu:x", "elu:nan", "elu:inf", "celu:", "smoothrelu:-4"],
+)
 def test_bad_specs_are_refused(spec):
     with pytest.raises(ValueError, match=r"Expected .* Received: act="):
         activations.factory(spec)

@@ -1,4 +1,4 @@
-"""Attacks from a queue: the same result whatever the batch and the replicas, every picture once, few traces."""
+"""Attacks from a queue: the same result whatever the batch and the replicas, every image once, few traces."""
 
 import functools
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import small_attacks
 import tensorflow as tf
-from small_attacks import CLASSES, COUNT, EPSILON, assert_same, model, pictures
+from small_attacks import CLASSES, COUNT, EPSILON, assert_same, examples, model
 
 from sat_tf import evaluate, losses
 from sat_tf.evaluate import active, attacker, plans, results
@@ -23,7 +23,7 @@ def attacker_of(size, strategy=None):
 
 
 def attacked(size=16, name="short", strategy=None, epsilon=EPSILON, chosen=slice(None), **kwargs):
-    return attacker_of(size, strategy).attack(pictures().take(chosen), name, epsilon=epsilon, **kwargs)
+    return attacker_of(size, strategy).attack(examples().take(chosen), name, epsilon=epsilon, **kwargs)
 
 
 def test_the_result_depends_neither_on_batch_nor_on_replicas(two_replicas):
@@ -34,7 +34,7 @@ def test_the_result_depends_neither_on_batch_nor_on_replicas(two_replicas):
         assert_same(first, attacked(size, strategy=strategy), exact=False)
 
 
-def test_a_picture_s_result_depends_on_its_id_and_not_on_its_place():
+def test_a_image_s_result_depends_on_its_id_and_not_on_its_place():
     first, chosen = attacked(16), np.random.default_rng(2).permutation(COUNT)[:20]
     some = attacked(16, chosen=chosen)
     for name in ("ids", "stage", "run", "step"):
@@ -44,50 +44,52 @@ def test_a_picture_s_result_depends_on_its_id_and_not_on_its_place():
 
 def test_another_seed_is_another_run():
     other = evaluate.Attacker(model, batch_size=16, seed=4)
-    first, second = (one.attack(pictures(), "noise", epsilon=EPSILON, steps=2) for one in (attacker_of(16), other))
-    assert (first.margin != second.margin)[first.stage != results.MISREAD].mean() > 0.5  # others met no smaller one
+    first, second = (one.attack(examples(), "noise", epsilon=EPSILON, steps=2) for one in (attacker_of(16), other))
+    assert (first.margin != second.margin)[
+        first.stage != results.MISCLASSIFIED
+    ].mean() > 0.5  # others met no smaller one
 
 
-def test_misread_pictures_are_not_attacked_and_the_report_is_consistent():
-    result, images = attacked(16), pictures().images
-    misread = np.arange(COUNT) % 6 == 0
-    np.testing.assert_array_equal(result.stage == results.MISREAD, misread)
-    np.testing.assert_array_equal(result.predictions != result.labels, misread)
-    broken = result.stage >= 0
+def test_misclassified_images_are_not_attacked_and_the_report_is_consistent():
+    result, images = attacked(16), examples().images
+    misclassified = np.arange(COUNT) % 6 == 0
+    np.testing.assert_array_equal(result.stage == results.MISCLASSIFIED, misclassified)
+    np.testing.assert_array_equal(result.predictions != result.labels, misclassified)
+    fooled = result.stage >= 0
     for name in ("run", "step"):
-        assert (getattr(result, name)[broken] >= 0).all() and (getattr(result, name)[~broken] == -1).all()
-    assert not result.adversarial[~broken].any() and not result.distance[~broken].any()
-    np.testing.assert_array_equal(result.margin[misread], result.clean_margin[misread])
+        assert (getattr(result, name)[fooled] >= 0).all() and (getattr(result, name)[~fooled] == -1).all()
+    assert not result.adversarial[~fooled].any() and not result.distance[~fooled].any()
+    np.testing.assert_array_equal(result.margin[misclassified], result.clean_margin[misclassified])
     assert (result.margin <= result.clean_margin).all()
-    np.testing.assert_array_equal(result.margin < 0, broken | misread)
+    np.testing.assert_array_equal(result.margin < 0, fooled | misclassified)
     exact = np.abs(result.adversarial.astype(np.float64) - images).max((1, 2, 3))
-    np.testing.assert_array_equal(result.distance[broken], exact[broken])
-    assert 0 < exact[broken].max() <= EPSILON
+    np.testing.assert_array_equal(result.distance[fooled], exact[fooled])
+    assert 0 < exact[fooled].max() <= EPSILON
     left = model(result.attacked(images)).numpy().argmax(-1) == result.labels
     np.testing.assert_array_equal(left, result.robust)
-    assert result.robust_accuracy == left.mean() and result.clean_accuracy == (~misread).mean()
+    assert result.robust_accuracy == left.mean() and result.clean_accuracy == (~misclassified).mean()
 
 
-def test_every_picture_ends_once_a_run():
+def test_every_image_ends_once_a_run():
     stage = plans._ascent("pgd-3", plans.untargeted(losses.cross_entropy), 3, 3, False)
     running = active.ActiveSet(model, stage, "linf", 8)
-    chosen = attacker._Chosen(pictures(), attacker_of(16).logits(pictures().images), stage, 0, 0)
+    chosen = attacker._Chosen(examples(), attacker_of(16).logits(examples().images), stage, 0, 0)
     places, seen, busiest = [place for place in range(COUNT) if place % 6], [], []
 
     def report(work, ended):
         seen.extend(ended)
         busiest.append(work.busy)
         held = [*(place for place, _ in work.queue), *work.places[work.places >= 0]]
-        finished = {end.place for end in seen if end.broken or end.run == 2}
+        finished = {end.place for end in seen if end.fooled or end.run == 2}
         assert sorted([*held, *finished]) == places  # nothing is lost or twice there
 
     running.run(chosen, 0.015, 0.005, active.Work((place, 0) for place in places), report)
     runs = {place: [end for end in seen if end.place == place] for place in places}
     for ends in runs.values():
         assert [end.run for end in ends] == list(range(len(ends)))
-        assert not any(end.broken for end in ends[:-1]) and (ends[-1].broken or len(ends) == 3)
-        assert all((end.adversarial is None) != end.broken for end in ends)
-        assert all(end.step == 3 or end.broken for end in ends) and all(0 <= end.step <= 3 for end in ends)
+        assert not any(end.fooled for end in ends[:-1]) and (ends[-1].fooled or len(ends) == 3)
+        assert all((end.adversarial is None) != end.fooled for end in ends)
+        assert all(end.step == 3 or end.fooled for end in ends) and all(0 <= end.step <= 3 for end in ends)
     assert {len(ends) for ends in runs.values()} >= {1, 3}
     assert len(seen) == sum(map(len, runs.values())) and max(busiest) <= 8
 
@@ -96,15 +98,21 @@ def test_targets_are_the_most_likely_other_classes_and_seeds_differ():
     logits = np.random.default_rng(0).normal(size=[COUNT, CLASSES]).astype(np.float32)
     stage = plans.PLANS["tpgd-k"](steps=3, restarts=1, final=False, classes=CLASSES, norm="linf")[0]
     assert stage.runs == CLASSES - 1 and stage.facts["targets"] == CLASSES - 1
-    chosen = attacker._Chosen(pictures(), logits, stage, 0, 0)
-    for row, label, targets in zip(logits, pictures().labels, chosen.targets, strict=True):
+    chosen = attacker._Chosen(examples(), logits, stage, 0, 0)
+    for row, label, targets in zip(logits, examples().labels, chosen.targets, strict=True):
         assert targets.tolist() == [k for k in np.argsort(-row) if k != label]
-    pairs = np.concatenate([attacker._Chosen(pictures(), logits, stage, 0, seed).seeds.reshape(-1, 2)
-                            for seed in (0, 1)])
+    pairs = np.concatenate(
+        [attacker._Chosen(examples(), logits, stage, 0, seed).seeds.reshape(-1, 2) for seed in (0, 1)]
+    )
     assert len(np.unique(pairs, axis=0)) == len(pairs) == 2 * COUNT * (CLASSES - 1)
     stage = plans.PLANS["apgd-t"](classes=CLASSES)[0]
-    seeds = np.concatenate([attacker._Chosen(pictures(), logits, stage, number, seed).seeds.ravel()
-                            for number in (0, 1) for seed in (0, 1)])
+    seeds = np.concatenate(
+        [
+            attacker._Chosen(examples(), logits, stage, number, seed).seeds.ravel()
+            for number in (0, 1)
+            for seed in (0, 1)
+        ]
+    )
     assert len(np.unique(seeds)) == seeds.size == 4 * COUNT * stage.runs
 
 
@@ -143,30 +151,54 @@ def test_progress_adds_up(size):
 
 def test_the_final_iterate_and_the_worst_do_not_share_what_was_compiled():
     one = evaluate.Attacker(model, batch_size=7, seed=3)
-    worst, final = (one.attack(pictures(), "pgd-4", epsilon=0.03, step_size=0.03, final=final)
-                    for final in (False, True))
-    broken = final.stage >= 0
-    assert (final.step[broken] == 4).all() and (worst.step[worst.stage >= 0] < 4).any()
-    assert (worst.stage[broken] >= 0).all()
+    worst, final = (
+        one.attack(examples(), "pgd-4", epsilon=0.03, step_size=0.03, final=final) for final in (False, True)
+    )
+    fooled = final.stage >= 0
+    assert (final.step[fooled] == 4).all() and (worst.step[worst.stage >= 0] < 4).any()
+    assert (worst.stage[fooled] >= 0).all()
 
 
 def test_what_a_result_says():
     stage, step = np.array([-2, -1, 0, 1, 1, 0]), np.array([-1, -1, 3, 0, 7, 10])
     zeros = np.zeros(6)
     result = evaluate.Result(
-        attack="a", norm="linf", epsilon=0.1, step_size=0.1, stages=("one", "two"), facts={}, ids=np.arange(6),
-        labels=np.arange(6), predictions=np.array([9, 1, 2, 3, 4, 5]), clean_margin=zeros, stage=stage,
-        run=step, step=step, margin=zeros, distance=zeros,
-        adversarial=np.ones([6, 2, 2, 3], np.float32), marks=(0, 3, 9, 10),
-        wrong=np.zeros([6, 4], bool))
-    assert result.broken_by.tolist() == ["clean", "", "one", "two", "two", "one"]
+        attack="a",
+        norm="linf",
+        epsilon=0.1,
+        step_size=0.1,
+        stages=("one", "two"),
+        facts={},
+        ids=np.arange(6),
+        labels=np.arange(6),
+        predictions=np.array([9, 1, 2, 3, 4, 5]),
+        clean_margin=zeros,
+        stage=stage,
+        run=step,
+        step=step,
+        margin=zeros,
+        distance=zeros,
+        adversarial=np.ones([6, 2, 2, 3], np.float32),
+        marks=(0, 3, 9, 10),
+        wrong=np.zeros([6, 4], bool),
+    )
+    assert result.fooled_by.tolist() == ["clean", "", "one", "two", "two", "one"]
     assert (result.left("one"), result.left("two")) == (3, 1)
     assert result.robust_accuracy == 1 / 6 and result.clean_accuracy == 5 / 6
     assert result.by_step == {0: 4 / 6, 3: 3 / 6, 9: 2 / 6, 10: 1 / 6}
     assert result.attacked(np.zeros([6, 2, 2, 3]))[:, 0, 0, 0].tolist() == [0, 0, 1, 1, 1, 1]
     row = result.table()[3]
-    assert row == {"id": 3, "label": 3, "clean_prediction": 3, "broken_by": "two", "run": 0, "step": 0, "margin": 0.0,
-                   "clean_margin": 0.0, "distance": 0.0}
+    assert row == {
+        "id": 3,
+        "label": 3,
+        "clean_prediction": 3,
+        "fooled_by": "two",
+        "run": 0,
+        "step": 0,
+        "margin": 0.0,
+        "clean_margin": 0.0,
+        "distance": 0.0,
+    }
 
 
 def test_by_step_of_a_run_never_rises():
@@ -191,7 +223,8 @@ def test_losses_and_targets_by_the_number_of_classes(classes):
     margin = others.max(1) - logits[rows, labels]
     towards = logits[rows, targets] - logits[rows, labels]
     wanted = {2: lambda: margin, 3: lambda: margin / (top[:, 0] - top[:, 2])}.get(
-        classes, lambda: towards / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2))()
+        classes, lambda: towards / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2)
+    )()
     arguments = tf.constant(logits, tf.float32), tf.constant(labels, tf.int32), tf.constant(targets, tf.int32)
     for stage, expected in ((stages[1], wanted), (stages[2], towards), (stages[3], margin)):
         np.testing.assert_allclose(stage.loss(*arguments), expected, rtol=1e-4)
@@ -214,7 +247,7 @@ def test_attacks_on_few_classes_find_the_distance_of_a_linear_model(classes, nor
     order = np.sort(distance)
     epsilon = (order[11] + order[12]) / 2
     clear = np.abs(distance / epsilon - 1) > 0.02
-    given = evaluate.Pictures(images=images, labels=labels, ids=np.arange(24))
+    given = evaluate.Examples(images=images, labels=labels, ids=np.arange(24))
     one = evaluate.Attacker(linear, norm=norm, batch_size=24)
     for name in ("apgd-t", "fab-t"):
         result = one.attack(given, name, epsilon=epsilon)
@@ -235,4 +268,4 @@ def test_other_mistakes():
     with pytest.raises(ValueError, match="two classes or more"):
         evaluate.Attacker(lambda x: tf.zeros([len(x), 1])).logits(np.zeros([2, 6, 6, 3]))
     with pytest.raises(ValueError, match="with n labels and n ids"):
-        evaluate.Pictures(images=np.zeros([2, 6, 6, 3]), labels=np.zeros(2), ids=np.zeros(3))
+        evaluate.Examples(images=np.zeros([2, 6, 6, 3]), labels=np.zeros(2), ids=np.zeros(3))

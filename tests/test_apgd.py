@@ -38,20 +38,20 @@ def checkpoints():
 
 
 def halvings(values):
-    """Return which iterations halve one picture's step: Algorithm 1, conditions 1 and 2."""
+    """Return which iterations halve one image's step: Algorithm 1, conditions 1 and 2."""
     marks, found, last_halved = checkpoints(), [], True  # as after a halving: condition 2 cannot hold at first
     best_before = values[0]
     for begin, end in zip(marks, marks[1:], strict=False):
         rises = sum(values[i + 1] > values[i] for i in range(begin, end))
-        best = max(values[:end + 1])
+        best = max(values[: end + 1])
         halved = rises <= 0.75 * (end - begin) or (not last_halved and best <= best_before)
         found += [end] if halved else []
         last_halved, best_before = halved, best
     return found
 
 
-def found_halvings(states, picture):
-    sizes = np.r_[0.2, states["step_size"][:, picture]]
+def found_halvings(states, image):
+    sizes = np.r_[0.2, states["step_size"][:, image]]
     return [i for i in range(STEPS + 1) if sizes[i + 1] < 0.75 * sizes[i]]
 
 
@@ -70,8 +70,8 @@ def test_halvings_are_those_of_the_algorithm():
     values[0, 40:] += 20  # the best value is at the start for long: condition 2
     values[0, 63], values[1:, 63] = 0.0, np.arange(1, STEPS + 1)
     states = scripted(values)
-    expected = [halvings(values[:, picture]) for picture in range(64)]
-    assert [found_halvings(states, picture) for picture in range(64)] == expected
+    expected = [halvings(values[:, image]) for image in range(64)]
+    assert [found_halvings(states, image) for image in range(64)] == expected
     assert expected[63] == [] and len({len(found) for found in expected}) > 4
     few = [sum(values[i + 1, p] > values[i, p] for i in range(41, 57)) <= 12 for p in range(64)]
     assert any(57 in found and not less for found, less in zip(expected, few, strict=True))  # by condition 2 alone
@@ -79,8 +79,8 @@ def test_halvings_are_those_of_the_algorithm():
 
 def test_a_share_of_rises_that_is_just_enough():
     values = np.zeros([STEPS + 1, 2])
-    for picture, rises in enumerate((16, 17)):  # of 22, and 0.75 * 22 = 16.5
-        values[1:23, picture] = np.where(np.arange(22) < rises, 1.0, -1.0)
+    for image, rises in enumerate((16, 17)):  # of 22, and 0.75 * 22 = 16.5
+        values[1:23, image] = np.where(np.arange(22) < rises, 1.0, -1.0)
     states = scripted(values.cumsum(0))
     assert found_halvings(states, 0)[0] == 22 and found_halvings(states, 1)[0] == 41
 
@@ -90,9 +90,9 @@ def test_a_halving_goes_back_to_the_best_point():
     values = rng.normal(size=[STEPS + 1, 8])
     states = scripted(values)
     np.testing.assert_allclose(states["best_value"], np.maximum.accumulate(values), rtol=1e-6)
-    for picture in range(8):
-        for end in found_halvings(states, picture):
-            np.testing.assert_array_equal(states["current"][end, picture], states["best"][end, picture])
+    for image in range(8):
+        for end in found_halvings(states, image):
+            np.testing.assert_array_equal(states["current"][end, image], states["best"][end, image])
 
 
 def test_the_start_lies_at_the_edge_and_the_first_step_has_no_momentum():

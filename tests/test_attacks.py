@@ -17,8 +17,8 @@ def random_model(seed, act=tf.nn.silu):
     return lambda x: tf.reshape(act(tf.nn.conv2d(x * 2 - 1, kernel, 2, "SAME")), [-1, 16 * 12]) @ dense
 
 
-def pictures(seed, count=16):
-    """Return pictures with many pixels at the ends of the range and very near to them, and labels."""
+def photos(seed, count=16):
+    """Return images with many pixels at the ends of the range and very near to them, and labels."""
     rng = np.random.default_rng(seed)
     images = rng.uniform(-0.2, 1.2, [count, 8, 8, 3]).clip(0, 1).astype(np.float32)
     images[rng.random(images.shape) < 0.1] *= 1e-4
@@ -37,7 +37,7 @@ def pgd(epsilon=8 / 255, step_size=2 / 255, steps=5, **kwargs):
 @pytest.mark.parametrize("name", [name for name in attacks.ATTACKS if name != "clean"])
 def test_stays_inside_ball_and_range_to_the_last_bit(name, epsilon):
     for seed in range(3):
-        images, labels = pictures(seed)
+        images, labels = photos(seed)
         attack = attacks.ATTACKS[name](epsilon=epsilon, step_size=max(epsilon / 3, 1e-3), steps=4)
         adversarial = tf.function(attack)(climb(random_model(seed), labels), images, seed).numpy()
         assert adversarial.dtype == np.float32 and adversarial.shape == images.shape
@@ -56,14 +56,14 @@ def test_reaches_the_edge_of_the_ball():
 
 
 @pytest.mark.parametrize("random_start", [False, True])
-def test_epsilon_zero_returns_the_picture(random_start):
-    images, labels = pictures(0)
+def test_epsilon_zero_returns_the_image(random_start):
+    images, labels = photos(0)
     attack = pgd(epsilon=0.0, random_start=random_start)
     np.testing.assert_array_equal(attack(climb(random_model(0), labels), images, 7), images)
 
 
 def test_same_seed_same_result():
-    images, labels = pictures(1)
+    images, labels = photos(1)
     loss_fn = climb(random_model(1), labels)
     attack = tf.function(lambda seed: pgd()(loss_fn, images, seed))
     first, again, other = (attack(tf.constant([0, seed])).numpy() for seed in (3, 3, 4))
@@ -71,8 +71,8 @@ def test_same_seed_same_result():
     assert (first != other).any()
 
 
-def test_a_picture_with_its_own_seed_does_not_depend_on_its_batch():
-    images, labels = pictures(2)
+def test_a_image_with_its_own_seed_does_not_depend_on_its_batch():
+    images, labels = photos(2)
     model = random_model(2)
     seeds = tf.stack([tf.fill([16], 5), tf.range(16)], 1)
     whole = pgd()(climb(model, labels), images, seeds)
@@ -82,7 +82,7 @@ def test_a_picture_with_its_own_seed_does_not_depend_on_its_batch():
 
 @pytest.mark.parametrize("steps,step_size", [(1, 8 / 255), (4, 2 / 255), (20, 1 / 255), (3, 1 / 255)])
 def test_closed_form_on_a_linear_model(steps, step_size):
-    images, _ = pictures(3)
+    images, _ = photos(3)
     weights = tf.constant(np.random.default_rng(3).normal(size=[8, 8, 3]), tf.float32)
     attack = pgd(8 / 255, step_size, steps, random_start=False)
     adversarial = attack(lambda x: tf.reduce_sum(x * weights, [1, 2, 3]), images, 0)
@@ -100,7 +100,7 @@ def test_random_start_fills_the_ball_and_reaches_the_closed_form():
 
 
 def test_probability_of_a_clean_start():
-    images, _ = pictures(4)
+    images, _ = photos(4)
     clean = [bool((pgd(clean_start=0.2).start(images, seed).numpy() == images.numpy()).all()) for seed in range(300)]
     assert 0.12 < np.mean(clean) < 0.28
     np.testing.assert_array_equal(pgd(clean_start=1.0).start(images, 0), images)
@@ -112,7 +112,7 @@ def test_more_steps_are_never_weaker_on_average(act):
     for steps in (1, 2, 5, 10, 20):
         values = []
         for seed in range(6):
-            images, labels = pictures(seed)
+            images, labels = photos(seed)
             loss_fn = climb(random_model(seed, act), labels)
             values.append(tf.reduce_mean(loss_fn(pgd(8 / 255, 1 / 255, steps)(loss_fn, images, seed))))
         means.append(np.mean(values))
@@ -120,14 +120,14 @@ def test_more_steps_are_never_weaker_on_average(act):
 
 
 def test_stronger_than_noise():
-    images, labels = pictures(5)
+    images, labels = photos(5)
     loss_fn = climb(random_model(5), labels)
     noise = pgd().start(images, 0)
     assert tf.reduce_mean(loss_fn(pgd()(loss_fn, images, 0))) > tf.reduce_mean(loss_fn(noise)) + 0.1
 
 
 def graph_operations(steps):
-    images, labels = pictures(6)
+    images, labels = photos(6)
     model = random_model(6)
     attack = tf.function(lambda x, y: pgd(steps=steps)(climb(model, y), x, 0))
     graph = attack.get_concrete_function(images, labels).graph.as_graph_def()
@@ -155,7 +155,7 @@ def test_one_loop_whose_graph_does_not_grow_with_steps_and_has_no_weight_gradien
 
 
 def test_no_gradient_flows_through():
-    images, labels = pictures(7)
+    images, labels = photos(7)
     weights = tf.Variable(tf.ones([3]))
     with tf.GradientTape() as tape:
         tape.watch(images)
@@ -165,7 +165,7 @@ def test_no_gradient_flows_through():
 
 
 def test_iterates_end_where_the_attack_ends():
-    images, labels = pictures(8)
+    images, labels = photos(8)
     loss_fn = climb(random_model(8), labels)
     iterates = dict(pgd(steps=12).iterates(loss_fn, images, 3))
     assert list(iterates) == [1, 2, 5, 10, 12]
@@ -173,8 +173,8 @@ def test_iterates_end_where_the_attack_ends():
     np.testing.assert_array_equal(iterates[5], pgd(steps=5)(loss_fn, images, 3))
 
 
-def test_fgsm_is_one_step_from_the_picture():
-    images, labels = pictures(9)
+def test_fgsm_is_one_step_from_the_image():
+    images, labels = photos(9)
     loss_fn = climb(random_model(9), labels)
     mine = attacks.fgsm(epsilon=4 / 255, step_size=1 / 255, steps=1)(loss_fn, images, 0)
     expected = tf.clip_by_value(images + 4 / 255 * tf.sign(attacks.input_gradient(loss_fn, images)), 0, 1)
@@ -182,14 +182,23 @@ def test_fgsm_is_one_step_from_the_picture():
 
 
 def test_radius_may_be_a_tensor():
-    images, labels = pictures(10)
+    images, labels = photos(10)
     loss_fn = climb(random_model(10), labels)
     attack = tf.function(lambda epsilon: pgd(epsilon, epsilon / 4)(loss_fn, images, 0))
     np.testing.assert_allclose(attack(tf.constant(8 / 255)), pgd()(loss_fn, images, 0), atol=1e-6)
 
 
-@pytest.mark.parametrize("bad", [{"epsilon": 8}, {"epsilon": -0.1}, {"step_size": 2.0}, {"steps": -1},
-                                 {"clean_start": 1.5}, {"epsilon": float("nan")}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"epsilon": 8},
+        {"epsilon": -0.1},
+        {"step_size": 2.0},
+        {"steps": -1},
+        {"clean_start": 1.5},
+        {"epsilon": float("nan")},
+    ],
+)
 def test_bad_parameters(bad):
     with pytest.raises(ValueError, match=r"Expected .* Received: "):
         pgd(**bad)

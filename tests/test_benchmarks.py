@@ -9,16 +9,22 @@ import pytest
 BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
 
 
-@pytest.mark.parametrize("command,says", [
-    (["adversarial_step.py", "--model=resnet20", "--image_size=16", "--batch_size=4", "--rounds=2"], "ratio  "),
-    (["activation_step.py", "--image_size=8", "--batch_size=2", "--rounds=2"], "smoothrelu  "),
-    (["attack_libraries.py", "--model=resnet20-w8", "--image_size=16", "--pictures=4", "--steps=2", "--rounds=1"],
-     "sat_tf, active set "),
-    (["active_set.py", "--help"], "usage"),
-    (["grouped_conv.py", "--help"], "usage"),
-    (["augmentation.py", "--rounds=2", "--pictures=4", "--size=64"], "share median"),
-])
+@pytest.mark.parametrize(
+    "command,says",
+    [
+        (["adversarial_step.py", "--model=resnet20", "--image_size=16", "--batch_size=4", "--rounds=2"], "ratio  "),
+        (["activation_step.py", "--image_size=8", "--batch_size=2", "--rounds=2"], "smoothrelu  "),
+        (
+            ["attack_libraries.py", "--model=resnet20-w8", "--image_size=16", "--images=4", "--steps=2", "--rounds=1"],
+            "sat_tf, active set ",
+        ),
+        (["active_set.py", "--help"], "usage"),
+        (["grouped_conv.py", "--help"], "usage"),
+        (["augmentation.py", "--rounds=2", "--images=4", "--size=64"], "share median"),
+    ],
+)
 def test_benchmarks_run(command, says, tmp_path):
-    done = subprocess.run([sys.executable, BENCHMARKS / command[0], *command[1:]], capture_output=True, text=True,
-                          cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / command[0], *command[1:]], capture_output=True, text=True, cwd=tmp_path
+    )
     assert done.returncode == 0 and says in done.stdout, done.stderr

@@ -13,8 +13,8 @@ SIDE = 32
 PLACES = [7, 0, 123_456, 3]
 
 
-def pictures(side=SIDE, count=4):
-    """Return smooth pictures, so that blurs and noise both change them."""
+def photos(side=SIDE, count=4):
+    """Return smooth images, so that blurs and noise both change them."""
     rng = np.random.default_rng(0)
     wave = np.sin(np.arange(side) / side * rng.uniform(2, 12, [count, 3, 1]) + rng.uniform(0, 6, [count, 3, 1]))
     return np.float32(0.5 + 0.45 * np.einsum("nch,ncw->nhwc", wave, wave[:, ::-1]))
@@ -37,7 +37,7 @@ def test_check_names_the_library(library):
 
 @pytest.mark.parametrize("kind", corruptions.KINDS)
 def test_every_severity(library, kind):
-    images = pictures()
+    images = photos()
     kept = images.copy()
     changes = []
     for severity in corruptions.SEVERITIES:
@@ -53,13 +53,13 @@ def test_every_severity(library, kind):
 
 @pytest.mark.parametrize("kind", corruptions.KINDS)
 def test_randomness_depends_on_seed_and_place_alone(library, kind):
-    images = np.tile(pictures(count=1), [4, 1, 1, 1])
+    images = np.tile(photos(count=1), [4, 1, 1, 1])
     np.random.seed(1)
     together = corruptions.corrupt(images, kind, 3, 5, PLACES)
     np.random.seed(2)
     np.testing.assert_array_equal(corruptions.corrupt(images, kind, 3, 5, PLACES[::-1])[::-1], together)
     for i, place in enumerate(PLACES):
-        np.testing.assert_array_equal(corruptions.corrupt(images[i:i + 1], kind, 3, 5, [place])[0], together[i])
+        np.testing.assert_array_equal(corruptions.corrupt(images[i : i + 1], kind, 3, 5, [place])[0], together[i])
     unseeded = ("defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate", "jpeg_compression")
     same = all(np.array_equal(together[0], other) for other in together[1:])
     assert same == (kind in unseeded)
@@ -72,7 +72,7 @@ def test_the_global_generator_stays_and_nothing_is_said(library, kind, capfd):
     wanted = np.random.get_state()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        corruptions.corrupt(pictures(count=1), kind, 1, 0, [0])
+        corruptions.corrupt(photos(count=1), kind, 1, 0, [0])
         corruptions.corrupt(np.zeros([1, SIDE, SIDE, 3], np.float32), kind, 5, 0, [0])
     for value, then in zip(np.random.get_state(), wanted, strict=True):
         np.testing.assert_array_equal(value, then)
@@ -82,18 +82,18 @@ def test_the_global_generator_stays_and_nothing_is_said(library, kind, capfd):
 def test_the_global_generator_stays_where_the_library_fails(library, monkeypatch):
     def fail(*args, **kwargs):
         np.random.normal()
-        raise RuntimeError("broken")
+        raise RuntimeError("unreadable")
 
     monkeypatch.setattr(importlib.import_module(corruptions.MODULE), "corrupt", fail)
     np.random.seed(3)
     wanted = np.random.get_state()[1]
-    with pytest.raises(RuntimeError, match="broken"):
-        corruptions.corrupt(pictures(), "fog", 1, 0, PLACES)
+    with pytest.raises(RuntimeError, match="unreadable"):
+        corruptions.corrupt(photos(), "fog", 1, 0, PLACES)
     np.testing.assert_array_equal(np.random.get_state()[1], wanted)
 
 
 @pytest.mark.parametrize("kind", corruptions.KINDS)
-def test_pictures_of_imagenets_size_and_of_no_square(library, kind):
+def test_images_of_imagenets_size_and_of_no_square(library, kind):
     for shape in ((1, 224, 224, 3), (1, 40, 56, 3), (0, 32, 32, 3)):
         images = np.full(shape, 0.25, np.float32)
         assert corruptions.corrupt(images, kind, 5, 0, list(range(shape[0]))).shape == shape
@@ -144,14 +144,14 @@ REFUSED = {
 
 @pytest.mark.parametrize("message", REFUSED)
 def test_refusals(message):
-    arguments = {"images": pictures(), "kind": "fog", "severity": 1, "seed": 0, "places": PLACES}
+    arguments = {"images": photos(), "kind": "fog", "severity": 1, "seed": 0, "places": PLACES}
     with pytest.raises(ValueError, match=message):
         corruptions.corrupt(**arguments | REFUSED[message])
 
 
 def test_noise_without_a_deviation_is_refused():
     with pytest.raises(ValueError, match="Received: sigma=0"):
-        corruptions.gaussian_noise(pictures(), 0, 0, PLACES)
+        corruptions.gaussian_noise(photos(), 0, 0, PLACES)
 
 
 def test_without_the_library(monkeypatch):
@@ -162,7 +162,7 @@ def test_without_the_library(monkeypatch):
     with pytest.raises(OSError, match=r'imagecorruptions-imaug: pip install -e "\.\[corruptions\]" has it\.'):
         corruptions.check()
     with pytest.raises(OSError, match="imagecorruptions-imaug"):
-        corruptions.corrupt(pictures(), "fog", 1, 0, PLACES)
+        corruptions.corrupt(photos(), "fog", 1, 0, PLACES)
 
 
 def test_a_machine_without_a_screens_libraries(monkeypatch):

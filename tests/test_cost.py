@@ -27,8 +27,9 @@ def test_memory_by_pencil():
     assert cost.kept_bytes(tiny(), 8) == 4 * (2 * 8 * 16 + 2 * 8 * 16 + 2 * 4 * 16 + 4 + 7)
 
 
-@pytest.mark.parametrize("name,size,wanted", [("resnet50", 224, 4.09e9), ("resnext50-32x4d", 224, 4.23e9),
-                                              ("resnet20", 32, 40.6e6)])
+@pytest.mark.parametrize(
+    "name,size,wanted", [("resnet50", 224, 4.09e9), ("resnext50-32x4d", 224, 4.23e9), ("resnet20", 32, 40.6e6)]
+)
 def test_multiply_adds_of_known_networks(name, size, wanted):
     with cost.weightless():
         model = models.build(name, "swish", 1000 if size == 224 else 10)

@@ -55,7 +55,7 @@ def load(data_dir):
 
 
 def small(split, count=60):
-    """Return the first pictures of a large split in memory, others as they are."""
+    """Return the first images of a large split in memory, others as they are."""
     if split.size <= count:
         return split
     images, labels, _ = next(split.epoch(None).batch(count).as_numpy_iterator())
@@ -73,7 +73,7 @@ def test_table_is_readable_without_tensorflow():
     for name, function in data.DATASETS.items():
         first = inspect.getdoc(function).splitlines()[0]
         assert first.endswith(".") and len(first) < 115, name
-        assert list(inspect.signature(function).parameters) == ["data_dir", "held_out", "seed"]
+        assert list(inspect.signature(function).parameters) == ["data_dir", "validation", "seed"]
 
 
 @pytest.mark.parametrize("name", data.DATASETS)
@@ -82,13 +82,13 @@ def test_data_says_what_it_is(load, name):
     assert loaded.name == name and loaded.source
     assert len(loaded.classes) == CLASS_COUNT.get(name, 10) and all(isinstance(text, str) for text in loaded.classes)
     assert loaded.image_size == {"imagenette": 160, "imagenet2012": None, "shards": None}.get(name, 32)
-    total = loaded.train.size + loaded.held_out.size
-    assert loaded.held_out.size == min(1000, total // 10) and loaded.test.size > 0
+    total = loaded.train.size + loaded.validation.size
+    assert loaded.validation.size == min(1000, total // 10) and loaded.test.size > 0
     assert loaded.diagnose() is None
 
 
 @pytest.mark.parametrize("name", data.DATASETS)
-@pytest.mark.parametrize("part", ["train", "held_out"])
+@pytest.mark.parametrize("part", ["train", "validation"])
 def test_epochs_are_permutations(load, name, part):
     split = getattr(load(name), part)
     split = small(split)
@@ -148,17 +148,17 @@ def test_hosts_together_are_the_single_run(load, name):
 
 
 @pytest.mark.parametrize("name", RECORD_SETS)
-def test_hosts_of_record_sets_share_no_picture(load, name):
+def test_hosts_of_record_sets_share_no_image(load, name):
     split = load(name).train
     shares = [batches(split, host=host, hosts=2, augment="none", epochs=1) for host in range(2)]
     assert len(shares[0]) == len(shares[1]) == data.steps_per_epoch(split, 8, hosts=2)
-    pictures = [{image.tobytes() for images, _ in share for image in images} for share in shares]
-    assert not pictures[0] & pictures[1] and len(pictures[0] | pictures[1]) == 16 * len(shares[0])
+    photos = [{image.tobytes() for images, _ in share for image in images} for share in shares]
+    assert not photos[0] & photos[1] and len(photos[0] | photos[1]) == 16 * len(shares[0])
 
 
 @pytest.mark.parametrize("name", ["synthetic", "imagenette"])
 def test_only_the_seed_decides(load, name):
-    """Neither the global seed, nor threads, nor whether pictures are handled alone or by the batch."""
+    """Neither the global seed, nor threads, nor whether images are handled alone or by the batch."""
     split = small(load(name).train)
     first = batches(split)
     tf.random.set_seed(99)
@@ -184,7 +184,7 @@ def test_epochs_differ_in_order_and_augmentation(load, name):
 
 
 @pytest.mark.parametrize("name", data.DATASETS)
-def test_a_sample_is_the_same_pictures_every_time_in_their_order(load, name):
+def test_a_sample_is_the_same_images_every_time_in_their_order(load, name):
     split = small(load(name).test)
     sample = data.sampled(split, count := split.size // 2 + 1)
     chosen = indices(sample.epoch(None))
@@ -201,7 +201,7 @@ def test_a_sample_is_the_same_pictures_every_time_in_their_order(load, name):
         data.sampled(split, split.size + 1)
 
 
-def test_a_sample_holds_all_classes_of_sorted_pictures():
+def test_a_sample_holds_all_classes_of_sorted_images():
     images = np.zeros((1000, 2, 2, 3), np.uint8)
     sample = data.sampled(data.from_arrays(images, np.repeat(np.arange(10), 100)), 200)
     counts = np.bincount([label for _, label, _ in sample.epoch(None).as_numpy_iterator()])
@@ -210,7 +210,7 @@ def test_a_sample_holds_all_classes_of_sorted_pictures():
 
 @pytest.mark.parametrize("name", data.DATASETS)
 @pytest.mark.parametrize("batch_size", [7, 64])
-def test_evaluation_sees_every_picture_once(load, name, batch_size):
+def test_evaluation_sees_every_image_once(load, name, batch_size):
     split = small(load(name).test)
     dataset = data.evaluation_batches(split, batch_size=batch_size, image_size=32)
     shapes = [spec.shape.as_list() for spec in dataset.element_spec]
@@ -227,29 +227,29 @@ def test_evaluation_sees_every_picture_once(load, name, batch_size):
 
 
 @pytest.mark.parametrize("name", data.DATASETS)
-def test_splits_share_no_picture(load, name):
+def test_splits_share_no_image(load, name):
     loaded = load(name)
-    parts = [to_arrays(split)[0] for split in (loaded.train, loaded.held_out, loaded.test)]
+    parts = [to_arrays(split)[0] for split in (loaded.train, loaded.validation, loaded.test)]
     assert len({image.tobytes() for images in parts for image in images}) == sum(map(len, parts))
 
 
 @pytest.mark.parametrize("name", data.DATASETS)
-def test_held_out_is_fixed_in_number_and_choice(load, data_dir, name):
+def test_validation_is_fixed_in_number_and_choice(load, data_dir, name):
     folder = folder_of(name, data_dir)
-    total = load(name).train.size + load(name).held_out.size
-    twice = [data.load(name, data_dir=folder, held_out=20).held_out for _ in range(2)]
+    total = load(name).train.size + load(name).validation.size
+    twice = [data.load(name, data_dir=folder, validation=20).validation for _ in range(2)]
     assert twice[0].size == twice[1].size == 20
     np.testing.assert_array_equal(*[to_arrays(split)[0] for split in twice])
-    assert data.load(name, data_dir=folder, held_out=0).train.size == total
-    with pytest.raises(ValueError, match=f"Expected held_out from 0 to {total - 1}, .*Received: held_out={total}"):
-        data.load(name, data_dir=folder, held_out=total)
+    assert data.load(name, data_dir=folder, validation=0).train.size == total
+    with pytest.raises(ValueError, match=f"Expected validation from 0 to {total - 1}, .*Received: validation={total}"):
+        data.load(name, data_dir=folder, validation=total)
 
 
 # Batches ------------------------------------------------------------------------------------------
 
 
 def test_orders_are_uniform():
-    """Over many epochs every picture comes in every place about equally often, and no order comes twice."""
+    """Over many epochs every image comes in every place about equally often, and no order comes twice."""
     split = data.from_arrays(noise(20, 1, 1), np.arange(20))
     whole = data.train_batches(split, batch_size=20, image_size=1, augment="none", seed=7, epochs=600)
     orders = np.array([labels for _, labels in whole.as_numpy_iterator()])
@@ -274,8 +274,8 @@ def test_endless_training_starts_far_ahead_at_once():
     assert images.shape == (8, 8, 8, 3)
 
 
-def test_policy_sees_levels_after_the_crop_and_its_seed_follows_the_picture(load):
-    """Its place is after crop and flip; it gets uint8 of static shape, and a seed of its own for each picture."""
+def test_policy_sees_levels_after_the_crop_and_its_seed_follows_the_image(load):
+    """Its place is after crop and flip; it gets uint8 of static shape, and a seed of its own for each image."""
     shapes = []
 
     def policy(image, seed):
@@ -309,15 +309,17 @@ def test_policies_by_name(load, name):
 @pytest.mark.parametrize("name", data.DATASETS)
 def test_cache_changes_nothing(load, data_dir, name):
     cached = data.load(name, data_dir=folder_of(name, data_dir), cache="memory")
-    for part in ("train", "held_out", "test"):
+    for part in ("train", "validation", "test"):
         plain, other = small(getattr(load(name), part)), small(getattr(cached, part))
         assert indices(other.epoch(SEED)) == indices(plain.epoch(SEED))
     assert_same(batches(small(cached.train), 3), batches(small(load(name).train), 3))
 
 
 def test_evaluation_preprocessing_is_chosen_by_name(load):
-    ways = [next(iter(data.evaluation_batches(load("shards").test, batch_size=5, image_size=64, **arguments)))[0]
-            for arguments in ({}, {"preprocess": "resize_crop"}, {"preprocess": "crop_resize"})]
+    ways = [
+        next(iter(data.evaluation_batches(load("shards").test, batch_size=5, image_size=64, **arguments)))[0]
+        for arguments in ({}, {"preprocess": "resize_crop"}, {"preprocess": "crop_resize"})
+    ]
     np.testing.assert_array_equal(ways[0], ways[1])
     assert np.abs(ways[1] - ways[2]).mean() > 0.001
     with pytest.raises(ValueError, match="Expected preprocess in .*'resize_crop'.* Received: preprocess='crop'. Did"):
@@ -350,13 +352,13 @@ def test_wrong_arguments_of_batches(arguments, message):
 def test_wrong_arrays():
     with pytest.raises(ValueError, match="Expected uint8 images .*Received: images=float32"):
         data.from_arrays(np.zeros((4, 8, 8, 3), np.float32), np.zeros(4))
-    with pytest.raises(ValueError, match="Expected one label a picture"):
+    with pytest.raises(ValueError, match="Expected one label an image"):
         data.from_arrays(noise(4, 8, 8), np.zeros(3))
     with pytest.raises(ValueError, match="Received: batch_size=0"):
         data.evaluation_batches(data.from_arrays(noise(4, 8, 8), np.zeros(4)), batch_size=0, image_size=8)
 
 
-def test_no_picture_is_no_batch():
+def test_no_image_is_no_batch():
     split = data.from_arrays(np.zeros((0, 8, 8, 3), np.uint8), np.zeros(0))
     assert not list(data.evaluation_batches(split, batch_size=4, image_size=8))
 
@@ -380,9 +382,9 @@ def test_draw_is_stratified_and_frozen():
     assert draw([4, 2, 2, 4], 2, seed=0).sum() == 2
 
 
-def test_held_out_pictures_are_balanced(load):
+def test_validation_images_are_balanced(load):
     for name, each in (("fashion_mnist_12k", 100), ("fashion_mnist", 2), ("synthetic", 4), ("folder", 2)):
-        _, labels = to_arrays(load(name).held_out)
+        _, labels = to_arrays(load(name).validation)
         assert set(np.bincount(labels)) == {each}
 
 

@@ -20,7 +20,7 @@ SEED = tf.constant([3, 4])
 
 def test_embedded_subset():
     loaded = data.load("fashion_mnist_12k")
-    assert (loaded.train.size, loaded.held_out.size, loaded.test.size) == (11_000, 1_000, 2_000)
+    assert (loaded.train.size, loaded.validation.size, loaded.test.size) == (11_000, 1_000, 2_000)
     assert loaded.classes == fashion.FASHION_MNIST_CLASSES
     for split, each in ((loaded.train, 1100), (loaded.test, 200)):
         images, labels = to_arrays(split)
@@ -58,7 +58,7 @@ def test_subset_is_rebuilt_to_the_byte(tmp_path, capsys, monkeypatch):
         assert arrays["test_images"].shape == (30, 28, 28)
         assert tuple(arrays["classes"]) == fashion.FASHION_MNIST_CLASSES
     assert not list(tmp_path.glob("*.tmp"))
-    with pytest.raises(ValueError, match="Expected at least 16 pictures of each class"):
+    with pytest.raises(ValueError, match="Expected at least 16 images of each class"):
         make_fashion_mnist_12k.make(str(tmp_path), str(tmp_path / "c.npz"), {"train": 16})
 
 
@@ -141,14 +141,14 @@ def test_blocks_of_records_are_shuffled(tmp_path, monkeypatch):
     assert_same(batches(split, start_step=3), batches(split)[3:])
 
 
-def test_held_out_records_are_the_last_ones(tmp_path):
+def test_validation_records_are_the_last_ones(tmp_path):
     write_tfds(tmp_path, "imagenette", 10, {"train": [13, 20, 27], "validation": [9]}, "160px-v2")
-    everything = data.load("imagenette", data_dir=tmp_path, held_out=0)
-    assert not list(everything.held_out.epoch(SEED)) and not list(everything.held_out.epoch(None))
-    pictures = to_arrays(everything.train)[0]
-    loaded = data.load("imagenette", data_dir=tmp_path, held_out=30)  # more than the last file's 27
-    np.testing.assert_array_equal(to_arrays(loaded.train)[0], pictures[:30])
-    np.testing.assert_array_equal(to_arrays(loaded.held_out)[0], pictures[30:])
+    everything = data.load("imagenette", data_dir=tmp_path, validation=0)
+    assert not list(everything.validation.epoch(SEED)) and not list(everything.validation.epoch(None))
+    images = to_arrays(everything.train)[0]
+    loaded = data.load("imagenette", data_dir=tmp_path, validation=30)  # more than the last file's 27
+    np.testing.assert_array_equal(to_arrays(loaded.train)[0], images[:30])
+    np.testing.assert_array_equal(to_arrays(loaded.validation)[0], images[30:])
 
 
 # Folders ------------------------------------------------------------------------------------------
@@ -159,12 +159,12 @@ def test_plain_folder_gives_a_tenth_for_test(tmp_path):
     (root / "ant" / "more.png").mkdir()
     (root / ".git").mkdir()
     (root / "ant" / ".hidden.png").write_bytes(b"")
-    (root / "ant" / "notes.txt").write_text("not a picture")
+    (root / "ant" / "notes.txt").write_text("not an image")
     loaded = data.load("folder", data_dir=root)
-    assert (loaded.train.size, loaded.held_out.size, loaded.test.size) == (98, 10, 12)
+    assert (loaded.train.size, loaded.validation.size, loaded.test.size) == (98, 10, 12)
     assert loaded.classes == ("ant", "bee", "cat") and "a tenth of each class (12 of 120" in loaded.source
     np.testing.assert_array_equal(np.bincount(to_arrays(loaded.test)[1]), [4, 4, 4])
-    others = data.load("folder", data_dir=root, held_out=30, seed=3)
+    others = data.load("folder", data_dir=root, validation=30, seed=3)
     np.testing.assert_array_equal(to_arrays(others.test)[0], to_arrays(loaded.test)[0])
 
 
@@ -173,12 +173,12 @@ def test_folder_with_its_own_test_split(tmp_path, name):
     write_folder(tmp_path / "train", 10)
     write_folder(tmp_path / name, 2, seed=1)
     loaded = data.load("folder", data_dir=str(tmp_path))
-    assert (loaded.train.size, loaded.held_out.size, loaded.test.size) == (27, 3, 6)
+    assert (loaded.train.size, loaded.validation.size, loaded.test.size) == (27, 3, 6)
     assert str(tmp_path / name) in loaded.source
 
 
-def test_folder_with_flat_test_pictures_uses_val(tmp_path):
-    """As ImageNet comes: the folder test holds pictures without classes."""
+def test_folder_with_flat_test_images_uses_val(tmp_path):
+    """As ImageNet comes: the folder test holds images without classes."""
     write_folder(tmp_path / "train", 10)
     write_folder(tmp_path / "val", 2, seed=1)
     (tmp_path / "test").mkdir()
@@ -203,7 +203,7 @@ def test_every_format(tmp_path):
         (tmp_path / name / "2.png").write_bytes(tf.io.encode_png(flat[..., :1]).numpy())
         (tmp_path / name / "3.bmp").write_bytes(bmp)
         (tmp_path / name / "4.gif").write_bytes(gif)
-    loaded = data.load("folder", data_dir=tmp_path, held_out=0)
+    loaded = data.load("folder", data_dir=tmp_path, validation=0)
     assert loaded.image_size == 64 and not loaded.train.in_memory
     shapes = {image.shape for split in (loaded.train, loaded.test) for image, *_ in split.epoch(None)}
     assert shapes == {(40, 40, 3), (1, 1, 3)}
@@ -216,18 +216,18 @@ def test_every_format(tmp_path):
     [(28, 28, 28, True), (64, 64, 64, True), (20, 30, 32, True), (60, 30, 64, True), (70, 70, 70, False),
      (300, 300, None, False), (90, 70, None, False)],
 )  # fmt: skip
-def test_size_follows_the_pictures(tmp_path, height, width, image_size, in_memory):
+def test_size_follows_the_images(tmp_path, height, width, image_size, in_memory):
     loaded = data.load("folder", data_dir=write_folder(tmp_path, 4, height=height, width=width))
     assert loaded.image_size == image_size and loaded.train.in_memory == in_memory
 
 
-def test_one_picture_of_another_size_among_many(tmp_path):
+def test_one_image_of_another_size_among_many(tmp_path):
     write_folder(tmp_path, 60)
     large = noise(1, 500, 20)[0]
     (tmp_path / "bee" / "001.png").write_bytes(tf.io.encode_png(large).numpy())
     loaded = data.load("folder", data_dir=tmp_path)
     assert not loaded.train.in_memory
-    everything = [image for split in (loaded.train, loaded.held_out, loaded.test) for image, *_ in split.epoch(None)]
+    everything = [image for split in (loaded.train, loaded.validation, loaded.test) for image, *_ in split.epoch(None)]
     assert sum(np.array_equal(image, large) for image in everything) == 1 and len(everything) == 180
 
 
@@ -243,53 +243,53 @@ def test_files_and_memory_give_the_same_batches(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("damage", "fault"),
     [
-        (lambda content: content[:900], "broken PNG"),
+        (lambda content: content[:900], "unreadable PNG"),
         (lambda content: b"<html>" + content, "neither JPEG, PNG, GIF nor BMP"),
         (lambda content: b"", "empty"),
     ],
 )
 @pytest.mark.parametrize("side", [32, 70])
-def test_broken_picture_is_left_out_of_training_and_named(tmp_path, damage, fault, side):
+def test_unreadable_image_is_left_out_of_training_and_named(tmp_path, damage, fault, side):
     for part, count in (("train", 20), ("val", 3)):
         write_folder(tmp_path / part, count, height=side, width=side, seed=count)
-    broken = tmp_path / "train" / "bee" / "001.png"
-    broken.write_bytes(damage(broken.read_bytes()))
+    unreadable = tmp_path / "train" / "bee" / "001.png"
+    unreadable.write_bytes(damage(unreadable.read_bytes()))
     loaded = data.load("folder", data_dir=tmp_path)
-    assert loaded.train.broken == (f"{broken}: {fault}",)
-    assert (loaded.train.size, loaded.held_out.size, loaded.test.size) == (54, 5, 9)
+    assert loaded.train.unreadable == (f"{unreadable}: {fault}",)
+    assert (loaded.train.size, loaded.validation.size, loaded.test.size) == (54, 5, 9)
     assert loaded.train.in_memory == (side == 32)
-    assert not loaded.held_out.broken and not loaded.test.broken and loaded.diagnose() is None
+    assert not loaded.validation.unreadable and not loaded.test.unreadable and loaded.diagnose() is None
     assert len({image.tobytes() for images, _ in batches(loaded.train, 6, augment="none") for image in images}) == 48
-    with pytest.raises(ValueError, match="another number. Received: 1 of 55 broken, the first .*bee/001.png: "):
+    with pytest.raises(ValueError, match="another number. Received: 1 of 55 unreadable, the first .*bee/001.png: "):
         data.evaluation_batches(loaded.train, batch_size=4, image_size=32)
 
 
-def test_broken_test_picture_stops_evaluation(tmp_path):
+def test_unreadable_test_image_stops_evaluation(tmp_path):
     write_folder(tmp_path / "train", 5)
     write_folder(tmp_path / "val", 3, seed=1)
     for name in ("ant", "cat"):
-        (tmp_path / "val" / name / "000.png").write_bytes(b"broken")
+        (tmp_path / "val" / name / "000.png").write_bytes(b"unreadable")
     loaded = data.load("folder", data_dir=tmp_path)
-    assert not loaded.train.broken and len(loaded.test.broken) == 2 and loaded.test.size == 7
-    with pytest.raises(ValueError, match="Received: 2 of 9 broken, the first .*ant/000.png: neither .* Replace"):
+    assert not loaded.train.unreadable and len(loaded.test.unreadable) == 2 and loaded.test.size == 7
+    with pytest.raises(ValueError, match="Received: 2 of 9 unreadable, the first .*ant/000.png: neither .* Replace"):
         data.evaluation_batches(loaded.test, batch_size=4, image_size=32)
 
 
-def test_picture_that_breaks_later_is_found(tmp_path):
+def test_image_that_breaks_later_is_found(tmp_path):
     write_folder(tmp_path, 10, height=80, width=70)
-    loaded = data.load("folder", data_dir=tmp_path, held_out=0)
+    loaded = data.load("folder", data_dir=tmp_path, validation=0)
     (tmp_path / "bee" / "001.png").write_bytes(b"")
     with pytest.raises(tf.errors.InvalidArgumentError):
         for split in (loaded.train, loaded.test):
             list(data.evaluation_batches(split, batch_size=8, image_size=32))
     assert loaded.diagnose().startswith(f"{tmp_path / 'bee' / '001.png'}: empty. Replace the file, or start again")
-    assert len(data.load("folder", data_dir=tmp_path).train.broken) == 1
+    assert len(data.load("folder", data_dir=tmp_path).train.unreadable) == 1
 
 
-def test_folder_of_test_pictures_only(tmp_path):
+def test_folder_of_test_images_only(tmp_path):
     write_folder(tmp_path / "val", 3, height=80)
     loaded = data.load("folder", data_dir=tmp_path)
-    assert (loaded.train.size, loaded.held_out.size, loaded.test.size) == (0, 0, 9)
+    assert (loaded.train.size, loaded.validation.size, loaded.test.size) == (0, 0, 9)
     evaluation = data.evaluation_batches(loaded.test, batch_size=4, image_size=32)
     assert sum(mask.sum() for *_, mask in evaluation.as_numpy_iterator()) == 9
     cached = data.load("folder", data_dir=tmp_path, cache="memory")
@@ -303,8 +303,8 @@ def test_names_that_lie_are_noted(tmp_path):
     for name in ("000", "001"):
         (root / "ant" / f"{name}.png").rename(root / "ant" / f"{name}.JPEG")
     loaded = data.load("folder", data_dir=root)
-    assert loaded.notes == ("2 PNG named as JPEG",) and not loaded.train.broken
-    assert loaded.train.size + loaded.held_out.size + loaded.test.size == 12
+    assert loaded.notes == ("2 PNG named as JPEG",) and not loaded.train.unreadable
+    assert loaded.train.size + loaded.validation.size + loaded.test.size == 12
 
 
 def test_folder_errors(tmp_path):

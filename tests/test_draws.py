@@ -1,4 +1,4 @@
-"""Random numbers of pictures: uniform, normal, and independent of seeds, counts and places next to them."""
+"""Random numbers of images: uniform, normal, and independent of seeds, counts and places next to them."""
 
 import math
 

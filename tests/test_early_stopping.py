@@ -16,14 +16,23 @@ tiny, weights = test_experiment.tiny, test_experiment.weights
 
 def rows(*accuracies, **more):
     """Return a history whose probes had these robust accuracies."""
-    return [{"step": 10 * (i + 1), "held_out/robust_accuracy": accuracy, "held_out/clean_accuracy": 0.5, **more}
-            for i, accuracy in enumerate(accuracies)]
+    return [
+        {"step": 10 * (i + 1), "validation/robust_accuracy": accuracy, "validation/clean_accuracy": 0.5, **more}
+        for i, accuracy in enumerate(accuracies)
+    ]
 
 
-@pytest.mark.parametrize("accuracies,patience,stops", [
-    ((0.1, 0.2, 0.3), 1, False), ((0.1, 0.3, 0.2), 1, True), ((0.1, 0.3, 0.2), 2, False),
-    ((0.3, 0.2, 0.3), 2, True), ((0.3, 0.2, 0.1, 0.0), None, False), ((0.3, 0.2, 0.4, 0.4), 2, False),
-])
+@pytest.mark.parametrize(
+    "accuracies,patience,stops",
+    [
+        ((0.1, 0.2, 0.3), 1, False),
+        ((0.1, 0.3, 0.2), 1, True),
+        ((0.1, 0.3, 0.2), 2, False),
+        ((0.3, 0.2, 0.3), 2, True),
+        ((0.3, 0.2, 0.1, 0.0), None, False),
+        ((0.3, 0.2, 0.4, 0.4), 2, False),
+    ],
+)
 def test_patience(accuracies, patience, stops):
     reason = probing.reason_to_stop(rows(*accuracies), tiny(patience=patience))
     assert bool(reason) == stops
@@ -33,15 +42,23 @@ def test_patience(accuracies, patience, stops):
 def test_the_best_is_the_earliest_of_equals_and_clean_accuracy_decides_a_tie():
     history = rows(0.1, 0.3, 0.3)
     assert probing.best_of(history, tiny())["step"] == 20
-    history[2]["held_out/clean_accuracy"] = 0.6
+    history[2]["validation/clean_accuracy"] = 0.6
     assert probing.best_of(history, tiny())["step"] == 30
     assert probing.best_of([], tiny()) is None
 
 
-@pytest.mark.parametrize("one,many,caught", [
-    (0.80, 0.0, True), (0.45, 0.2, True), (0.825, 0.807, False), (0.42, 0.36, False), (0.15, 0.0, False),
-    (0.6, 0.35, False), (0.0, 0.5, False),
-])
+@pytest.mark.parametrize(
+    "one,many,caught",
+    [
+        (0.80, 0.0, True),
+        (0.45, 0.2, True),
+        (0.825, 0.807, False),
+        (0.42, 0.36, False),
+        (0.15, 0.0, False),
+        (0.6, 0.35, False),
+        (0.0, 0.5, False),
+    ],
+)
 def test_catastrophic_overfitting_is_told_from_a_gap(one, many, caught):
     row = rows(many)[0] | {probing.ONE_STEP: one, probing.MULTI_STEP: many}
     assert probing.overfitted(row) == caught
@@ -59,8 +76,12 @@ def test_sums_do_not_depend_on_how_many_steps_a_call_holds(tmp_path, monkeypatch
     sums = []
     for seconds in (1e-9, 1e9):
         monkeypatch.setattr(training, "CALL_SECONDS", seconds)
-        run = training.Training(tiny(epochs=1, steps_per_call=5), data.load("synthetic", held_out=40),
-                                tf.distribute.get_strategy(), tmp_path / str(seconds))
+        run = training.Training(
+            tiny(epochs=1, steps_per_call=5),
+            data.load("synthetic", validation=40),
+            tf.distribute.get_strategy(),
+            tmp_path / str(seconds),
+        )
         experiment.assembly.make_deterministic(0)
         run.state.model.set_weights(sums[0][1] if sums else run.state.model.get_weights())
         start = run.state.model.get_weights()
@@ -69,24 +90,38 @@ def test_sums_do_not_depend_on_how_many_steps_a_call_holds(tmp_path, monkeypatch
     assert sums[0][0] == sums[1][0]
 
 
-def test_randaugment_with_its_magnitude_reaches_the_pictures(tmp_path):
+def test_randaugment_with_its_magnitude_reaches_the_images(tmp_path):
     from sat_tf import autoaugment
 
-    dataset = data.load("synthetic", held_out=40)
-    pictures = []
+    dataset = data.load("synthetic", validation=40)
+    images = []
     for policy in ("randaugment:7", "randaugment", "none"):
         run = training.Training(tiny(policy=policy), dataset, tf.distribute.get_strategy(), tmp_path)
-        pictures.append(next(iter(run._batches(0)))[0].numpy())
-    assert not np.array_equal(pictures[0], pictures[1]) and not np.array_equal(pictures[0], pictures[2])
-    wanted = data.train_batches(dataset.train, batch_size=64, image_size=32, augment="none", seed=0,
-                                policy=lambda image, seed: autoaugment.randaugment(image, seed, magnitude=7.0))
-    np.testing.assert_array_equal(pictures[0], next(iter(wanted))[0])
+        images.append(next(iter(run._batches(0)))[0].numpy())
+    assert not np.array_equal(images[0], images[1]) and not np.array_equal(images[0], images[2])
+    wanted = data.train_batches(
+        dataset.train,
+        batch_size=64,
+        image_size=32,
+        augment="none",
+        seed=0,
+        policy=lambda image, seed: autoaugment.randaugment(image, seed, magnitude=7.0),
+    )
+    np.testing.assert_array_equal(images[0], next(iter(wanted))[0])
 
 
 def test_provoked_overfitting_is_caught(tmp_path, capfd):
-    """One step of 64/255 from the picture itself: the network learns to mask its gradient, and the run stops."""
-    recipe = tiny(epochs=12, batch_size=36, act="relu", epsilon="64/255", step_size="64/255", random_start=False,
-                  probe_attack="pgd-10", eval_attacks="clean,fgsm,pgd-10")
+    """One step of 64/255 from the image itself: the network learns to mask its gradient, and the run stops."""
+    recipe = tiny(
+        epochs=12,
+        batch_size=36,
+        act="relu",
+        epsilon="64/255",
+        step_size="64/255",
+        random_start=False,
+        validation_attack="pgd-10",
+        eval_attacks="clean,fgsm,pgd-10",
+    )
     report = experiment.train(recipe, tmp_path / "run")
     ended = report["training"]["ended"]
     assert ended.startswith("Catastrophic overfitting at step ") and "withstand pgd-10" in ended
@@ -98,14 +133,32 @@ def test_provoked_overfitting_is_caught(tmp_path, capfd):
 
 def test_training_stops_after_its_patience(tmp_path):
     """A rate too small to change anything: the first probe stays the best."""
-    report = experiment.train(tiny(epochs=9, learning_rate=1e-12, warmup_epochs=0, patience=2, probe_every=0.5,
-                                   weight_decay=0, norm_momentum=0.99999), tmp_path)
+    report = experiment.train(
+        tiny(
+            epochs=9,
+            learning_rate=1e-12,
+            warmup_epochs=0,
+            patience=2,
+            validation_every=0.5,
+            weight_decay=0,
+            norm_momentum=0.99999,
+        ),
+        tmp_path,
+    )
     assert report["training"]["ended"] == "No better probe for 2 probes since step 2"
     assert report["training"]["steps"] == 6 and report["training"]["best_step"] == 2
 
 
-AVERAGED = {"average_decay": 0.99, "probe_weights": "averaged", "stochastic_depth": 0.3, "dropout": 0.2,
-            "model": "efficientnet-lite0", "label_smoothing": 0.1, "policy": "autoaugment", "batch_size": 120}
+AVERAGED = {
+    "average_decay": 0.99,
+    "validation_weights": "averaged",
+    "stochastic_depth": 0.3,
+    "dropout": 0.2,
+    "model": "efficientnet-lite0",
+    "label_smoothing": 0.1,
+    "policy": "autoaugment",
+    "batch_size": 120,
+}
 
 
 @pytest.fixture(scope="module")
@@ -119,18 +172,18 @@ def test_report_and_checkpoint_say_which_weights(averaged):
     model_dir, report = averaged
     assert report["checkpoint"]["weights"] == "averaged (decay 0.99)"
     assert "averaged (decay 0.99)" in (model_dir / "report.md").read_text()
-    assert report["training"]["probe_weights"] == "averaged"
+    assert report["training"]["validation_weights"] == "averaged"
     reader = tf.train.load_checkpoint(str(saving.find(model_dir, "best") / "variables"))
     groups = {name.partition("/")[0] for name in reader.get_variable_to_shape_map()}
     assert {"model", "optimizer", "average"} <= groups
 
 
-def test_raw_and_averaged_weights_are_judged_and_exported_as_asked(averaged):
+def test_raw_and_averaged_weights_are_evaluated_and_exported_as_asked(averaged):
     model_dir, report = averaged
     logits = {}
     for choice in ("raw", "averaged"):
-        judged = experiment.evaluate({"eval_attacks": "clean", "eval_weights": choice}, model_dir=model_dir)
-        assert judged["checkpoint"]["weights"].startswith(choice)
+        evaluated = experiment.evaluate({"eval_attacks": "clean", "eval_weights": choice}, model_dir=model_dir)
+        assert evaluated["checkpoint"]["weights"].startswith(choice)
         experiment.export({"eval_weights": choice}, model_dir=model_dir)
         name = saving.find(model_dir, "best").name + ("-averaged" if choice == "averaged" else "")
         folder = model_dir / "export" / name
@@ -170,8 +223,12 @@ def test_a_stopped_run_with_averages_and_noise_goes_on_to_the_same_bits(averaged
 def test_averages_are_the_same_on_two_replicas(two_replicas, tmp_path):
     """Mirrored averages follow mirrored weights and aggregated statistics."""
     with two_replicas.scope():
-        run = training.Training(tiny(average_decay=0.9, strategy="mirrored", epochs=1),
-                                data.load("synthetic", held_out=40), two_replicas, tmp_path)
+        run = training.Training(
+            tiny(average_decay=0.9, strategy="mirrored", epochs=1),
+            data.load("synthetic", validation=40),
+            two_replicas,
+            tmp_path,
+        )
     run.train()
     for path, average in run.state.average.variables.items():
         one, two = (value.numpy() for value in two_replicas.experimental_local_results(average))
@@ -185,7 +242,7 @@ def test_averages_are_the_same_on_two_replicas(two_replicas, tmp_path):
 def test_the_attack_of_a_run_with_noise_and_averages_is_deterministic():
     """The attack sees inference mode: dropout, stochastic depth and averages do not reach it."""
     recipe = tiny(**AVERAGED)
-    run = training.Training(recipe, data.load("synthetic", held_out=40), tf.distribute.get_strategy(), None)
+    run = training.Training(recipe, data.load("synthetic", validation=40), tf.distribute.get_strategy(), None)
     method = experiment.assembly.make_method(recipe)
     images = tf.constant(np.random.default_rng(0).random((4, 32, 32, 3), np.float32))
     labels = tf.constant([1, 2, 3, 4])
@@ -200,15 +257,15 @@ def test_the_attack_of_a_run_with_noise_and_averages_is_deterministic():
     assert len(draws) == 1  # the random start
 
 
-def test_too_many_broken_pictures_are_refused_and_a_few_reported(tmp_path):
+def test_too_many_unreadable_images_are_refused_and_a_few_reported(tmp_path):
     import dataclasses
 
-    dataset = data.load("synthetic", held_out=40)
+    dataset = data.load("synthetic", validation=40)
     names = ("a.jpg: cut", "b.jpg: empty")
-    broken = dataclasses.replace(dataset, train=dataclasses.replace(dataset.train, broken=names))
-    with pytest.raises(ValueError, match="broken_limit=1 .* Received: 2 in .* the first: a.jpg: cut"):
-        training.Training(tiny(broken_limit=1), broken, tf.distribute.get_strategy(), tmp_path)
-    run = training.Training(tiny(broken_limit=2), broken, tf.distribute.get_strategy(), tmp_path)
+    unreadable = dataclasses.replace(dataset, train=dataclasses.replace(dataset.train, unreadable=names))
+    with pytest.raises(ValueError, match="unreadable_limit=1 .* Received: 2 in .* the first: a.jpg: cut"):
+        training.Training(tiny(unreadable_limit=1), unreadable, tf.distribute.get_strategy(), tmp_path)
+    run = training.Training(tiny(unreadable_limit=2), unreadable, tf.distribute.get_strategy(), tmp_path)
     run.best = {"step": 1, "score": [0, 0]}
     assert run.summary()["left_out"] == list(names)
 
@@ -224,11 +281,11 @@ def test_plan_of_a_known_case():
 
 
 def test_plan_refuses_what_training_would_refuse():
-    recipe = hparams.choose({"dataset": "cifar10", "held_out": 60_000})
-    with pytest.raises(ValueError, match="held_out=60000"):
+    recipe = hparams.choose({"dataset": "cifar10", "validation": 60_000})
+    with pytest.raises(ValueError, match="validation=60000"):
         experiment.plan(recipe, images_per_second=1)
     with pytest.raises(ValueError, match="batch_size=90000"):
-        experiment.plan(recipe.replace(held_out=None, batch_size=90_000), images_per_second=1)
+        experiment.plan(recipe.replace(validation=None, batch_size=90_000), images_per_second=1)
 
 
 def test_plan_measures_where_no_throughput_is_given():

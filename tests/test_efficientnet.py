@@ -10,9 +10,22 @@ from efficientnet import scaling
 from sat_tf import activations, cost
 
 TRAINED = {
-    "b0": 5_288_548, "b1": 7_794_184, "b2": 9_109_994, "b3": 12_233_232, "b4": 19_341_616, "b5": 30_389_784,
-    "b6": 43_040_704, "b7": 66_347_960, "b8": 87_413_142, "l1": 272_630_564, "l2": 480_309_308,
-    "lite0": 4_652_008, "lite1": 5_416_680, "lite2": 6_092_072, "lite3": 8_197_096, "lite4": 13_006_568,
+    "b0": 5_288_548,
+    "b1": 7_794_184,
+    "b2": 9_109_994,
+    "b3": 12_233_232,
+    "b4": 19_341_616,
+    "b5": 30_389_784,
+    "b6": 43_040_704,
+    "b7": 66_347_960,
+    "b8": 87_413_142,
+    "l1": 272_630_564,
+    "l2": 480_309_308,
+    "lite0": 4_652_008,
+    "lite1": 5_416_680,
+    "lite2": 6_092_072,
+    "lite3": 8_197_096,
+    "lite4": 13_006_568,
 }
 MULTIPLY_ADDS = {"b0": 0.39e9, "b1": 0.70e9, "b2": 1.0e9, "b3": 1.8e9, "b4": 4.2e9, "b5": 9.9e9, "b6": 19e9, "b7": 37e9}
 
@@ -43,8 +56,19 @@ def test_operations_are_those_of_the_paper(variant):
     assert cost.forward_flops(weightless(variant), size) / 2 == pytest.approx(MULTIPLY_ADDS[variant], rel=0.05)
 
 
-@pytest.mark.parametrize("number,width,wanted", [(32, 1.0, 32), (32, 1.1, 32), (16, 1.1, 16), (24, 1.2, 32),
-                                                 (24, 1.1, 24), (320, 3.9, 1248), (1280, 2.0, 2560), (3, 1.0, 8)])
+@pytest.mark.parametrize(
+    "number,width,wanted",
+    [
+        (32, 1.0, 32),
+        (32, 1.1, 32),
+        (16, 1.1, 16),
+        (24, 1.2, 32),
+        (24, 1.1, 24),
+        (320, 3.9, 1248),
+        (1280, 2.0, 2560),
+        (3, 1.0, 8),
+    ],
+)
 def test_channels_are_multiples_of_eight_and_never_below_90_percent(number, width, wanted):
     assert scaling.channels(number, width) == wanted
 
@@ -76,9 +100,11 @@ def test_every_site_uses_the_chosen_activation(variant, sites):
     model = efficientnet.build(f"efficientnet-{variant}", act, 10)
     assert len(made) == sites == len({layer.name for layer in made})
     assert all(layer in model.layers for layer in made)
-    graph = tf.function(lambda x: model(x, training=True)).get_concrete_function(
-        tf.TensorSpec([2, 32, 32, 3], tf.float32)
-    ).graph
+    graph = (
+        tf.function(lambda x: model(x, training=True))
+        .get_concrete_function(tf.TensorSpec([2, 32, 32, 3], tf.float32))
+        .graph
+    )
     operations = [operation.type for operation in graph.get_operations()]
     gates = sum(block.squeezed > 0 for block in scaling.sizes(f"efficientnet-{variant}")[1])
     assert operations.count("Atan") == sites and operations.count("Sigmoid") == gates
@@ -107,15 +133,20 @@ def keras_name(path, blocks):
     if layer == "linear" or part.startswith("se_"):
         return (f"{names[layer]}_{part}" if part else names[layer]), weight
     is_norm = weight in ("gamma", "beta", "moving_mean", "moving_variance")
-    suffix = {"": "_bn" if is_norm else "_conv", "expand": "_expand_bn" if is_norm else "_expand_conv",
-              "depthwise": "_bn" if is_norm else "_dwconv", "project": "_project_bn" if is_norm else "_project_conv"}
+    suffix = {
+        "": "_bn" if is_norm else "_conv",
+        "expand": "_expand_bn" if is_norm else "_expand_conv",
+        "depthwise": "_bn" if is_norm else "_dwconv",
+        "project": "_project_bn" if is_norm else "_project_conv",
+    }
     return names[layer] + suffix[part], weight
 
 
-@pytest.mark.parametrize("variant,keras_class", [("b0", keras.applications.EfficientNetB0),
-                                                 ("b2", keras.applications.EfficientNetB2)])
+@pytest.mark.parametrize(
+    "variant,keras_class", [("b0", keras.applications.EfficientNetB0), ("b2", keras.applications.EfficientNetB2)]
+)
 def test_logits_of_keras_applications_on_copied_weights(variant, keras_class):
-    """Keras' network scales pictures by 1 / 255 and pads as TensorFlow does where sides are even."""
+    """Keras' network scales images by 1 / 255 and pads as TensorFlow does where sides are even."""
     theirs = keras_class(weights=None, classifier_activation=None, classes=12, input_shape=(64, 64, 3))
     rng = np.random.default_rng(0)
     for variable in theirs.variables:

@@ -1,4 +1,4 @@
-"""Every picture once, whatever the batch and the replicas; the iterates; predictions."""
+"""Every image once, whatever the batch and the replicas; the iterates; predictions."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def model(images, training):
     return tf.reshape(images, [-1, 8 * 8 * 3]) @ WEIGHTS
 
 
-def pictures(count=37):
+def photos(count=37):
     rng = np.random.default_rng(1)
     return rng.random([count, 8, 8, 3]).astype(np.float32), rng.integers(0, 5, count).astype(np.int32)
 
@@ -32,8 +32,8 @@ def clean_correct(images, labels):
 
 
 @pytest.mark.parametrize("size", [1, 4, 10, 37, 64])
-def test_clean_counts_every_picture_once(size):
-    images, labels = pictures()
+def test_clean_counts_every_image_once(size):
+    images, labels = photos()
     evaluator = evaluate.Evaluator(model, attacks.clean(epsilon=0, step_size=0, steps=0), losses.cross_entropy)
     seen = []
     counts, total, seconds = evaluator.count(padded(images, labels, size), seen.append)
@@ -42,7 +42,7 @@ def test_clean_counts_every_picture_once(size):
 
 
 def test_the_result_depends_neither_on_batch_nor_on_replicas(two_replicas):
-    images, labels = pictures()
+    images, labels = photos()
     attack = attacks.PGD(epsilon=2 / 255, step_size=1 / 255, steps=3)
     results = []
     for size, strategy in ((37, None), (8, None), (8, two_replicas), (10, two_replicas)):
@@ -54,11 +54,12 @@ def test_the_result_depends_neither_on_batch_nor_on_replicas(two_replicas):
 
 
 def test_a_linear_model_under_pgd_has_its_closed_form():
-    images, labels = pictures(200)
+    images, labels = photos(200)
     epsilon = 4 / 255
     evaluator = evaluate.Evaluator(
         two_classes := (lambda x, training: model(x, training)[:, :2]),
-        attacks.PGD(epsilon=epsilon, step_size=epsilon, steps=2, random_start=False), losses.cross_entropy,
+        attacks.PGD(epsilon=epsilon, step_size=epsilon, steps=2, random_start=False),
+        losses.cross_entropy,
     )
     labels = labels % 2
     counts, _, _ = evaluator.count(padded(images, labels, 50))
@@ -69,22 +70,22 @@ def test_a_linear_model_under_pgd_has_its_closed_form():
 
 
 def test_any_callable_is_an_attack():
-    images, labels = pictures()
+    images, labels = photos()
     evaluator = evaluate.Evaluator(model, lambda loss_fn, x, seed: 1 - x, losses.cross_entropy)
     counts, total, _ = evaluator.count(padded(images, labels, 10))
     assert counts == {0: clean_correct(1 - images, labels)} and total == 37
 
 
 def test_one_trace_for_all_batches():
-    images, labels = pictures()
+    images, labels = photos()
     evaluator = evaluate.Evaluator(model, lambda loss_fn, x, seed: x, losses.cross_entropy)
     for _ in range(2):
         evaluator.count(padded(images, labels, 8))
     assert evaluator._count.experimental_get_tracing_count() == 1
 
 
-def test_adversarial_pictures_and_predictions():
-    images, labels = pictures(6)
+def test_adversarial_images_and_predictions():
+    images, labels = photos(6)
     attack = attacks.PGD(epsilon=8 / 255, step_size=2 / 255, steps=5)
     evaluator = evaluate.Evaluator(model, attack, losses.cross_entropy, seed=1)
     adversarial = evaluator.adversarial(images, labels, np.arange(6))

@@ -1,4 +1,4 @@
-"""Whole runs on tiny synthetic data: train, resume to the same bits, judge, export, refuse."""
+"""Whole runs on tiny synthetic data: train, resume to the same bits, evaluate, export, refuse."""
 
 import json
 import os
@@ -15,9 +15,17 @@ from sat_tf import attacks, data, experiment, released, saving
 from sat_tf.experiment import assembly, checkpoints, places, training
 from sat_tf.released import fetch
 
-TINY = {"dataset": "synthetic", "epochs": 2, "batch_size": 64, "held_out": 40, "eval_attacks": "clean,pgd-1,pgd-3",
-        "probe_attack": "pgd-1", "eval_batch_size": 50, "steps_per_call": 2,
-        "eval_checks": 0}
+TINY = {
+    "dataset": "synthetic",
+    "epochs": 2,
+    "batch_size": 64,
+    "validation": 40,
+    "eval_attacks": "clean,pgd-1,pgd-3",
+    "validation_attack": "pgd-1",
+    "eval_batch_size": 50,
+    "steps_per_call": 2,
+    "eval_checks": 0,
+}
 
 
 def tiny(**changes):
@@ -26,8 +34,11 @@ def tiny(**changes):
 
 def weights(model_dir, kind="latest"):
     reader = tf.train.load_checkpoint(str(saving.find(model_dir, kind) / "variables"))
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()
-            if name.startswith(("model", "optimizer"))}
+    return {
+        name: reader.get_tensor(name)
+        for name in reader.get_variable_to_shape_map()
+        if name.startswith(("model", "optimizer"))
+    }
 
 
 def assert_same(one, two):
@@ -46,8 +57,16 @@ def finished(tmp_path_factory):
 def test_a_run_leaves_everything_behind(finished, capsys):
     model_dir, report = finished
     names = {str(path.relative_to(model_dir)) for path in model_dir.rglob("*")}
-    assert {"recipe.json", "report.json", "report.md", "checkpoints/latest", "checkpoints/best",
-            "pictures/training_curves.png", "pictures/accuracy_vs_steps.png", "pictures/panel.png"} <= names
+    assert {
+        "recipe.json",
+        "report.json",
+        "report.md",
+        "checkpoints/latest",
+        "checkpoints/best",
+        "figures/training_curves.png",
+        "figures/accuracy_vs_steps.png",
+        "figures/panel.png",
+    } <= names
     assert any(name.startswith("tensorboard/events") for name in names)
     assert not [name for name in names if "partial" in name or "tmp" in name]
     assert json.loads((model_dir / "report.json").read_text())["evaluations"] == report["evaluations"]
@@ -84,16 +103,17 @@ def test_a_stopped_run_goes_on_to_the_same_bits(finished, tmp_path, monkeypatch)
     histories = [saving.read_state(saving.find(d))["history"] for d in (finished[0], model_dir)]
     for row, twin in zip(*histories, strict=True):
         assert {k: v for k, v in row.items() if k != "seconds"} == pytest.approx(
-            {k: v for k, v in twin.items() if k != "seconds"})
+            {k: v for k, v in twin.items() if k != "seconds"}
+        )
     assert [r["correct"] for r in report["evaluations"]] == [r["correct"] for r in finished[1]["evaluations"]]
 
 
-def test_a_finished_run_is_judged_again_and_not_trained(finished, monkeypatch):
+def test_a_finished_run_is_evaluated_again_and_not_trained(finished, monkeypatch):
     monkeypatch.setattr(training.Training, "_take", lambda *_: pytest.fail("trained again"))
     before = (finished[0] / "report.json").read_bytes()
     report = experiment.train(tiny(eval_attacks="clean"), finished[0])
     assert [row["attack"] for row in report["evaluations"]] == ["clean"]
-    assert (finished[0] / "report.json").read_bytes() == before  # another judgement has a folder of its own
+    assert (finished[0] / "report.json").read_bytes() == before  # another evaluation has a folder of its own
     assert (finished[0] / "evaluations" / "001" / "report.json").is_file()
 
 
@@ -148,15 +168,15 @@ def test_export(finished):
     card = (folder / "README.md").read_text()
     for row in report["evaluations"]:
         assert f"({row['correct']} / {row['count']})" in card, row
-    assert "test pictures of synthetic" in card and "| weights | raw (the run keeps no average) |" in card
+    assert "test images of synthetic" in card and "| weights | raw (the run keeps no average) |" in card
     with pytest.raises(FileExistsError):
         experiment.export({}, model_dir=model_dir)
 
 
-def test_a_run_becomes_a_keras_file_that_is_judged_alike(finished, tmp_path, capsys):
+def test_a_run_becomes_a_keras_file_that_is_evaluated_alike(finished, tmp_path, capsys):
     model_dir, report = finished
     path = experiment.convert({}, model_dir=tmp_path, checkpoint=model_dir)
-    assert f"judge it: python main.py --mode=eval --checkpoint={path}" in capsys.readouterr().out
+    assert f"evaluate it: python main.py --mode=eval --checkpoint={path}" in capsys.readouterr().out
     again = experiment.evaluate({}, model_dir=tmp_path, checkpoint=path)
     assert [row["correct"] for row in again["evaluations"]] == [row["correct"] for row in report["evaluations"]]
     assert again["recipe"] == report["recipe"] and again["checkpoint"]["kind"] == "keras"
@@ -183,7 +203,7 @@ def release(tmp_path_factory):
     return folder
 
 
-def test_a_release_is_judged_beside_its_published_numbers(release, tmp_path, monkeypatch, capsys):
+def test_a_release_is_evaluated_beside_its_published_numbers(release, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(checkpoints, "imagenet_classes", lambda: data.load("synthetic").classes)
     changes = hparams.read({"dataset": "synthetic", "image_size": 32, "eval_attacks": "clean"})
@@ -208,8 +228,10 @@ def test_a_release_is_judged_beside_its_published_numbers(release, tmp_path, mon
 def test_other_words_for_a_release_are_refused(release, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     named = {"checkpoint": "released:efficientnet-b0", "checkpoint_dir": release}
-    for changes, says in [({"act": "relu"}, "act: swish there, relu here"),
-                          ({"model": "efficientnet-b1"}, "model: efficientnet-b0 there, efficientnet-b1 here")]:
+    for changes, says in [
+        ({"act": "relu"}, "act: swish there, relu here"),
+        ({"model": "efficientnet-b1"}, "model: efficientnet-b0 there, efficientnet-b1 here"),
+    ]:
         with pytest.raises(ValueError, match=says):
             experiment.evaluate(changes, **named)
     with pytest.raises(ValueError, match="Did you mean released:efficientnet-b0"):
@@ -247,8 +269,9 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
 
 def test_a_diverging_run_stops_and_keeps_the_last_checkpoint(tmp_path):
     with pytest.raises(FloatingPointError, match="not finite"):
-        experiment.train(tiny(learning_rate=1e3, warmup_epochs=0, schedule="constant", epochs=30,
-                              weight_decay=0.9), tmp_path / "run")
+        experiment.train(
+            tiny(learning_rate=1e3, warmup_epochs=0, schedule="constant", epochs=30, weight_decay=0.9), tmp_path / "run"
+        )
 
 
 def test_mirrored_training_and_evaluation(tmp_path):
@@ -263,9 +286,17 @@ def test_replicas_must_divide_the_batch(two_replicas):
         assembly.make_strategy(tiny(strategy="mirrored", batch_size=63))
 
 
-@pytest.mark.parametrize("name,epsilon,step_size,expected", [
-    ("pgd-1", 4 / 255, None, 4 / 255), ("pgd-10", 4 / 255, None, 1 / 255), ("pgd-200", 4 / 255, None, 1 / 255),
-    ("pgd-2", 8 / 255, None, 4 / 255), ("pgd-20", 8 / 255, 2 / 255, 2 / 255), ("pgd-1", 8 / 255, 1 / 255, 1 / 255)])
+@pytest.mark.parametrize(
+    "name,epsilon,step_size,expected",
+    [
+        ("pgd-1", 4 / 255, None, 4 / 255),
+        ("pgd-10", 4 / 255, None, 1 / 255),
+        ("pgd-200", 4 / 255, None, 1 / 255),
+        ("pgd-2", 8 / 255, None, 4 / 255),
+        ("pgd-20", 8 / 255, 2 / 255, 2 / 255),
+        ("pgd-1", 8 / 255, 1 / 255, 1 / 255),
+    ],
+)
 def test_step_size_of_evaluation_attacks(name, epsilon, step_size, expected):
     attack = assembly.make_attack(name, epsilon, step_size)
     assert isinstance(attack, attacks.PGD) and attack.step_size == pytest.approx(expected)
@@ -276,14 +307,14 @@ def test_best_by():
     assert assembly.best_by(tiny()) == "robust" and assembly.best_by(tiny(method="standard")) == "clean"
 
 
-def test_a_broken_picture_met_while_training_is_named(tmp_path):
-    broken = tmp_path / "broken.jpg"
+def test_a_unreadable_image_met_while_training_is_named(tmp_path):
+    unreadable = tmp_path / "unreadable.jpg"
 
-    class Pictures:
-        diagnose = staticmethod(lambda: f"{broken} cannot be decoded.")
+    class Examples:
+        diagnose = staticmethod(lambda: f"{unreadable} cannot be decoded.")
 
-    with pytest.raises(OSError, match="broken.jpg"), experiment.naming_failures() as failing:
-        failing.dataset = Pictures
+    with pytest.raises(OSError, match="unreadable.jpg"), experiment.naming_failures() as failing:
+        failing.dataset = Examples
         tf.io.decode_jpeg(b"\xff\xd8\xff nothing")
     with pytest.raises(OSError, match="TensorFlow failed: ") as error, experiment.naming_failures():
         tf.io.decode_jpeg(b"\xff\xd8\xff nothing")
@@ -303,8 +334,8 @@ def test_next_folder(tmp_path):
     assert places.next_folder(tmp_path) == pathlib.Path(tmp_path / "008")
 
 
-def write_pictures(root, seed, count=4, names=("$1_$2", "b")):
-    """Write a folder of small pictures: as few as can be, one class with an odd name."""
+def write_images(root, seed, count=4, names=("$1_$2", "b")):
+    """Write a folder of small images: as few as can be, one class with an odd name."""
     rng = np.random.default_rng(seed)
     for name in names:
         (root / name).mkdir(parents=True)
@@ -314,12 +345,12 @@ def write_pictures(root, seed, count=4, names=("$1_$2", "b")):
     return root
 
 
-def test_a_folder_of_eight_pictures_trains(tmp_path):
-    few = {"dataset": "folder", "batch_size": 2, "held_out": None, "epochs": 1, "eval_attacks": "clean,pgd-1"}
-    report = experiment.train(tiny(**few), tmp_path / "run", data_dir=write_pictures(tmp_path / "a", 0))
-    assert report["dataset"]["held_out"] >= 1 and report["evaluations"][0]["count"] == report["dataset"]["test"]
+def test_a_folder_of_eight_images_trains(tmp_path):
+    few = {"dataset": "folder", "batch_size": 2, "validation": None, "epochs": 1, "eval_attacks": "clean,pgd-1"}
+    report = experiment.train(tiny(**few), tmp_path / "run", data_dir=write_images(tmp_path / "a", 0))
+    assert report["dataset"]["validation"] >= 1 and report["evaluations"][0]["count"] == report["dataset"]["test"]
     with pytest.raises(ValueError, match="source: .*a there, .*b here|source: .* there, .* here"):
-        experiment.train(tiny(**few), tmp_path / "run", data_dir=write_pictures(tmp_path / "b", 1))
+        experiment.train(tiny(**few), tmp_path / "run", data_dir=write_images(tmp_path / "b", 1))
 
 
 def test_one_process_a_folder(tmp_path):
@@ -348,8 +379,7 @@ def test_an_evaluation_reports_the_recipe_of_the_training(finished):
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):
-    run = training.Training(tiny(), data.load("synthetic", held_out=40), tf.distribute.get_strategy(),
-                            tmp_path)
+    run = training.Training(tiny(), data.load("synthetic", validation=40), tf.distribute.get_strategy(), tmp_path)
     run.state.model.get_layer("linear").bias.assign(np.full(10, np.nan))
     with pytest.raises(FloatingPointError, match="linear/bias is not finite"):
         run.save()
@@ -362,11 +392,11 @@ def test_an_activation_that_takes_no_number_is_refused_before_anything_is_writte
     assert not (tmp_path / "run").exists()
 
 
-def test_two_replicas_see_the_pictures_of_one_device(two_replicas, tmp_path):
-    """Epochs begin at the same steps and hold the same pictures, whatever the number of replicas."""
+def test_two_replicas_see_the_images_of_one_device(two_replicas, tmp_path):
+    """Epochs begin at the same steps and hold the same images, whatever the number of replicas."""
     seen = []
     for strategy in (tf.distribute.get_strategy(), two_replicas):
-        run = training.Training(tiny(batch_size=48), data.load("synthetic", held_out=40), strategy, tmp_path)
+        run = training.Training(tiny(batch_size=48), data.load("synthetic", validation=40), strategy, tmp_path)
         iterator = iter(run._batches(3))
         steps = []
         for _ in range(2 * run.epoch_steps):
@@ -391,9 +421,16 @@ def test_a_folder_is_not_claimed_before_there_is_data(tmp_path):
 
 
 def test_the_papers_recipe_takes_a_step(tmp_path):
-    """The ImageNet recipe of ResNet-50, on synthetic pictures instead: one update, a probe, a judgement."""
-    recipe = hparams.get("resnet50").replace(dataset="synthetic", image_size=32, held_out=40, epochs=1, batch_size=320,
-                                             probe_attack="pgd-1", eval_attacks="clean,pgd-1")
+    """The ImageNet recipe of ResNet-50, on synthetic images instead: one update, a probe, an evaluation."""
+    recipe = hparams.get("resnet50").replace(
+        dataset="synthetic",
+        image_size=32,
+        validation=40,
+        epochs=1,
+        batch_size=320,
+        validation_attack="pgd-1",
+        eval_attacks="clean,pgd-1",
+    )
     report = experiment.train(recipe, tmp_path / "run")
     assert report["training"]["steps"] == 1 and report["parameters"]["trainable"] == 23_508_032 + 20_490
     assert report["evaluations"][1]["epsilon"] == 4 / 255

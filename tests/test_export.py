@@ -20,19 +20,32 @@ from sat_tf.export import card, formats, parity
 from sat_tf.serving import client
 
 RNG = np.random.default_rng(0)
-PICTURES = RNG.integers(0, 256, [20, 40, 36, 3], np.uint8)
-ENCODED = [tf.io.encode_png(picture).numpy() for picture in PICTURES]
-IMAGES = np.stack([preprocess.resize_crop(tf.constant(picture), 32).numpy() for picture in PICTURES])
+IMAGES = RNG.integers(0, 256, [20, 40, 36, 3], np.uint8)
+ENCODED = [tf.io.encode_png(photo).numpy() for photo in IMAGES]
+IMAGES = np.stack([preprocess.resize_crop(tf.constant(photo), 32).numpy() for photo in IMAGES])
 LABELS = np.arange(20, dtype=np.int32) % 10
 ATTACK = {"epsilon": 2 / 255, "step_size": 0.5 / 255, "steps": 10, "count": 18}
 FACTS = {
-    "model": "resnet20", "act": "smoothrelu", "method": "sat", "weights": "raw", "checkpoint": "run/step-1", "step": 1,
-    "image_size": 32, "classes": [f"class {i}" for i in range(10)], "preprocess": "resize_crop", "trained_on": "toys",
-    "formats": list(export.FORMATS), "recipe": {"epochs": "7"}, "published": None, "created": "now", "command": "main",
+    "model": "resnet20",
+    "act": "smoothrelu",
+    "method": "sat",
+    "weights": "raw",
+    "checkpoint": "run/step-1",
+    "step": 1,
+    "image_size": 32,
+    "classes": [f"class {i}" for i in range(10)],
+    "preprocess": "resize_crop",
+    "trained_on": "toys",
+    "formats": list(export.FORMATS),
+    "recipe": {"epochs": "7"},
+    "published": None,
+    "created": "now",
+    "command": "main",
     "versions": {"keras": keras.__version__},
 }
-EVALUATIONS = [{"attack": "pgd-20", "epsilon": 8 / 255, "step_size": 1 / 255, "correct": 807, "count": 1000,
-                "dataset": "toys"}]
+EVALUATIONS = [
+    {"attack": "pgd-20", "epsilon": 8 / 255, "step_size": 1 / 255, "correct": 807, "count": 1000, "dataset": "toys"}
+]
 
 
 def a_model(act="smoothrelu"):
@@ -64,9 +77,15 @@ def no_progress(what, total):
 
 
 def write(model, directory, **changes):
-    options = {"facts": FACTS, "recipe": {"epochs": 7}, "attack": ATTACK, "evaluations": EVALUATIONS,
-               "pictures": (IMAGES, LABELS, ENCODED, "twenty pictures"), "preprocess": preprocess.resize_crop,
-               "progress": no_progress}
+    options = {
+        "facts": FACTS,
+        "recipe": {"epochs": 7},
+        "attack": ATTACK,
+        "evaluations": EVALUATIONS,
+        "images": (IMAGES, LABELS, ENCODED, "twenty images"),
+        "preprocess": preprocess.resize_crop,
+        "progress": no_progress,
+    }
     return export.write(model, directory, **{**options, **changes})
 
 
@@ -75,14 +94,14 @@ def written(tmp_path_factory):
     """Return a model, the folder of its export in all formats, and its parity."""
     model, folder = a_model(), tmp_path_factory.mktemp("export") / "step-1"
     labels = model(IMAGES, training=False).numpy().argmax(-1)
-    return model, folder, write(model, folder, pictures=(IMAGES, labels, ENCODED, "twenty pictures"))
+    return model, folder, write(model, folder, photos=(IMAGES, labels, ENCODED, "twenty images"))
 
 
 def test_every_consumer_answers_as_the_model(written):
     _, folder, result = written
     assert list(result["formats"]) == ["saved_model", "keras", "litert", "onnx"]
     for name, row in result["formats"].items():
-        assert row["passed"] and row["difference"] < 1e-5 and row["same_classes"] == row["pictures"] == 20, name
+        assert row["passed"] and row["difference"] < 1e-5 and row["same_classes"] == row["images"] == 20, name
     saved = result["formats"]["saved_model"]
     assert saved["encoded_difference"] < 1e-5 and saved["encoded_same_classes"] == 20
     assert saved["robust_model"] == saved["robust_export"] and saved["attacked"] == 18
@@ -91,7 +110,7 @@ def test_every_consumer_answers_as_the_model(written):
 
 
 def test_attack_through_the_gradient_is_pgd(written, tmp_path):
-    """What consumers climb gives the accuracy of the project's own attack from the clean pictures."""
+    """What consumers climb gives the accuracy of the project's own attack from the clean images."""
     model = written[0]
     *_, answers = parity.prepare(model, tmp_path, (IMAGES, LABELS, ENCODED), ATTACK)
     attack = attacks.PGD(epsilon=2 / 255, step_size=0.5 / 255, steps=10, random_start=False)
@@ -104,9 +123,20 @@ def test_attack_through_the_gradient_is_pgd(written, tmp_path):
 def test_what_lies_in_the_folder(written):
     folder = written[1]
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert {"README.md", "parity.json", "export.json", "recipe.json", "classes.txt", "model.keras", "model.tflite",
-            "model.onnx", "saved_model/1/saved_model.pb", "saved_model/1/assets/classes.txt",
-            "saved_model/1/assets/recipe.json", "saved_model/1/assets.extra/README.md"} <= names
+    assert {
+        "README.md",
+        "parity.json",
+        "export.json",
+        "recipe.json",
+        "classes.txt",
+        "model.keras",
+        "model.tflite",
+        "model.onnx",
+        "saved_model/1/saved_model.pb",
+        "saved_model/1/assets/classes.txt",
+        "saved_model/1/assets/recipe.json",
+        "saved_model/1/assets.extra/README.md",
+    } <= names
     assert (folder / "classes.txt").read_text().splitlines() == FACTS["classes"]
     assert json.loads((folder / "recipe.json").read_text()) == {"epochs": 7}
     facts = json.loads((folder / "export.json").read_text())
@@ -115,13 +145,34 @@ def test_what_lies_in_the_folder(written):
 
 def test_the_card_says_what_where_and_how_good(written):
     text = (written[1] / "README.md").read_text()
-    for phrase in ("resnet20 with smoothrelu", "80.70 % (807 / 1000)", "PGD-20 accuracy (epsilon 8/255", "class 9",
-                   "## Intended use", "## Limits", "| saved_model | 20 |", "Interpreter(", "tensorflow/serving"):
+    for phrase in (
+        "resnet20 with smoothrelu",
+        "80.70 % (807 / 1000)",
+        "PGD-20 accuracy (epsilon 8/255",
+        "class 9",
+        "## Intended use",
+        "## Limits",
+        "| saved_model | 20 |",
+        "Interpreter(",
+        "tensorflow/serving",
+    ):
         assert phrase in text, phrase
-    alone = card.write({**FACTS, "formats": ["onnx"], "published": {
-        "name": "Res50-silu", "dataset": "ImageNet validation set", "epsilon": 4 / 255, "step_size": 1 / 255,
-        "image_size": 224, "accuracies": {"clean": 0.697}}}, [], {
-            "attack": ATTACK, "formats": {}, "tolerance": 1e-4, "pictures": "none"})
+    alone = card.write(
+        {
+            **FACTS,
+            "formats": ["onnx"],
+            "published": {
+                "name": "Res50-silu",
+                "dataset": "ImageNet validation set",
+                "epsilon": 4 / 255,
+                "step_size": 1 / 255,
+                "image_size": 224,
+                "accuracies": {"clean": 0.697},
+            },
+        },
+        [],
+        {"attack": ATTACK, "formats": {}, "tolerance": 1e-4, "images": "none"},
+    )
     assert "Interpreter(" not in alone and "Not measured" in alone and "clean 69.7 %" in alone
 
 
@@ -145,8 +196,12 @@ def test_a_reloaded_savedmodel_can_be_differentiated_elsewhere(tmp_path):
     model = one_of_everything()
     formats.saved_model(model, 32, tmp_path / "model", preprocess.resize_crop, ())
     np.save(tmp_path / "images.npy", IMAGES)
-    subprocess.run([sys.executable, "-I", "-c", DIFFERENTIATE, tmp_path / "model", tmp_path / "images.npy",
-                    tmp_path / "out.npz"], check=True, cwd=tmp_path, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-I", "-c", DIFFERENTIATE, tmp_path / "model", tmp_path / "images.npy", tmp_path / "out.npz"],
+        check=True,
+        cwd=tmp_path,
+        capture_output=True,
+    )
     out, images = np.load(tmp_path / "out.npz"), tf.constant(IMAGES)
     with tf.GradientTape() as tape:
         tape.watch(images)
@@ -167,6 +222,7 @@ def test_converters_know_every_activation_and_convolution(name, tmp_path):
 
 def png(width, height):
     """Return a PNG whose head claims some sides."""
+
     def chunk(kind, content):
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
@@ -174,20 +230,30 @@ def png(width, height):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
 
 
-JPEG = tf.io.encode_jpeg(PICTURES[0]).numpy()
-CONTENTS = {  # encoded pictures that are none, and what the error says
-    "empty": (b"", "bytes of a JPEG or PNG"), "text": (b"hello" * 20, "bytes of a JPEG or PNG"),
-    "GIF": (b"GIF89a" + bytes(99), "bytes of a JPEG or PNG"), "cut JPEG": (JPEG[:len(JPEG) // 2], "JPEG"),
-    "head of a JPEG": (JPEG[:3], "whole file"), "cut PNG": (ENCODED[0][:80], "PNG"),
-    "head of a PNG": (ENCODED[0][:18], "whole file"), "beginning of a PNG": (ENCODED[0][:8], "whole file"),
-    "huge": (png(60000, 60000), "at most 67108864 pixels"), "strip": (png(60000, 10), "100 times the short one"),
-    "no pixels": (png(0, 10), "with pixels"), "negative": (png(2**32 - 5, 100), "with pixels"),
+JPEG = tf.io.encode_jpeg(IMAGES[0]).numpy()
+CONTENTS = {  # encoded images that are none, and what the error says
+    "empty": (b"", "bytes of a JPEG or PNG"),
+    "text": (b"hello" * 20, "bytes of a JPEG or PNG"),
+    "GIF": (b"GIF89a" + bytes(99), "bytes of a JPEG or PNG"),
+    "cut JPEG": (JPEG[: len(JPEG) // 2], "JPEG"),
+    "head of a JPEG": (JPEG[:3], "whole file"),
+    "cut PNG": (ENCODED[0][:80], "PNG"),
+    "head of a PNG": (ENCODED[0][:18], "whole file"),
+    "beginning of a PNG": (ENCODED[0][:8], "whole file"),
+    "huge": (png(60000, 60000), "at most 67108864 pixels"),
+    "strip": (png(60000, 10), "100 times the short one"),
+    "no pixels": (png(0, 10), "with pixels"),
+    "negative": (png(2**32 - 5, 100), "with pixels"),
 }
-IMAGE_ARRAYS = {  # pictures that are none, and what the error says
-    "NaN": (np.full([1, 32, 32, 3], np.nan), "finite pixels"), "8-bit": (IMAGES[:1] * 255, "divide 8-bit values"),
-    "infinite": (np.full([1, 32, 32, 3], np.inf), "finite pixels"), "negative": (IMAGES[:1] - 1, "finite pixels"),
-    "wrong size": (np.zeros([1, 64, 64, 3]), "not compatible"), "wrong rank": (np.zeros([32, 32, 3]), "not compatible"),
-    "grey": (np.zeros([1, 32, 32, 1]), "not compatible"), "none": (np.zeros([0, 32, 32, 3]), "at least one picture"),
+IMAGE_ARRAYS = {  # images that are none, and what the error says
+    "NaN": (np.full([1, 32, 32, 3], np.nan), "finite pixels"),
+    "8-bit": (IMAGES[:1] * 255, "divide 8-bit values"),
+    "infinite": (np.full([1, 32, 32, 3], np.inf), "finite pixels"),
+    "negative": (IMAGES[:1] - 1, "finite pixels"),
+    "wrong size": (np.zeros([1, 64, 64, 3]), "not compatible"),
+    "wrong rank": (np.zeros([32, 32, 3]), "not compatible"),
+    "grey": (np.zeros([1, 32, 32, 1]), "not compatible"),
+    "none": (np.zeros([0, 32, 32, 3]), "at least one image"),
 }
 
 
@@ -205,7 +271,7 @@ def still_serves(served, model):
 
 
 @pytest.mark.parametrize("content", CONTENTS)
-def test_a_malformed_picture_is_an_error_of_its_request(content, served, written):
+def test_a_malformed_image_is_an_error_of_its_request(content, served, written):
     data, says = CONTENTS[content]
     with pytest.raises(tf.errors.InvalidArgumentError, match=says):
         served["image_bytes"](image_bytes=tf.constant([ENCODED[0], data]))
@@ -223,7 +289,7 @@ def test_malformed_arrays_are_errors_of_their_request(array, signature, served, 
 
 
 def test_the_local_server_serves_an_export(written):
-    """Over REST, as TensorFlow Serving would: pictures, an error for a request that makes no sense, gradients."""
+    """Over REST, as TensorFlow Serving would: images, an error for a request that makes no sense, gradients."""
     command = [sys.executable, "-m", "sat_tf.serving.server", f"--model={written[1] / 'saved_model'}", "--port=0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         try:
@@ -243,8 +309,9 @@ def test_the_local_server_serves_an_export(written):
             server.terminate()
 
 
-@pytest.mark.parametrize("labels,says", [([10], "labels from 0 to 9"), ([-1], "labels from 0 to 9"),
-                                         ([1, 2], "one label a picture")])
+@pytest.mark.parametrize(
+    "labels,says", [([10], "labels from 0 to 9"), ([-1], "labels from 0 to 9"), ([1, 2], "one label an image")]
+)
 def test_labels_that_can_not_be(labels, says, served):
     with pytest.raises(tf.errors.InvalidArgumentError, match=says):
         served["input_gradient"](images=tf.constant(IMAGES[:1]), labels=tf.constant(labels))
@@ -266,13 +333,13 @@ def test_any_batch(size, served, written):
 
 
 def test_evaluation_preprocessing_is_inside(tmp_path):
-    """Encoded pictures of other sides are prepared as the evaluation of EfficientNets does."""
+    """Encoded images of other sides are prepared as the evaluation of EfficientNets does."""
     model = one_of_everything()
     formats.saved_model(model, 64, tmp_path / "model", preprocess.crop_resize, ())
     reloaded = tf.saved_model.load(tmp_path / "model")
     served = reloaded.signatures
-    picture = RNG.integers(0, 256, [90, 120, 3], np.uint8)
-    content = tf.io.encode_png(picture)
+    photo = RNG.integers(0, 256, [90, 120, 3], np.uint8)
+    content = tf.io.encode_png(photo)
     image = preprocess.crop_resize(content, 64)[tf.newaxis]
     wanted = served["serving_default"](images=image)["logits"]
     np.testing.assert_allclose(served["image_bytes"](image_bytes=content[tf.newaxis])["logits"], wanted, rtol=1e-4)

@@ -8,8 +8,7 @@ from sat_tf.attacks import fab
 
 
 def filled(limits, weights, target):
-    """Return the least t with sum(weights * min(t, limits)) = target by sorting, the largest limit where there is none.
-    """
+    """Return the least t with sum(weights * min(t, limits)) = target by sorting; without one the largest limit."""
     order = np.argsort(limits, kind="stable")
     limits, weights = limits[order], weights[order]
     done, slope = 0.0, weights.sum()
@@ -60,8 +59,9 @@ def test_filled_of_one_row_does_not_depend_on_the_others():
     limits, weights, target = (x.astype(np.float32) for x in problems())
     together = fab.filled(limits, weights, target).numpy()
     for row in range(0, 200, 9):
-        np.testing.assert_array_equal(fab.filled(*(x[row:row + 1] for x in (limits, weights, target))),
-                                      together[row:row + 1])
+        np.testing.assert_array_equal(
+            fab.filled(*(x[row : row + 1] for x in (limits, weights, target))), together[row : row + 1]
+        )
 
 
 @pytest.mark.parametrize("norm", fab.PROJECTIONS)

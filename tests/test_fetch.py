@@ -91,7 +91,7 @@ def test_three_files_arrive_and_are_recorded(tmp_path, files):
     assert [path.name for path in paths] == ["net.index", "net.meta", f"net.{DATA}"]
     assert listed(tmp_path / "new") == WHOLE and len(lines) == 3
     assert [path.read_bytes() for path in paths] == [files[suffix] for suffix in fetch.SUFFIXES]
-    assert dict(tf.train.list_variables(str(paths[0])[:-len(".index")]))["conv/kernel"] == [200_000, 2]
+    assert dict(tf.train.list_variables(str(paths[0])[: -len(".index")]))["conv/kernel"] == [200_000, 2]
     lock = lock_of(tmp_path / "new")
     assert lock["format"] == 1 and set(lock["releases"]["net"]) == set(IDS)
     entry = lock["releases"]["net"][DATA]
@@ -130,10 +130,13 @@ BAD = {  # what lies in place of which file, and what is said about it
     "meta_as_index": ("index", lambda b: b[:40] * 30, "doesn't end as an index"),
     "noise_in_index": ("index", lambda b: random.Random(0).randbytes(300) + fetch._MAGIC, "TensorFlow can't read"),
     "cut_data": (DATA, lambda b: b[:-100], r"has \d+ bytes of at least \d+ that net.index describes"),
-    "cut_meta": ("meta", lambda b: b[:len(b) // 2], "is no MetaGraphDef"),
+    "cut_meta": ("meta", lambda b: b[: len(b) // 2], "is no MetaGraphDef"),
     "text_as_meta": ("meta", lambda b: b"Too many requests", "is no MetaGraphDef"),
-    "meta_without_graph": ("meta", lambda b: tf.compat.v1.MetaGraphDef(collection_def={"a": {}}).SerializeToString(),
-                           "without a graph"),
+    "meta_without_graph": (
+        "meta",
+        lambda b: tf.compat.v1.MetaGraphDef(collection_def={"a": {}}).SerializeToString(),
+        "without a graph",
+    ),
 }
 
 
@@ -192,8 +195,13 @@ def test_another_file_published_under_the_name_is_refused(tmp_path, files, other
 
 
 LOCKS = {  # content of the lock file: what is said about it
-    "": "is damaged", "{": "is damaged", "[]": "is damaged", "null": "is damaged", "\udcff": "is damaged",
-    '{"format": 1}': "is damaged.*releases", '{"format": "a", "releases": {}}': "is damaged",
+    "": "is damaged",
+    "{": "is damaged",
+    "[]": "is damaged",
+    "null": "is damaged",
+    "\udcff": "is damaged",
+    '{"format": 1}': "is damaged.*releases",
+    '{"format": "a", "releases": {}}': "is damaged",
     '{"format": 1, "releases": []}': "is damaged",
     '{"format": 1, "releases": {"a": {"index": {}}}}': "is damaged.*sha256",
     '{"format": 1, "releases": {"a": {"index": {"sha256": 3}}}}': "is damaged.*sha256",
@@ -305,7 +313,7 @@ def test_a_downloader_finds_what_the_last_try_left(tmp_path, files):
         kept = path.read_bytes() if path.exists() else b""
         kept_bytes.append(len(kept))
         with open(path, "ab") as file:
-            file.write(Drive(files).contents[drive_id][len(kept):])
+            file.write(Drive(files).contents[drive_id][len(kept) :])
 
     kept_bytes = []
     with pytest.raises(KeyboardInterrupt):
@@ -361,9 +369,11 @@ class GoogleDrive(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body[:most])
 
     def form(self, drive_id):
-        return (f'<html><form id="download-form" action="http://127.0.0.1:{self.server.server_port}/download">'
-                f'<input type="hidden" name="id" value="{drive_id}"><input type="hidden" name="confirm" value="t">'
-                "</form></html>").encode()
+        return (
+            f'<html><form id="download-form" action="http://127.0.0.1:{self.server.server_port}/download">'
+            f'<input type="hidden" name="id" value="{drive_id}"><input type="hidden" name="confirm" value="t">'
+            "</form></html>"
+        ).encode()
 
     def log_message(self, *_):
         pass
@@ -438,13 +448,18 @@ def test_a_whole_file_that_was_not_checked_yet_is_not_downloaded_again(tmp_path,
 
 
 PAGES = {  # how Google Drive answers: what is said
-    "quota": (("page", b'<html><p class="uc-error-subcaption">Too many users have viewed it.</p></html>'),
-              "Google Drive shows a page in place of the file.*page says: Too many users have viewed it. Or"),
+    "quota": (
+        ("page", b'<html><p class="uc-error-subcaption">Too many users have viewed it.</p></html>'),
+        "Google Drive shows a page in place of the file.*page says: Too many users have viewed it. Or",
+    ),
     "private": (("page", b"<html>You need access</html>"), "page says: Cannot retrieve the public link of the file"),
     "page_as_file": (("file", HTML), "is an HTML page in place of data"),
     "nothing": (("file", b""), "is empty"),
-    "cut_early": (("file", b"1" * 2_000_000, 10), "broke off, and the same command goes on: Download is incomplete: "
-                  r"received 0 bytes but the server announced 2000000 bytes\. Or"),
+    "cut_early": (
+        ("file", b"1" * 2_000_000, 10),
+        "broke off, and the same command goes on: Download is incomplete: "
+        r"received 0 bytes but the server announced 2000000 bytes\. Or",
+    ),
 }
 
 

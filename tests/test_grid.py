@@ -24,8 +24,15 @@ from sat_tf.experiment import assembly, drawing, training
 from sat_tf.grid import runs, table
 
 ROOT = pathlib.Path(__file__).parents[1]
-TINY = {"dataset": "synthetic", "batch_size": "64", "held_out": "40", "eval_attacks": "clean,pgd-1,pgd-2",
-        "eval_pictures": "50", "warmup_epochs": "0", "probe_every": "1"}
+TINY = {
+    "dataset": "synthetic",
+    "batch_size": "64",
+    "validation": "40",
+    "eval_attacks": "clean,pgd-1,pgd-2",
+    "eval_images": "50",
+    "warmup_epochs": "0",
+    "validation_every": "1",
+}
 
 
 def takes_a_step(recipe):
@@ -34,13 +41,19 @@ def takes_a_step(recipe):
     optimizer = assembly.make_optimizer(recipe, 10, 100)
     optimizer.build(model.trainable_variables)
     state = train.TrainState(model=model, optimizer=optimizer, average=assembly.make_average(recipe, model))
-    loop = train.Loop(state=state, method=assembly.make_method(recipe), strategy=tf.distribute.get_strategy(),
-                      batch_size=2, weight_decay=recipe.weight_decay)
+    loop = train.Loop(
+        state=state,
+        method=assembly.make_method(recipe),
+        strategy=tf.distribute.get_strategy(),
+        batch_size=2,
+        weight_decay=recipe.weight_decay,
+    )
     before = [variable.numpy() for variable in model.trainable_variables[:3]]
-    pictures = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
-    loss, accuracy = loop.step(tf.constant(pictures), tf.constant([1, 3])).numpy()
-    changed = [not np.array_equal(old, new.numpy()) for old, new in zip(before, model.trainable_variables[:3],
-                                                                        strict=True)]
+    images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    loss, accuracy = loop.step(tf.constant(images), tf.constant([1, 3])).numpy()
+    changed = [
+        not np.array_equal(old, new.numpy()) for old, new in zip(before, model.trainable_variables[:3], strict=True)
+    ]
     keras.utils.clear_session()
     return math.isfinite(loss) and 0 <= accuracy <= 1 and state.step == 1 and any(changed)
 
@@ -53,9 +66,15 @@ def test_every_number_of_the_paper_has_a_recipe_that_takes_a_step(name):
     assert takes_a_step(make())
 
 
-@pytest.mark.parametrize("experiment,row", [
-    (name, row) for name, content in hparams.EXPERIMENTS.items() if "small" in content.scales
-    for row in hparams.rows_of(name, "small")])
+@pytest.mark.parametrize(
+    "experiment,row",
+    [
+        (name, row)
+        for name, content in hparams.EXPERIMENTS.items()
+        if "small" in content.scales
+        for row in hparams.rows_of(name, "small")
+    ],
+)
 def test_every_small_row_takes_a_step(experiment, row):
     recipe = hparams.row_recipe(experiment, row, "small")
     assert recipe.model == "resnet20-w8" and recipe.dataset == "fashion_mnist_12k"
@@ -83,10 +102,15 @@ def test_the_papers_numbers_are_all_there():
 
 def test_the_rows_of_table_1_differ_in_their_gradients_alone():
     recipes = {row: hparams.row_recipe("table1", row, "small") for row in hparams.rows_of("table1", "small")}
-    differing = {row: {line.partition(":")[0] for line in recipes["relu"].differences(recipe)}
-                 for row, recipe in recipes.items()}
-    assert differing == {"relu": set(), "attack": {"attack_backward"}, "update": {"update_backward"},
-                         "both": {"attack_backward", "update_backward"}}
+    differing = {
+        row: {line.partition(":")[0] for line in recipes["relu"].differences(recipe)} for row, recipe in recipes.items()
+    }
+    assert differing == {
+        "relu": set(),
+        "attack": {"attack_backward"},
+        "update": {"update_backward"},
+        "both": {"attack_backward", "update_backward"},
+    }
 
 
 def test_equal_rows_share_their_runs_and_others_do_not():
@@ -104,16 +128,22 @@ def test_equal_rows_share_their_runs_and_others_do_not():
         assert all(recipes.count(recipe) == 1 for recipe in recipes)
 
 
-@pytest.mark.parametrize("call,says", [
-    (lambda: hparams.rows_of("table9", "small"), "Did you mean table"),
-    (lambda: hparams.rows_of("table3", "small"), "Expected --scale=paper for table3"),
-    (lambda: hparams.rows_of("table1", "tiny"), "Received: scale=tiny"),
-    (lambda: hparams.rows_of("table1", "small", ["both", "swish"]), "Expected --rows of relu, attack, update, both."),
-    (lambda: hparams.row_recipe("table1", "both", "small", {"act": "swish"}), "Received: act=swish"),
-    (lambda: hparams.row_recipe("table1", "both", "small", {"epoch": 3}), "Did you mean epochs?"),
-    (lambda: hparams.row_recipe("table3", "resnet50", "paper", {"model": "resnet20"}), "Received: model=resnet20"),
-    (lambda: hparams.row_recipe("table3", "resnet50", "paper", {"image_size": 64}), "Received: image_size=64"),
-])
+@pytest.mark.parametrize(
+    "call,says",
+    [
+        (lambda: hparams.rows_of("table9", "small"), "Did you mean table"),
+        (lambda: hparams.rows_of("table3", "small"), "Expected --scale=paper for table3"),
+        (lambda: hparams.rows_of("table1", "tiny"), "Received: scale=tiny"),
+        (
+            lambda: hparams.rows_of("table1", "small", ["both", "swish"]),
+            "Expected --rows of relu, attack, update, both.",
+        ),
+        (lambda: hparams.row_recipe("table1", "both", "small", {"act": "swish"}), "Received: act=swish"),
+        (lambda: hparams.row_recipe("table1", "both", "small", {"epoch": 3}), "Did you mean epochs?"),
+        (lambda: hparams.row_recipe("table3", "resnet50", "paper", {"model": "resnet20"}), "Received: model=resnet20"),
+        (lambda: hparams.row_recipe("table3", "resnet50", "paper", {"image_size": 64}), "Received: image_size=64"),
+    ],
+)
 def test_what_can_not_be_run_is_refused_in_words(call, says):
     with pytest.raises(ValueError, match=re.escape(says)):
         call()
@@ -131,8 +161,9 @@ def test_moments_and_intervals_by_pencil_and_paper():
     assert table.moments([]) == (None, None) and table.moments([3.0]) == (3.0, None)
     values = [1.0, 4.0, 2.5, 7.25]
     assert table.moments(values) == pytest.approx((statistics.mean(values), statistics.stdev(values)))
-    assert [table.student(n) for n in (1, 2, 4, 30, 31)] == pytest.approx([12.706, 4.303, 2.776, 2.042, 2.040],
-                                                                              abs=3e-3)
+    assert [table.student(n) for n in (1, 2, 4, 30, 31)] == pytest.approx(
+        [12.706, 4.303, 2.776, 2.042, 2.040], abs=3e-3
+    )
     runs_of = {0: {"robust": 31.0}, 1: {"robust": 35.0}, 2: {"robust": 33.0}, 7: {"robust": 40.0}}
     baseline = {0: {"robust": 30.0}, 1: {"robust": 31.0}, 2: {"robust": 31.0}, 3: {"robust": 99.0}}
     found = table.summary(runs_of, baseline)["robust"]
@@ -150,14 +181,16 @@ def test_the_loss_of_the_last_steps():
 
 
 def planned(folder, **options):
-    return grid.plan("table1", **{"scale": "small", "seeds": 2, "results_dir": folder, "changes": dict(TINY),
-                                  **options})
+    return grid.plan(
+        "table1", **{"scale": "small", "seeds": 2, "results_dir": folder, "changes": dict(TINY), **options}
+    )
 
 
 def test_seeds_are_the_outer_loop_and_folders_differ(tmp_path):
     items, folder = planned(tmp_path)
     assert [(item.row, item.seed) for item in items] == [
-        (row, seed) for seed in (0, 1) for row in ("relu", "attack", "update", "both")]
+        (row, seed) for seed in (0, 1) for row in ("relu", "attack", "update", "both")
+    ]
     assert len({item.folder for item in items}) == 8 and folder == tmp_path / "small-synthetic" / "table1"
     assert all(item.recipe.seed == item.seed for item in items)
 
@@ -174,19 +207,25 @@ def test_a_folder_of_another_recipe_is_refused_before_any_work(tmp_path):
     (item.folder / "recipe.json").write_text(json.dumps(item.recipe.to_dict()))
     finish(item)
     assert planned(tmp_path)
-    with pytest.raises(ValueError, match="eval_pictures: 50 there, 20 here"):
-        planned(tmp_path, changes={**TINY, "eval_pictures": "20"})
+    with pytest.raises(ValueError, match="eval_images: 50 there, 20 here"):
+        planned(tmp_path, changes={**TINY, "eval_images": "20"})
 
 
 def finish(item, clean=0.5, robust=0.25, ended=report.WHOLE, source="noise"):
     """Write the report of a run that was never made."""
     item.folder.mkdir(parents=True, exist_ok=True)
     steps = {name: hparams.split_attack(name)[1] for name in item.recipe.eval_attacks}
-    rows = [{"attack": name, "steps": number, "accuracy": robust if number else clean}
-            for name, number in steps.items()]
-    content = {"evaluations": rows, "training": {"train_loss": 1.5, "wall_time_seconds": 2.0, "ended": ended},
-               "recipe": item.recipe.to_dict(), "versions": {"tensorflow": tf.__version__}, "machine": {"cores": "2"},
-               "dataset": {"name": "synthetic", "source": source, "train": 100, "test": 50, "classes": ["a"]}}
+    rows = [
+        {"attack": name, "steps": number, "accuracy": robust if number else clean} for name, number in steps.items()
+    ]
+    content = {
+        "evaluations": rows,
+        "training": {"train_loss": 1.5, "wall_time_seconds": 2.0, "ended": ended},
+        "recipe": item.recipe.to_dict(),
+        "versions": {"tensorflow": tf.__version__},
+        "machine": {"cores": "2"},
+        "dataset": {"name": "synthetic", "source": source, "train": 100, "test": 50, "classes": ["a"]},
+    }
     (item.folder / "report.json").write_text(json.dumps(content))
 
 
@@ -225,8 +264,18 @@ def fake(monkeypatch):
 
 
 def run(folder, **options):
-    return grid.run("table1", **{"scale": "small", "seeds": 2, "results_dir": folder, "changes": dict(TINY),
-                                 "jobs": 3, "command": "python main.py", **options})
+    return grid.run(
+        "table1",
+        **{
+            "scale": "small",
+            "seeds": 2,
+            "results_dir": folder,
+            "changes": dict(TINY),
+            "jobs": 3,
+            "command": "python main.py",
+            **options,
+        },
+    )
 
 
 def test_failures_are_recorded_the_rest_goes_on_and_the_next_time_runs_what_is_left(fake, tmp_path):
@@ -279,11 +328,11 @@ def test_a_run_under_lock_is_left_alone(fake, tmp_path):
     assert fake.started == [(row, 0) for row in ("attack", "update", "both", "relu")]
 
 
-def test_runs_on_other_pictures_are_not_compared(fake, tmp_path):
+def test_runs_on_other_images_are_not_compared(fake, tmp_path):
     items, _ = planned(tmp_path)
     finish(items[0])
     finish(items[1], source="other noise")
-    with pytest.raises(ValueError, match="Expected runs on the same pictures.*other noise"):
+    with pytest.raises(ValueError, match="Expected runs on the same images.*other noise"):
         run(tmp_path)
     assert not fake.started
 
@@ -307,17 +356,22 @@ def test_a_damaged_report_is_named(tmp_path):
             planned(tmp_path)
 
 
-@pytest.mark.parametrize("changes,says", [
-    ({"seed": "7"}, "Expected --seeds"), ({"eval_attacks": "pgd-1"}, "Expected clean and at least one attack"),
-    ({"eval_attacks": "clean"}, "Expected clean and at least one attack"),
-])
+@pytest.mark.parametrize(
+    "changes,says",
+    [
+        ({"seed": "7"}, "Expected --seeds"),
+        ({"eval_attacks": "pgd-1"}, "Expected clean and at least one attack"),
+        ({"eval_attacks": "clean"}, "Expected clean and at least one attack"),
+    ],
+)
 def test_settings_that_make_no_table_are_refused(tmp_path, changes, says):
     with pytest.raises(ValueError, match=says):
         planned(tmp_path, changes={**TINY, **changes})
 
 
-@pytest.mark.parametrize("name,scale", [(name, scale) for name, content in hparams.EXPERIMENTS.items()
-                                        for scale in content.scales])
+@pytest.mark.parametrize(
+    "name,scale", [(name, scale) for name, content in hparams.EXPERIMENTS.items() for scale in content.scales]
+)
 def test_every_experiment_becomes_a_table_and_a_figure(tmp_path, name, scale):
     items, folder = grid.plan(name, scale=scale, seeds=2, results_dir=tmp_path)
     for number, item in enumerate(items):
@@ -350,8 +404,17 @@ def test_the_table_says_what_was_measured_beside_the_paper(fake, tmp_path):
     assert both["quantities"]["clean"]["mean"] == pytest.approx(50.5)
     assert both["quantities"]["robust"]["difference"] == pytest.approx(2.0)
     assert both["quantities"]["robust"]["interval"] == pytest.approx(0.0)
-    assert both["runs"] == {str(seed): {"clean": 50.0 + seed, "pgd-1": 27.0, "pgd-2": 27.0, "robust": 27.0,
-                                        "train_loss": 1.5, "seconds": 2.0} for seed in (0, 1)}
+    assert both["runs"] == {
+        str(seed): {
+            "clean": 50.0 + seed,
+            "pgd-1": 27.0,
+            "pgd-2": 27.0,
+            "robust": 27.0,
+            "train_loss": 1.5,
+            "seconds": 2.0,
+        }
+        for seed in (0, 1)
+    }
     text = (folder / "table.md").read_text()
     for part in ("Scale: small.", "robust, PGD-2 (%)", "36.9", "33.0", "+2.00 [+2.00, +2.00]", "python main.py"):
         assert part in text
@@ -367,15 +430,22 @@ def test_a_table_without_a_run_is_written_too(tmp_path):
 
 def test_the_curve_of_figure_4_joins_what_was_scaled_together():
     content = hparams.EXPERIMENTS["figure4"]
-    rows = [{"row": name, "label": row.label, "paper": {"clean": 60.0 + i, "robust": 30.0 + i},
-             "quantities": {k: {"mean": 50.0 + i, "std": None} for k in ("clean", "robust")}}
-            for i, (name, row) in enumerate(content.rows.items())]
+    rows = [
+        {
+            "row": name,
+            "label": row.label,
+            "paper": {"clean": 60.0 + i, "robust": 30.0 + i},
+            "quantities": {k: {"mean": 50.0 + i, "std": None} for k in ("clean", "robust")},
+        }
+        for i, (name, row) in enumerate(content.rows.items())
+    ]
     figure = report.draw_table({"rows": rows, "connected": list(content.connected), "attack": "pgd-10", "title": "t"})
     measured, paper_panel = figure.axes
     (line, *_), (paper_line, *_) = measured.get_lines(), paper_panel.get_lines()
     assert len(line.get_xdata()) == len(paper_line.get_xdata()) == 8  # B0 to B7; L1 stands alone
-    figure = report.draw_table({"rows": rows[:1] + rows[7:], "connected": list(content.connected), "attack": "pgd-10",
-                                "title": "t"})
+    figure = report.draw_table(
+        {"rows": rows[:1] + rows[7:], "connected": list(content.connected), "attack": "pgd-10", "title": "t"}
+    )
     assert len(figure.axes[0].get_lines()[0].get_xdata()) == 0  # B1 to B6 are missing
 
 
@@ -393,8 +463,18 @@ def test_figures_1_and_2_show_activations_and_their_derivatives(tmp_path):
 
 def command(folder, *flags):
     settings = [f"--set={name}={value}" for name, value in TINY.items() if name not in ("dataset", "batch_size")]
-    return [sys.executable, str(ROOT / "main.py"), "--experiment=table1", "--rows=attack", "--seeds=1",
-            "--dataset=synthetic", "--batch_size=64", f"--results_dir={folder}", *settings, *flags]
+    return [
+        sys.executable,
+        str(ROOT / "main.py"),
+        "--experiment=table1",
+        "--rows=attack",
+        "--seeds=1",
+        "--dataset=synthetic",
+        "--batch_size=64",
+        f"--results_dir={folder}",
+        *settings,
+        *flags,
+    ]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kill -9")

@@ -25,11 +25,20 @@ def test_tables_are_read_without_tensorflow_and_are_the_tables():
         schedules,
     )
 
-    tables = {"model": models.MODELS, "activation": activations.ACTIVATIONS, "method": methods.METHODS,
-              "data set": data.DATASETS, "attack": attacks.ATTACKS,
-              "evaluation attack": evaluate.PLANS, "augmentation": preprocess.AUGMENTATIONS,
-              "policy": autoaugment.POLICIES, "evaluation preprocessing": preprocess.EVALUATIONS,
-              "schedule": schedules.SCHEDULES, "optimizer": optim.OPTIMIZERS, "export format": export.FORMATS}
+    tables = {
+        "model": models.MODELS,
+        "activation": activations.ACTIVATIONS,
+        "method": methods.METHODS,
+        "data set": data.DATASETS,
+        "attack": attacks.ATTACKS,
+        "evaluation attack": evaluate.PLANS,
+        "augmentation": preprocess.AUGMENTATIONS,
+        "policy": autoaugment.POLICIES,
+        "evaluation preprocessing": preprocess.EVALUATIONS,
+        "schedule": schedules.SCHEDULES,
+        "optimizer": optim.OPTIMIZERS,
+        "export format": export.FORMATS,
+    }
     assert set(tables) == set(hparams.TABLES)
     for kind, table in tables.items():
         assert list(hparams.names(kind)) == list(table)
@@ -53,10 +62,26 @@ def test_every_recipe_round_trips_and_has_a_source(name):
 
 def test_the_papers_recipe():
     recipe = hparams.choose({"model": "resnet50", "dataset": "imagenet2012"})
-    expected = {"epochs": 100, "learning_rate": 0.1, "batch_size": 256, "momentum": 0.9, "schedule": "steps",
-                "decay_epochs": (30, 60, 90), "weight_decay": 1e-4, "epsilon": 4 / 255, "step_size": 4 / 255,
-                "attack_steps": 1, "act": "swish", "method": "sat", "optimizer": "sgd", "image_size": 224,
-                "norm_momentum": 0.9, "norm_epsilon": 1e-5, "augment": "imagenet", "warmup_epochs": 0}
+    expected = {
+        "epochs": 100,
+        "learning_rate": 0.1,
+        "batch_size": 256,
+        "momentum": 0.9,
+        "schedule": "steps",
+        "decay_epochs": (30, 60, 90),
+        "weight_decay": 1e-4,
+        "epsilon": 4 / 255,
+        "step_size": 4 / 255,
+        "attack_steps": 1,
+        "act": "swish",
+        "method": "sat",
+        "optimizer": "sgd",
+        "image_size": 224,
+        "norm_momentum": 0.9,
+        "norm_epsilon": 1e-5,
+        "augment": "imagenet",
+        "warmup_epochs": 0,
+    }
     assert {name: getattr(recipe, name) for name in expected} == expected
 
 
@@ -64,33 +89,54 @@ def test_the_papers_recipe_of_efficientnets_is_that_of_resnets():
     """Section 5.2: "all other training settings are the same"; only the size is the model's own."""
     resnet, efficientnet = hparams.get("resnet50"), hparams.get("efficientnet-b4")
     lines = resnet.differences(efficientnet)
-    assert {line.partition(":")[0] for line in lines} == {"model", "image_size", "held_out"}
+    assert {line.partition(":")[0] for line in lines} == {"model", "image_size", "validation"}
     assert efficientnet.image_size is None
 
 
 def test_the_enhanced_recipe():
-    expected = {"weight_decay": 1e-5, "dropout": None, "stochastic_depth": 0.2, "policy": "autoaugment", "epochs": 200,
-                "average_decay": 0.9999, "probe_weights": "averaged", "label_smoothing": 0.0, "optimizer": "sgd"}
+    expected = {
+        "weight_decay": 1e-5,
+        "dropout": None,
+        "stochastic_depth": 0.2,
+        "policy": "autoaugment",
+        "epochs": 200,
+        "average_decay": 0.9999,
+        "validation_weights": "averaged",
+        "label_smoothing": 0.0,
+        "optimizer": "sgd",
+    }
     plain, enhanced = hparams.get("efficientnet-l1"), hparams.get("efficientnet-l1-enhanced")
     assert {name: getattr(enhanced, name) for name in expected} == expected and enhanced.patience
     changed = {line.partition(":")[0] for line in plain.differences(enhanced)}
-    assert changed == {*expected, "decay_epochs", "patience", "probe_every"} - {"label_smoothing", "optimizer"}
+    assert changed == {*expected, "decay_epochs", "patience", "validation_every"} - {"label_smoothing", "optimizer"}
 
 
 def test_the_optimizer_of_the_release():
-    expected = {"optimizer": "rmsprop", "learning_rate": 0.016, "schedule": "exponential", "decay_epochs": (2.4,),
-                "decay_rate": 0.97, "warmup_epochs": 5, "momentum": 0.9, "label_smoothing": 0.1, "weight_decay": 1e-5}
+    expected = {
+        "optimizer": "rmsprop",
+        "learning_rate": 0.016,
+        "schedule": "exponential",
+        "decay_epochs": (2.4,),
+        "decay_rate": 0.97,
+        "warmup_epochs": 5,
+        "momentum": 0.9,
+        "label_smoothing": 0.1,
+        "weight_decay": 1e-5,
+    }
     recipe = hparams.get("efficientnet-b0-rmsprop")
     assert {name: getattr(recipe, name) for name in expected} == expected
 
 
-@pytest.mark.parametrize("changes,recipe,act", [
-    ({"model": "efficientnet-b7"}, "fashion-efficientnet", "swish"),
-    ({"model": "efficientnet-lite0"}, "fashion-efficientnet", "relu6"),
-    ({"model": "efficientnet-lite0", "act": "swish"}, "fashion-efficientnet", "swish"),
-    ({"model": "efficientnet-lite2", "dataset": "imagenet2012"}, "efficientnet-lite2", "relu6"),
-    ({"dataset": "imagenet2012"}, "resnet50", "swish"),
-])
+@pytest.mark.parametrize(
+    "changes,recipe,act",
+    [
+        ({"model": "efficientnet-b7"}, "fashion-efficientnet", "swish"),
+        ({"model": "efficientnet-lite0"}, "fashion-efficientnet", "relu6"),
+        ({"model": "efficientnet-lite0", "act": "swish"}, "fashion-efficientnet", "swish"),
+        ({"model": "efficientnet-lite2", "dataset": "imagenet2012"}, "efficientnet-lite2", "relu6"),
+        ({"dataset": "imagenet2012"}, "resnet50", "swish"),
+    ],
+)
 def test_recipe_and_activation_that_nobody_named(changes, recipe, act):
     chosen = hparams.choose(changes)
     assert (chosen.name, chosen.act) == (recipe, act)
@@ -108,26 +154,33 @@ def test_rmsprop_knows_no_nesterov():
 
 
 def test_changes_are_read_without_a_recipe():
-    assert hparams.read({"eval_weights": "averaged", "epsilon": "8/255"}) == {"eval_weights": "averaged",
-                                                                              "epsilon": 8 / 255}
+    assert hparams.read({"eval_weights": "averaged", "epsilon": "8/255"}) == {
+        "eval_weights": "averaged",
+        "epsilon": 8 / 255,
+    }
     with pytest.raises(ValueError, match="Did you mean epochs"):
         hparams.read({"epoch": 3})
 
 
-def test_judged_weights():
+def test_evaluated_weights():
     recipe = hparams.get("efficientnet-b0-enhanced")
-    assert recipe.judged_weights == "averaged" and recipe.replace(eval_weights="raw").judged_weights == "raw"
-    assert hparams.get("fashion").judged_weights == "raw"
+    assert recipe.evaluated_weights == "averaged" and recipe.replace(eval_weights="raw").evaluated_weights == "raw"
+    assert hparams.get("fashion").evaluated_weights == "raw"
 
 
 def test_the_embedded_data_is_the_default():
     recipe = hparams.choose({"model": "resnet50"})
-    assert (recipe.name, recipe.dataset, recipe.model, recipe.epsilon) == ("fashion", "fashion_mnist_12k", "resnet50",
-                                                                          8 / 255)
+    assert (recipe.name, recipe.dataset, recipe.model, recipe.epsilon) == (
+        "fashion",
+        "fashion_mnist_12k",
+        "resnet50",
+        8 / 255,
+    )
 
 
-@pytest.mark.parametrize("text,value", [("8/255", 8 / 255), ("0.5", 0.5), ("0", 0.0), ("1", 1.0), ("1e-3", 1e-3),
-                                        ("0.5/255", 0.5 / 255)])
+@pytest.mark.parametrize(
+    "text,value", [("8/255", 8 / 255), ("0.5", 0.5), ("0", 0.0), ("1", 1.0), ("1e-3", 1e-3), ("0.5/255", 0.5 / 255)]
+)
 def test_radii(text, value):
     assert hparams.radius("epsilon", text) == value
 
@@ -143,28 +196,58 @@ def test_format_radius(value, text):
 
 
 BAD = [
-    ("model", "resnet51", "Did you mean resnet50"), ("act", "swich", "Did you mean swish"),
-    ("act", "elu:-1", "above 0"), ("act", "elu:x", "a number"), ("method", "at", "Did you mean sat"),
-    ("dataset", "cifar", "Did you mean cifar10"), ("epochs", "0", "at least 1"), ("epochs", "2.5", "whole number"),
-    ("epochs", "1e9", "whole number"), ("batch_size", "-4", "at least 1"), ("epsilon", "1.5", "8/255"),
-    ("epsilon", "-0.1", "fraction"), ("epsilon", "nan", "fraction"), ("step_size", "1/0", "fraction"),
-    ("step_size", "abc", "fraction"), ("attack_steps", "0", "at least 1"), ("seed", "-1", "at least 0"),
-    ("learning_rate", "inf", "number"), ("learning_rate", "0", "above 0"), ("momentum", "1", "at most"),
-    ("nesterov", "maybe", "true or false"), ("clean_start", "2", "at most 1"), ("eval_attacks", "", "at least one"),
+    ("model", "resnet51", "Did you mean resnet50"),
+    ("act", "swich", "Did you mean swish"),
+    ("act", "elu:-1", "above 0"),
+    ("act", "elu:x", "a number"),
+    ("method", "at", "Did you mean sat"),
+    ("dataset", "cifar", "Did you mean cifar10"),
+    ("epochs", "0", "at least 1"),
+    ("epochs", "2.5", "whole number"),
+    ("epochs", "1e9", "whole number"),
+    ("batch_size", "-4", "at least 1"),
+    ("epsilon", "1.5", "8/255"),
+    ("epsilon", "-0.1", "fraction"),
+    ("epsilon", "nan", "fraction"),
+    ("step_size", "1/0", "fraction"),
+    ("step_size", "abc", "fraction"),
+    ("attack_steps", "0", "at least 1"),
+    ("seed", "-1", "at least 0"),
+    ("learning_rate", "inf", "number"),
+    ("learning_rate", "0", "above 0"),
+    ("momentum", "1", "at most"),
+    ("nesterov", "maybe", "true or false"),
+    ("clean_start", "2", "at most 1"),
+    ("eval_attacks", "", "at least one"),
     ("eval_attacks", "clean,pgd", "Did you mean pgd-k"),
-    ("eval_attacks", "pgd-k", "number of steps"), ("eval_attacks", "pgd-0", "at least 1"),
-    ("eval_attacks", "clean-3", "known attack"), ("eval_attacks", "pdg-3", "Did you mean pgd"),
-    ("schedule", "steps", "decay_epochs"), ("augment", "flip", "Did you mean"), ("strategy", "tpu", "one of"),
-    ("image_size", "4", "at least 8"), ("epoch", "3", "Did you mean epochs"),
-    ("self", "1", "Did you mean"), ("weight_decay", "-1", "at least 0"), ("policy", "autoaugmnt", "Did you mean auto"),
-    ("policy", "autoaugment:3", "without a number"), ("policy", "randaugment:x", "a magnitude"),
-    ("policy", "randaugment:31", "from 0 to 30"), ("schedule", "exponential", "such as 2.4"),
-    ("probe_weights", "averaged", "average_decay above 0"), ("eval_weights", "averaged", "average_decay above 0"),
-    ("eval_weights", "ema", "one of raw"), ("patience", "0", "at least 1"), ("probe_every", "0", "above 0"),
-    ("dropout", "1", "at most"), ("dropout", "0.2", "an EfficientNet, which has dropout"),
+    ("eval_attacks", "pgd-k", "number of steps"),
+    ("eval_attacks", "pgd-0", "at least 1"),
+    ("eval_attacks", "clean-3", "known attack"),
+    ("eval_attacks", "pdg-3", "Did you mean pgd"),
+    ("schedule", "steps", "decay_epochs"),
+    ("augment", "flip", "Did you mean"),
+    ("strategy", "tpu", "one of"),
+    ("image_size", "4", "at least 8"),
+    ("epoch", "3", "Did you mean epochs"),
+    ("self", "1", "Did you mean"),
+    ("weight_decay", "-1", "at least 0"),
+    ("policy", "autoaugmnt", "Did you mean auto"),
+    ("policy", "autoaugment:3", "without a number"),
+    ("policy", "randaugment:x", "a magnitude"),
+    ("policy", "randaugment:31", "from 0 to 30"),
+    ("schedule", "exponential", "such as 2.4"),
+    ("validation_weights", "averaged", "average_decay above 0"),
+    ("eval_weights", "averaged", "average_decay above 0"),
+    ("eval_weights", "ema", "one of raw"),
+    ("patience", "0", "at least 1"),
+    ("validation_every", "0", "above 0"),
+    ("dropout", "1", "at most"),
+    ("dropout", "0.2", "an EfficientNet, which has dropout"),
     ("policy", "randaugment:", "such as randaugment:15"),
-    ("average_decay", "1", "at most"), ("cache", "disk", "one of none"),
-    ("eval_preprocess", "crop-resize", "Did you mean crop_resize"), ("broken_limit", "-1", "at least 0"),
+    ("average_decay", "1", "at most"),
+    ("cache", "disk", "one of none"),
+    ("eval_preprocess", "crop-resize", "Did you mean crop_resize"),
+    ("unreadable_limit", "-1", "at least 0"),
 ]
 
 
@@ -182,9 +265,11 @@ def test_unknown_recipe():
 
 def test_differences_name_both_sides():
     one = hparams.get("fashion")
-    assert one.differences(one.replace(act="relu", epochs="9", epsilon="4/255")) == ["act: swish there, relu here",
-                                                                  f"epochs: {one.epochs} there, 9 here",
-                                                                  "epsilon: 8/255 there, 4/255 here"]
+    assert one.differences(one.replace(act="relu", epochs="9", epsilon="4/255")) == [
+        "act: swish there, relu here",
+        f"epochs: {one.epochs} there, 9 here",
+        "epsilon: 8/255 there, 4/255 here",
+    ]
     assert one.differences(one.replace(eval_attacks="clean")) == []
 
 

@@ -14,9 +14,24 @@ ARROWS = {  # room or module: what of ours it may import
     "resnet": {"layers"},
     "efficientnet": {"layers"},
     "sat_tf": set(),
-    **{f"sat_tf.{leaf}": set() for leaf in ("activations", "losses", "schedules", "attacks", "preprocess",
-                                            "autoaugment", "saving", "report", "interruption",
-                                            "torch_file", "serving", "corruptions", "verify")},
+    **{
+        f"sat_tf.{leaf}": set()
+        for leaf in (
+            "activations",
+            "losses",
+            "schedules",
+            "attacks",
+            "preprocess",
+            "autoaugment",
+            "saving",
+            "report",
+            "interruption",
+            "torch_file",
+            "serving",
+            "corruptions",
+            "verify",
+        )
+    },
     "sat_tf.optim": {"sat_tf.schedules"},
     "sat_tf.evaluate": {"sat_tf.attacks", "sat_tf.losses"},
     "sat_tf.data": {"sat_tf.preprocess", "sat_tf.autoaugment"},
@@ -27,10 +42,36 @@ ARROWS = {  # room or module: what of ours it may import
     "sat_tf.passes": {"sat_tf.activations"},
     "sat_tf.methods": {"sat_tf.losses", "sat_tf.attacks", "sat_tf.passes", "sat_tf.schedules"},
     "sat_tf.train": {"sat_tf.methods", "sat_tf.optim", "layers"},
-    "sat_tf.experiment": {"hparams", "sat_tf", *(f"sat_tf.{name}" for name in (
-        "activations", "attacks", "autoaugment", "corruptions", "cost", "data", "evaluate", "export", "interruption",
-        "losses", "methods", "models", "optim", "passes", "preprocess", "released", "report", "saving", "schedules",
-        "train", "verify"))},
+    "sat_tf.experiment": {
+        "hparams",
+        "sat_tf",
+        *(
+            f"sat_tf.{name}"
+            for name in (
+                "activations",
+                "attacks",
+                "autoaugment",
+                "corruptions",
+                "cost",
+                "data",
+                "evaluate",
+                "export",
+                "interruption",
+                "losses",
+                "methods",
+                "models",
+                "optim",
+                "passes",
+                "preprocess",
+                "released",
+                "report",
+                "saving",
+                "schedules",
+                "train",
+                "verify",
+            )
+        ),
+    },
     "sat_tf.grid": {"hparams", "sat_tf.experiment", "sat_tf.report"},
     "main": {"hparams", "sat_tf.experiment", "sat_tf.grid"},
 }
@@ -81,11 +122,17 @@ def test_imports_follow_the_arrows(file):
     assert wanted <= ARROWS[module], f"{file.name} imports {sorted(wanted - ARROWS[module])}"
 
 
-@pytest.mark.parametrize("file", [f for f in FILES if module_of(f) in (STANDARD_ONLY, "sat_tf", "main")],
-                         ids=lambda file: str(file.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "file",
+    [f for f in FILES if module_of(f) in (STANDARD_ONLY, "sat_tf", "main")],
+    ids=lambda file: str(file.relative_to(ROOT)),
+)
 def test_what_answers_at_once_imports_nothing_heavy(file):
-    top = {node for node in ast.parse(file.read_text(encoding="utf-8")).body
-           if isinstance(node, (ast.Import, ast.ImportFrom))}
+    top = {
+        node
+        for node in ast.parse(file.read_text(encoding="utf-8")).body
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+    }
     names = {alias.name for node in top if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in top if isinstance(node, ast.ImportFrom)}
     heavy = {name for name in names if name.split(".")[0] in ("tensorflow", "keras", "numpy", "matplotlib", "tqdm")}
@@ -95,8 +142,9 @@ def test_what_answers_at_once_imports_nothing_heavy(file):
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_only_experiment_reads_recipes_and_only_main_reads_flags(file):
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    read = {node.value.id for node in ast.walk(tree)
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)}
+    read = {
+        node.value.id for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+    }
     assert module_of(file) == "main" or "FLAGS" not in read
     assert module_of(file) in ("hparams", "sat_tf.experiment", "main") or "recipe" not in read
 

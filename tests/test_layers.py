@@ -86,7 +86,7 @@ def test_every_way_of_convolving_is_the_same_convolution(size, strides, side):
 
 
 def assert_same_function(mine, theirs, images, kernel):
-    """Compare values and both gradients of two functions of pictures and kernel."""
+    """Compare values and both gradients of two functions of images and kernel."""
     results = []
     for function in (mine, theirs):
         with tf.GradientTape() as tape:
@@ -134,8 +134,9 @@ def test_bad_arguments(arguments):
 
 
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("kernel_size,strides,shape", [(3, 1, (4, 9, 8)), (3, 2, (4, 9, 8)), (5, 2, (4, 8, 8)),
-                                                       (5, 1, (64, 1, 1))])
+@pytest.mark.parametrize(
+    "kernel_size,strides,shape", [(3, 1, (4, 9, 8)), (3, 2, (4, 9, 8)), (5, 2, (4, 8, 8)), (5, 1, (64, 1, 1))]
+)
 def test_depthwise_equals_convolution_then_normalisation(kernel_size, strides, shape, training):
     layer = randomised(DepthwiseConvNorm(kernel_size, strides), 5)
     conv = keras.layers.DepthwiseConv2D(kernel_size, strides, "same", use_bias=False)

@@ -26,8 +26,9 @@ def lite0(tmp_path_factory):
 
 def write_arrays(path, arrays):
     kinds = {np.dtype("f4"): "FloatStorage", np.dtype("i8"): "LongStorage"}
-    content = ordered([(name, tensor(str(i), array.shape, kind=kinds[array.dtype]))
-                       for i, (name, array) in enumerate(arrays.items())])
+    content = ordered(
+        [(name, tensor(str(i), array.shape, kind=kinds[array.dtype])) for i, (name, array) in enumerate(arrays.items())]
+    )
     return write(path, "legacy", content, {str(i): array.ravel() for i, array in enumerate(arrays.values())})
 
 

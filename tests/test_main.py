@@ -12,7 +12,7 @@ import time
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-TINY = ["--dataset=synthetic", "--epochs=1", "--set", "held_out=40", "--eval_attacks=clean,pgd-2"]
+TINY = ["--dataset=synthetic", "--epochs=1", "--set", "validation=40", "--eval_attacks=clean,pgd-2"]
 
 
 def run(*flags, cwd, **kwargs):
@@ -33,8 +33,9 @@ def test_help_and_list_answer_in_under_a_second_without_tensorflow(flag, says, t
     status, out, err = run(flag, cwd=tmp_path)
     assert time.monotonic() - started < 1
     assert (status, err) == (0, "") and says in out
-    imported = subprocess.run([sys.executable, "-X", "importtime", ROOT / "main.py", flag], capture_output=True,
-                              text=True, cwd=tmp_path).stderr
+    imported = subprocess.run(
+        [sys.executable, "-X", "importtime", ROOT / "main.py", flag], capture_output=True, text=True, cwd=tmp_path
+    ).stderr
     assert "absl.flags" in imported and "tensorflow" not in imported and "numpy" not in imported
 
 
@@ -47,21 +48,38 @@ def test_list_names_everything(tmp_path):
     assert all(f"  {name}" in out for name in [*hparams.RECIPES, *hparams.fields_help()])
 
 
-@pytest.mark.parametrize("flags,says", [
-    (["--model=resnet51"], "Did you mean resnet50"), (["--act=swich"], "Did you mean swish"),
-    (["--dataset=cifar"], "Did you mean cifar10"), (["--set", "epoch=3"], "Did you mean epochs"),
-    (["--epsilon=8"], "write 8/255"), (["--epochs=-1"], "epochs=-1"), (["--batch_size=0"], "batch_size=0"),
-    (["--modle=x"], "Did you mean"), (["train"], "Received: train"), (["--mode=trian"], "train|eval|verify"),
-    (["--set", "epochs"], "field=value"), (["--recipe=fasion"], "Did you mean fashion"),
-    (["--checkpoint=x"], "--mode=eval"), (["--plan", "--mode=eval"], "--mode=train"),
-    (["--images_per_second=3"], "--plan"), (["--mode=eval", "--set", "epoch=3"], "Did you mean epochs"),
-    (["--mode=eval", "--eval_weights=ema"], "one of raw"), (["--eval_attacks=pgd"], "pgd-k"),
-    (["--mode=verify"], "--adversarial=FILE"), (["--mode=merge"], "--parts"), (["--parts=a"], "--mode=merge"),
-    (["--mode=eval", "--shard=5/4"], "1/4"), (["--subset=x"], "--mode=eval"), (["--mode=eval", "--norm=l3"], "linf"),
-    (["--mode=eval", "--eval_attacks=autoatack"], "Did you mean autoattack"),
-    (["--set", "probe_attack=square"], "known attack"),
-    (["--seed=1.5"], "whole number"),
-])
+@pytest.mark.parametrize(
+    "flags,says",
+    [
+        (["--model=resnet51"], "Did you mean resnet50"),
+        (["--act=swich"], "Did you mean swish"),
+        (["--dataset=cifar"], "Did you mean cifar10"),
+        (["--set", "epoch=3"], "Did you mean epochs"),
+        (["--epsilon=8"], "write 8/255"),
+        (["--epochs=-1"], "epochs=-1"),
+        (["--batch_size=0"], "batch_size=0"),
+        (["--modle=x"], "Did you mean"),
+        (["train"], "Received: train"),
+        (["--mode=trian"], "train|eval|verify"),
+        (["--set", "epochs"], "field=value"),
+        (["--recipe=fasion"], "Did you mean fashion"),
+        (["--checkpoint=x"], "--mode=eval"),
+        (["--plan", "--mode=eval"], "--mode=train"),
+        (["--images_per_second=3"], "--plan"),
+        (["--mode=eval", "--set", "epoch=3"], "Did you mean epochs"),
+        (["--mode=eval", "--eval_weights=ema"], "one of raw"),
+        (["--eval_attacks=pgd"], "pgd-k"),
+        (["--mode=verify"], "--adversarial=FILE"),
+        (["--mode=merge"], "--parts"),
+        (["--parts=a"], "--mode=merge"),
+        (["--mode=eval", "--shard=5/4"], "1/4"),
+        (["--subset=x"], "--mode=eval"),
+        (["--mode=eval", "--norm=l3"], "linf"),
+        (["--mode=eval", "--eval_attacks=autoatack"], "Did you mean autoattack"),
+        (["--set", "validation_attack=square"], "known attack"),
+        (["--seed=1.5"], "whole number"),
+    ],
+)
 def test_usage_errors_are_one_line_at_once(flags, says, tmp_path):
     started = time.monotonic()
     status, out, err = run(*flags, cwd=tmp_path)
@@ -90,8 +108,14 @@ def test_failures_are_one_line(tmp_path):
 def test_train_interrupt_resume_eval_export(tmp_path):
     """A first epoch is stopped by Ctrl-C; the same command goes on, says so, and its last lines name every result."""
     flags = [*TINY, "--model_dir=run", "--set", "steps_per_call=1", "--epochs=3"]
-    process = subprocess.Popen([sys.executable, ROOT / "main.py", *flags], cwd=tmp_path, stderr=subprocess.PIPE,
-                               stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"})
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "main.py", *flags],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
     seen = ""
     while "training:" not in seen:  # from here on Ctrl-C is a request to stop
         seen += process.stderr.read(1)
@@ -106,13 +130,13 @@ def test_train_interrupt_resume_eval_export(tmp_path):
     assert "Going on from step" in err
     lines = out.strip().splitlines()
     assert lines[0].startswith("clean accuracy: ") and lines[1].startswith("PGD-2 accuracy (epsilon 8/255")
-    for line, name in zip(lines[2:], ("report", "pictures", "checkpoint", "TensorBoard logs"), strict=True):
+    for line, name in zip(lines[2:], ("report", "images", "checkpoint", "TensorBoard logs"), strict=True):
         assert line.startswith(f"{name}: ") and (tmp_path / line.partition(": ")[2]).exists()
     for noise in ("oneDNN", "cuda", "retracing", "Sharding"):
         assert noise not in err
 
-    judge = ["--mode=eval", "--model_dir=run", "--eval_attacks=clean,fgsm", "--epsilon=4/255"]
-    status, out, err = run(*judge, cwd=tmp_path)
+    evaluate = ["--mode=eval", "--model_dir=run", "--eval_attacks=clean,fgsm", "--epsilon=4/255"]
+    status, out, err = run(*evaluate, cwd=tmp_path)
     assert status == 0 and "FGSM accuracy (epsilon 4/255" in out, err
     status, out, err = run("--mode=export", "--model_dir=run", cwd=tmp_path)
     assert status == 0 and "saved_model: run/export/step-" in out, err
@@ -144,18 +168,24 @@ def documented_commands():
 @pytest.mark.parametrize("command", documented_commands())
 def test_documented_commands_parse(command):
     """Every command that README or help shows makes a recipe; those of the main job run in the other tests."""
-    code = "import main, sys; main.FLAGS(['main.py', *sys.argv[1:]]); import hparams; c = main.changes_from_flags(); " \
-           "hparams.choose(c, main.FLAGS.recipe) if main.FLAGS.mode == 'train' else hparams.read(c)"
+    code = (
+        "import main, sys; main.FLAGS(['main.py', *sys.argv[1:]]); import hparams; c = main.changes_from_flags(); "
+        "hparams.choose(c, main.FLAGS.recipe) if main.FLAGS.mode == 'train' else hparams.read(c)"
+    )
     subprocess.run([sys.executable, "-c", code, *shlex.split(command)], check=True, cwd=ROOT)
 
 
 def test_the_readmes_python_runs():
-    """The examples, with a single attack step instead of twenty and fewer pictures."""
-    judged, counted = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    """The examples, with a single attack step instead of twenty and fewer images."""
+    evaluated, counted = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     scope = {}
     exec(counted.replace("steps=20", "steps=1"), scope)
     assert scope["total"] == 2000 and 0 <= scope["correct"][1] <= 2000
     scope = {}
-    exec(judged.replace("pgd-20", "pgd-1").replace("batch_size=100", "batch_size=20").replace("sample=20", "sample=4"),
-         scope)
+    exec(
+        evaluated.replace("pgd-20", "pgd-1")
+        .replace("batch_size=100", "batch_size=20")
+        .replace("sample=20", "sample=4"),
+        scope,
+    )
     assert len(scope["result"].table()) == 20 and len(scope["checks"]) == 18

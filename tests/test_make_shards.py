@@ -11,24 +11,28 @@ from sat_tf import data
 from sat_tf.data import make_shards
 
 
-def test_shards_hold_the_folders_pictures(tmp_path):
+def test_shards_hold_the_folders_images(tmp_path):
     paths = write_photographs(tmp_path / "in" / "train", 10) + write_photographs(tmp_path / "in" / "val", 3, first=30)
     paths[0].write_bytes(as_format(paths[0].read_bytes(), "GIF"))
-    counts, broken = make_shards.make(tmp_path / "in", tmp_path / "out", {"train": 4, "validation": 2})
-    assert counts == {"train": 30, "validation": 9} and not broken
+    counts, unreadable = make_shards.make(tmp_path / "in", tmp_path / "out", {"train": 4, "validation": 2})
+    assert counts == {"train": 30, "validation": 9} and not unreadable
     folder, shards = data.load("folder", data_dir=tmp_path / "in"), data.load("shards", data_dir=tmp_path / "out")
     assert shards.classes == folder.classes == ("ant", "bee", "cat") and shards.image_size is None
-    for parts in (("train", "held_out"), ("test",)):
-        pictures = [sorted(sum((labelled(getattr(loaded, part)) for part in parts), []))
-                    for loaded in (folder, shards)]
-        assert pictures[0] == pictures[1]
+    for parts in (("train", "validation"), ("test",)):
+        images = [sorted(sum((labelled(getattr(loaded, part)) for part in parts), [])) for loaded in (folder, shards)]
+        assert images[0] == images[1]
     make_shards.make(tmp_path / "in", tmp_path / "again", {"train": 4, "validation": 2})
     make_shards.make(tmp_path / "in", tmp_path / "other", {"train": 4, "validation": 2}, seed=1)
     written = [(tmp_path / name / "train-00002-of-00004").read_bytes() for name in ("out", "again", "other")]
     assert written[0] == written[1] != written[2]
     names = {path.name for path in (tmp_path / "again").iterdir()}
-    assert names == {"classes.txt", "counts.txt", *(f"train-{number:05d}-of-00004" for number in range(4)),
-                     "validation-00000-of-00002", "validation-00001-of-00002"}
+    assert names == {
+        "classes.txt",
+        "counts.txt",
+        *(f"train-{number:05d}-of-00004" for number in range(4)),
+        "validation-00000-of-00002",
+        "validation-00001-of-00002",
+    }
 
 
 @pytest.mark.parametrize("skip", [False, True])
@@ -36,24 +40,33 @@ def test_tool_at_the_command_line(tmp_path, skip):
     """As a user starts it: one line for an error, no traceback, the counts and the next command in the last line."""
     paths = write_photographs(tmp_path / "in", 10)
     paths[7].write_bytes(b"")
-    command = [sys.executable, "-m", "sat_tf.data.make_shards", f"--data_dir={tmp_path / 'in'}",
-               f"--output_dir={tmp_path / 'out'}", "--train_shards=2", "--validation_shards=1"]
+    command = [
+        sys.executable,
+        "-m",
+        "sat_tf.data.make_shards",
+        f"--data_dir={tmp_path / 'in'}",
+        f"--output_dir={tmp_path / 'out'}",
+        "--train_shards=2",
+        "--validation_shards=1",
+    ]
     run = subprocess.run(
-        command + ["--skip_broken"] * skip, capture_output=True, text=True, cwd=pathlib.Path(__file__).parents[1]
+        command + ["--skip_unreadable"] * skip, capture_output=True, text=True, cwd=pathlib.Path(__file__).parents[1]
     )
     assert "Traceback" not in run.stderr and run.returncode == (0 if skip else 1)
     if not skip:
         last = run.stderr.strip().splitlines()[-1]
-        assert last == (f"make_shards: Expected whole pictures. Received: 1 broken, the first {paths[7]}: empty. "
-                        "Replace them, or leave them out by --skip_broken.")
+        assert last == (
+            f"make_shards: Expected whole images. Received: 1 unreadable, the first {paths[7]}: empty. "
+            "Replace them, or leave them out by --skip_unreadable."
+        )
         return
     first, last = run.stdout.strip().splitlines()
     assert first == f"left out: {paths[7]}: empty"
-    assert "26 training and 3 validation pictures written, 1 left out." in last
+    assert "26 training and 3 validation images written, 1 left out." in last
     assert last.endswith(f"python main.py --dataset=shards --data_dir={tmp_path / 'out'}")
     assert "writing shards: 100%" in run.stderr
     loaded = data.load("shards", data_dir=tmp_path / "out")
-    assert loaded.train.size + loaded.held_out.size + loaded.test.size == 29
+    assert loaded.train.size + loaded.validation.size + loaded.test.size == 29
 
 
 def test_tool_refuses(tmp_path):
@@ -62,7 +75,7 @@ def test_tool_refuses(tmp_path):
     (tmp_path / "full" / "file").write_text("")
     for output, shards, message in (
         ("full", {"train": 1, "validation": 1}, "Expected an output_dir that is absent or empty"),
-        ("out", {"train": 9, "validation": 1}, "Expected train_shards from 1 to the 6 pictures"),
+        ("out", {"train": 9, "validation": 1}, "Expected train_shards from 1 to the 6 images"),
         ("out", {"train": 1, "validation": 0}, "Expected validation_shards from 1 to the 3 .*validation_shards=0"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -77,6 +77,6 @@ def test_sat_perturbs_with_its_attack_against_its_loss(model):
     np.testing.assert_array_equal(mine, expected)
 
 
-def test_standard_leaves_pictures_alone(model):
+def test_standard_leaves_images_alone(model):
     images, labels = batch()
     np.testing.assert_array_equal(methods.METHODS["standard"](ATTACK).perturb(model, images, labels, 0, None), images)

@@ -10,8 +10,19 @@ import tensorflow as tf
 from sat_tf import activations, attacks, losses, methods, models, passes, preprocess, train
 from sat_tf.export import formats
 
-ACTS = ("relu", "relu6", "swish", "softplus", "parametric_softplus:10", "gelu", "gelu_tanh", "elu:1.5", "celu:1.5",
-        "smoothrelu", "mish")
+ACTS = (
+    "relu",
+    "relu6",
+    "swish",
+    "softplus",
+    "parametric_softplus:10",
+    "gelu",
+    "gelu_tanh",
+    "elu:1.5",
+    "celu:1.5",
+    "smoothrelu",
+    "mish",
+)
 X = np.concatenate([np.linspace(-7, 7, 57), [-100.0, 100.0]]).astype(np.float32)
 
 
@@ -20,8 +31,10 @@ def sigmoid(x):
 
 
 SLOPES = {  # closed forms in NumPy of a few
-    "relu": lambda x: (x > 0).astype(np.float64), "parametric_softplus:10": lambda x: sigmoid(10.0 * x),
-    "softplus": sigmoid, "swish": lambda x: sigmoid(x) * (1 + x * (1 - sigmoid(x))),
+    "relu": lambda x: (x > 0).astype(np.float64),
+    "parametric_softplus:10": lambda x: sigmoid(10.0 * x),
+    "softplus": sigmoid,
+    "swish": lambda x: sigmoid(x) * (1 + x * (1 - sigmoid(x))),
 }
 
 
@@ -72,7 +85,7 @@ def network(act, seed=0):
 
 
 def closed_form(weights, forward, slope, images, labels):
-    """Return losses, gradients to the pictures and to all weights of `network` with any slope, by hand."""
+    """Return losses, gradients to the images and to all weights of `network` with any slope, by hand."""
     x, inputs, slopes = images.reshape(len(images), -1).astype(np.float64), [], []
     for i in (0, 2):
         inputs.append(x)
@@ -114,8 +127,9 @@ def test_attack_and_update_of_a_network_in_one_traced_step(jit, forward, other, 
     @tf.function(jit_compile=jit)
     def step(images, labels):
         adversarial = method.perturb(model, images, labels, 0, tf.constant([0, 0]))
-        climbed = attacks.input_gradient(lambda x: losses.cross_entropy(
-            backward.view(model, "attack")(x, training=False), labels), images)
+        climbed = attacks.input_gradient(
+            lambda x: losses.cross_entropy(backward.view(model, "attack")(x, training=False), labels), images
+        )
         with tf.GradientTape() as tape:
             values, _ = method.loss(model, images, adversarial, labels)
         seen.append(None)
@@ -151,8 +165,12 @@ def test_one_graph_may_hold_all_purposes():
 
     @tf.function
     def gradients(images, labels, order):
-        return {purpose: attacks.input_gradient(lambda x, p=purpose: losses.cross_entropy(
-            backward.view(model, p)(x, training=False), labels), images) for purpose in order}
+        return {
+            purpose: attacks.input_gradient(
+                lambda x, p=purpose: losses.cross_entropy(backward.view(model, p)(x, training=False), labels), images
+            )
+            for purpose in order
+        }
 
     for order in itertools.permutations(passes.PURPOSES):
         for purpose, gradient in gradients(tf.constant(IMAGES), tf.constant(LABELS), order).items():
@@ -187,8 +205,12 @@ def test_two_replicas_train_as_one(two_replicas):
             model, _ = network("relu")
             optimizer = keras.optimizers.SGD(0.5)
             optimizer.build(model.trainable_variables)
-        loop = train.Loop(state=train.TrainState(model=model, optimizer=optimizer), strategy=strategy, batch_size=4,
-                          method=methods.sat(attack, backward=backward))
+        loop = train.Loop(
+            state=train.TrainState(model=model, optimizer=optimizer),
+            strategy=strategy,
+            batch_size=4,
+            method=methods.sat(attack, backward=backward),
+        )
         batches = tf.data.Dataset.from_tensors((images, labels)).repeat().unbatch().batch(4 // parts)
         data = strategy.distribute_datasets_from_function(lambda context, batches=batches: batches)
         list(loop.run(data, until=3))
@@ -212,15 +234,19 @@ def test_gradients_survive_export_and_reload(other, tmp_path):
     gradient = served["input_gradient"](images=images, labels=labels)["gradient"]
     np.testing.assert_allclose(gradient, wanted, rtol=1e-3, atol=1e-6)
     climbed = attacks.input_gradient(
-        lambda x: losses.cross_entropy(served["serving_default"](images=x)["logits"], labels), images)
+        lambda x: losses.cross_entropy(served["serving_default"](images=x)["logits"], labels), images
+    )
     np.testing.assert_allclose(climbed, wanted, rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("make,says", [
-    (lambda: passes.Backward(attack="swich"), "did you mean swish"),
-    (lambda: passes.Backward(update="celu:-1"), "finite alpha > 0"),
-    (lambda: passes.OWN.view(None, "attak"), "purpose of attack, update, inference. Received: purpose='attak'"),
-])
+@pytest.mark.parametrize(
+    "make,says",
+    [
+        (lambda: passes.Backward(attack="swich"), "did you mean swish"),
+        (lambda: passes.Backward(update="celu:-1"), "finite alpha > 0"),
+        (lambda: passes.OWN.view(None, "attak"), "purpose of attack, update, inference. Received: purpose='attak'"),
+    ],
+)
 def test_mistakes(make, says):
     with pytest.raises(ValueError, match=says):
         make()

@@ -10,41 +10,50 @@ from sat_tf import evaluate
 
 @pytest.fixture(scope="module")
 def network():
-    """Return a small keras.applications network without weights of anyone's, for pictures in [0, 1]."""
+    """Return a small keras.applications network without weights of anyone's, for images in [0, 1]."""
     keras.utils.set_random_seed(0)
     images = keras.Input([32, 32, 3])
-    inner = keras.applications.MobileNetV2(input_shape=(32, 32, 3), alpha=0.35, weights=None, classes=5,
-                                           classifier_activation=None)
+    inner = keras.applications.MobileNetV2(
+        input_shape=(32, 32, 3), alpha=0.35, weights=None, classes=5, classifier_activation=None
+    )
     return keras.Model(images, inner(keras.layers.Rescaling(2.0, -1.0)(images)))
 
 
 @pytest.fixture(scope="module")
-def pictures(network):
+def examples(network):
     images = np.random.default_rng(0).random((12, 32, 32, 3)).astype(np.float32)
-    return evaluate.Pictures(images=images, labels=network(images, training=False).numpy().argmax(-1))
+    return evaluate.Examples(images=images, labels=network(images, training=False).numpy().argmax(-1))
 
 
-def test_a_keras_application_is_attacked_and_examined(network, pictures):
+def test_a_keras_application_is_attacked_and_examined(network, examples):
     attacker = evaluate.Attacker(network, batch_size=6)
-    result = attacker.attack(pictures, "pgd-5", epsilon=8 / 255)
-    checks = {check.name: check for check in evaluate.examine(attacker, pictures, {"pgd-5": result}, sample=6)}
+    result = attacker.attack(examples, "pgd-5", epsilon=8 / 255)
+    checks = {check.name: check for check in evaluate.examine(attacker, examples, {"pgd-5": result}, sample=6)}
     assert result.clean_accuracy == 1 and len(result.table()) == 12
-    for name in ("logits_not_probabilities", "finite", "same_input_same_output", "zero_gradients", "radius_respected",
-                 "epsilon_zero_is_clean"):
+    for name in (
+        "logits_not_probabilities",
+        "finite",
+        "same_input_same_output",
+        "zero_gradients",
+        "radius_respected",
+        "epsilon_zero_is_clean",
+    ):
         assert checks[name].passed, checks[name]
 
 
-def test_one_that_ends_in_softmax_is_caught(network, pictures):
+def test_one_that_ends_in_softmax_is_caught(network, examples):
     attacker = evaluate.Attacker(keras.Sequential([network, keras.layers.Softmax()]), batch_size=6)
-    checks = evaluate.examine(attacker, pictures, sample=6)
+    checks = evaluate.examine(attacker, examples, sample=6)
     assert [check.name for check in checks if check.passed is False][:1] == ["logits_not_probabilities"]
     assert not evaluate.trusted(checks)
 
 
-def test_a_saved_model_is_attacked_like_the_model(network, pictures, tmp_path):
+def test_a_saved_model_is_attacked_like_the_model(network, examples, tmp_path):
     network.export(tmp_path / "saved", verbose=False)
-    results = [evaluate.Attacker(model, batch_size=6).attack(pictures, "pgd-3", epsilon=8 / 255)
-               for model in (network, tf.saved_model.load(tmp_path / "saved"), str(tmp_path / "saved"))]
+    results = [
+        evaluate.Attacker(model, batch_size=6).attack(examples, "pgd-3", epsilon=8 / 255)
+        for model in (network, tf.saved_model.load(tmp_path / "saved"), str(tmp_path / "saved"))
+    ]
     for other in results[1:]:
         np.testing.assert_array_equal(results[0].stage, other.stage)
         np.testing.assert_allclose(results[0].margin, other.margin, atol=1e-4)

@@ -1,4 +1,4 @@
-"""One picture: exact values where nothing is to be done, ranges, places and odds where something is."""
+"""One image: exact values where nothing is to be done, ranges, places and odds where something is."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from sat_tf.preprocess import (
 SIZES = [(1, 1), (1, 200), (31, 32), (32, 32), (40, 300), (33, 7)]
 
 
-def picture(height, width, seed=0):
+def photo(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -28,7 +28,7 @@ def unit(image):
 
 
 def over_seeds(fn, image, size, count):
-    """Apply an augmentation to one picture under `count` seeds."""
+    """Apply an augmentation to one image under `count` seeds."""
     seeds = tf.stack([tf.fill([count], 7), tf.range(count)], axis=1)
     run = tf.function(lambda: tf.map_fn(lambda seed: fn(image, size, seed), seeds, fn_output_signature=tf.float32))
     return run().numpy()
@@ -43,8 +43,8 @@ def test_levels_are_divided_by_255_exactly(wrap):
 
 @pytest.mark.parametrize("evaluation", EVALUATIONS.values())
 @pytest.mark.parametrize("size", [32, 64, 96])
-def test_picture_of_the_size_is_left_as_it_is(size, evaluation):
-    image = picture(size, size)
+def test_image_of_the_size_is_left_as_it_is(size, evaluation):
+    image = photo(size, size)
     np.testing.assert_array_equal(evaluation(tf.constant(image), size), unit(image))
     unknown = tf.function(lambda x: evaluation(x, size), input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
     np.testing.assert_array_equal(unknown(image), unit(image))
@@ -62,7 +62,7 @@ def test_picture_of_the_size_is_left_as_it_is(size, evaluation):
     ],
 )
 def test_centre_is_cut_out(height, width, size, rows, columns):
-    image = picture(height, width)
+    image = photo(height, width)
     np.testing.assert_allclose(resize_crop(tf.constant(image), size), unit(image)[rows, columns], atol=1e-6)
 
 
@@ -142,8 +142,8 @@ def test_content_decides_not_the_name():
 
 
 def test_where_no_crop_is_found_the_centre_is_taken():
-    """In a picture of one row nothing has an aspect of 3/4 to 4/3 and 8 % of the area."""
-    image = picture(1, 200)
+    """In an image of one row nothing has an aspect of 3/4 to 4/3 and 8 % of the area."""
+    image = photo(1, 200)
     out = over_seeds(random_resized_crop_flip, tf.constant(image), 64, 5)
     centre = crop_resize(tf.constant(image), 64).numpy()
     for crop in out:
@@ -151,7 +151,7 @@ def test_where_no_crop_is_found_the_centre_is_taken():
 
 
 def test_aspect_is_kept():
-    """A white square in the middle of a wide picture is a square in the crop, too."""
+    """A white square in the middle of a wide image is a square in the crop, too."""
     image = np.zeros((200, 400, 3), np.uint8)
     image[50:150, 150:250] = 255
     crop = resize_crop(tf.constant(image), 96).numpy()[..., 0] > 0.5  # shortest side 200 -> 128: 100 pixels -> 64
@@ -161,14 +161,14 @@ def test_aspect_is_kept():
 
 
 def test_known_and_unknown_sides_agree():
-    image = picture(70, 50)
+    image = photo(70, 50)
     unknown = tf.function(lambda x: resize_crop(x, 32), input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
     np.testing.assert_allclose(unknown(image), resize_crop(tf.constant(image), 32), atol=1e-6)
 
 
 @pytest.mark.parametrize("row", [*AUGMENTATIONS, *EVALUATIONS])
 @pytest.mark.parametrize("size", [8, 32, 64])
-def test_any_picture_gives_size_and_range(row, size):
+def test_any_image_gives_size_and_range(row, size):
     fn = AUGMENTATIONS.get(row, lambda image, size, seed: EVALUATIONS[row](image, size))
     traced = tf.function(
         lambda image, seed: fn(image, size, seed),
@@ -176,7 +176,7 @@ def test_any_picture_gives_size_and_range(row, size):
     )
     assert traced.get_concrete_function().output_shapes == [size, size, 3]
     for height, width in SIZES:
-        black_and_white = picture(height, width) // 128 * 255  # bicubic overshoots most here
+        black_and_white = photo(height, width) // 128 * 255  # bicubic overshoots most here
         out = traced(black_and_white, [1, height]).numpy()
         assert out.dtype == np.float32 and out.shape == (size, size, 3)
         assert out.min() >= 0 and out.max() <= 1
@@ -184,7 +184,7 @@ def test_any_picture_gives_size_and_range(row, size):
 
 @pytest.mark.parametrize("row", AUGMENTATIONS)
 def test_only_the_seed_decides(row):
-    image = tf.constant(picture(48, 40))
+    image = tf.constant(photo(48, 40))
     first = over_seeds(AUGMENTATIONS[row], image, 32, 20)
     tf.random.set_seed(5)
     np.testing.assert_array_equal(over_seeds(AUGMENTATIONS[row], image, 32, 20), first)
@@ -193,13 +193,13 @@ def test_only_the_seed_decides(row):
 
 
 def test_none_is_evaluation():
-    image = tf.constant(picture(50, 40))
+    image = tf.constant(photo(50, 40))
     np.testing.assert_array_equal(AUGMENTATIONS["none"](image, 32, [0, 1]), resize_crop(image, 32))
 
 
 def test_pad_crop_flip_places_are_equally_likely():
-    """Every result is one of the 9 x 9 cuts of the padded picture or its mirror image, each as often as the others."""
-    image, count = picture(32, 32), 4000
+    """Every result is one of the 9 x 9 cuts of the padded image or its mirror image, each as often as the others."""
+    image, count = photo(32, 32), 4000
     padded = np.pad(unit(image), [(4, 4), (4, 4), (0, 0)])
     cuts = [padded[top : top + 32, left : left + 32] for top in range(9) for left in range(9)]
     places = {cut.tobytes(): place for place, cut in enumerate(cuts + [cut[:, ::-1] for cut in cuts])}

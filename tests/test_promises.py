@@ -23,8 +23,9 @@ def test_traces_once_with_its_batch_left_open(name):
     """In a scope without weights: the largest have two gigabytes of them."""
     with cost.weightless():
         model = models.build(name, "swish", 10)
-        function = tf.function(lambda x: model(x, training=False),
-                               input_signature=[tf.TensorSpec([None, 32, 32, 3], tf.float32)])
+        function = tf.function(
+            lambda x: model(x, training=False), input_signature=[tf.TensorSpec([None, 32, 32, 3], tf.float32)]
+        )
         assert function.get_concrete_function().structured_outputs.shape.as_list() == [None, 10]
 
 
@@ -67,9 +68,13 @@ def test_trains_adversarially_on_two_replicas(name, two_replicas):
         optimizer = optim.sgd(lambda step: tf.constant(0.01), momentum=0.9)
         optimizer.build(model.trainable_variables)
     attack = attacks.PGD(epsilon=4 / 255, step_size=4 / 255, steps=1)
-    loop = train.Loop(state=train.TrainState(model=model, optimizer=optimizer), method=methods.sat(attack),
-                      strategy=two_replicas, batch_size=4)
+    loop = train.Loop(
+        state=train.TrainState(model=model, optimizer=optimizer),
+        method=methods.sat(attack),
+        strategy=two_replicas,
+        batch_size=4,
+    )
     batches = tf.data.Dataset.from_tensors((IMAGES, LABELS)).repeat().unbatch().batch(2, drop_remainder=True)
     data = two_replicas.distribute_datasets_from_function(lambda context: batches)
-    (_, metrics), = loop.run(data, until=1)
+    ((_, metrics),) = loop.run(data, until=1)
     assert np.isfinite(metrics).all()

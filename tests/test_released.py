@@ -12,19 +12,31 @@ from sat_tf import models, released
 from sat_tf.released import tf1
 
 AVERAGE = "/ExponentialMovingAverage"
-VECTORS = {  # act, weights: logits of class 0..3 and argmax of each picture, cross-entropy clean and after PGD-10
+VECTORS = {  # act, weights: logits of class 0..3 and argmax of each image, cross-entropy clean and after PGD-10
     ("resnet50", "relu", "raw"): (
-        [[1.21344, -1.35522, -3.78792, 1.10783], [0.86588, -1.6037, -3.31363, 0.74757]], [164, 164],
-        [9.293032, 9.047188], [11.73897, 11.3705]),
+        [[1.21344, -1.35522, -3.78792, 1.10783], [0.86588, -1.6037, -3.31363, 0.74757]],
+        [164, 164],
+        [9.293032, 9.047188],
+        [11.73897, 11.3705],
+    ),
     ("resnet50", "silu", "raw"): (
-        [[0.11626, -0.14599, -0.37039, 0.34889], [0.01453, -0.11846, -0.38444, 0.10304]], [888, 795],
-        [6.599308, 6.763612], [7.287789, 7.720738]),
+        [[0.11626, -0.14599, -0.37039, 0.34889], [0.01453, -0.11846, -0.38444, 0.10304]],
+        [888, 795],
+        [6.599308, 6.763612],
+        [7.287789, 7.720738],
+    ),
     ("efficientnet-b0", "swish", "raw"): (
-        [[-0.4795, 1.04814, 0.08637, 0.01928], [-0.54437, 1.1729, 0.05952, 0.03821]], [655, 655],
-        [7.004188, 6.941068], [7.359878, 7.404262]),
+        [[-0.4795, 1.04814, 0.08637, 0.01928], [-0.54437, 1.1729, 0.05952, 0.03821]],
+        [655, 655],
+        [7.004188, 6.941068],
+        [7.359878, 7.404262],
+    ),
     ("efficientnet-b0", "swish", "ema"): (
-        [[-0.56892, -0.18075, -0.39366, -0.12081], [-0.76501, -0.28726, -0.31106, -0.26016]], [960, 960],
-        [7.239107, 6.219609], [9.513302, 6.860545]),
+        [[-0.56892, -0.18075, -0.39366, -0.12081], [-0.76501, -0.28726, -0.31106, -0.26016]],
+        [960, 960],
+        [7.239107, 6.219609],
+        [9.513302, 6.860545],
+    ),
 }
 NAMES = {  # how many, and how the SHA-256 of the sorted lines "name [shape]" of the release's own code begins
     "resnet50": (267, "60af2b27efc8bda2"),
@@ -80,8 +92,12 @@ def test_smoothrelu_has_a_parameter_at_every_site(files):
     shapes = released.variables("resnet50", "smoothrelu")
     betas = [name for name in shapes if name.endswith("smoothrelu_beta")]
     assert len(betas) == 49 and all(shapes[name] == (1,) for name in betas)
-    assert {"conv0/smoothrelu_beta", "group0/block0/conv1/smoothrelu_beta", "group0/block0/conv2/smoothrelu_beta",
-            "group0/block0/smoothrelu_beta"} <= set(betas)
+    assert {
+        "conv0/smoothrelu_beta",
+        "group0/block0/conv1/smoothrelu_beta",
+        "group0/block0/conv2/smoothrelu_beta",
+        "group0/block0/smoothrelu_beta",
+    } <= set(betas)
     model = released.load(files("resnet50", "smoothrelu"))
     site = model.get_layer("group1_block2_conv2_act")
     wanted = released_vectors.value("group1/block2/conv2/smoothrelu_beta", (1,))
@@ -108,8 +124,9 @@ def test_every_release_is_recognised_by_its_variables():
         assert set(release.published) <= set(hparams.ATTACKS) and all(0 < p < 1 for p in release.published.values())
     ids = [drive_id for release in hparams.RELEASES.values() for drive_id in release.drive_ids]
     assert len(hparams.RELEASES) == 24 and len(set(ids)) == 72
-    assert [n for n, r in hparams.RELEASES.items() if r.make_recipe().judged_weights == "averaged"] == [
-        "efficientnet-bL1-enhanced"]
+    assert [n for n, r in hparams.RELEASES.items() if r.make_recipe().evaluated_weights == "averaged"] == [
+        "efficientnet-bL1-enhanced"
+    ]
 
 
 @pytest.mark.parametrize("suffix", ["", ".index", ".meta", ".data-00000-of-00001"])
@@ -142,15 +159,23 @@ def test_places_that_hold_none(tmp_path, monkeypatch):
 W = "group0/block0/conv2/W"
 CHANGES = {  # what is done to a file of resnet50, what the message says
     "missing": ({W: None}, rf"missing in the file: {W} \(3, 3, 64, 64\)"),
-    "extra": ({"group0/block0/conv4/W": np.zeros((1, 2), np.float32)},
-              r"only in the file: group0/block0/conv4/W \(1, 2\)"),
-    "transposed": ({"linear/W": np.zeros((1000, 2048), np.float32)},
-                   r"another shape: linear/W \(1000, 2048\) in the file"),
+    "extra": (
+        {"group0/block0/conv4/W": np.zeros((1, 2), np.float32)},
+        r"only in the file: group0/block0/conv4/W \(1, 2\)",
+    ),
+    "transposed": (
+        {"linear/W": np.zeros((1000, 2048), np.float32)},
+        r"another shape: linear/W \(1000, 2048\) in the file",
+    ),
     "slot of nothing": ({"foo/Momentum": np.zeros(3, np.float32)}, r"only in the file: foo/Momentum \(3,\)"),
-    "some averages": ({W + AVERAGE: np.zeros((3, 3, 64, 64), np.float32)},
-                      r"missing in the file: conv0/W/ExponentialMovingAverage \(7, 7, 3, 64\)"),
-    "wrong rank": ({"conv0/bn/gamma": np.zeros((1, 1, 1, 1, 64), np.float32)},
-                   r"another shape: conv0/bn/gamma \(1, 1, 1, 1, 64\) in the file, \(64,\) in the model"),
+    "some averages": (
+        {W + AVERAGE: np.zeros((3, 3, 64, 64), np.float32)},
+        r"missing in the file: conv0/W/ExponentialMovingAverage \(7, 7, 3, 64\)",
+    ),
+    "wrong rank": (
+        {"conv0/bn/gamma": np.zeros((1, 1, 1, 1, 64), np.float32)},
+        r"another shape: conv0/bn/gamma \(1, 1, 1, 1, 64\) in the file, \(64,\) in the model",
+    ),
 }
 
 
@@ -165,8 +190,12 @@ def test_every_variable_is_accounted_for(change, tmp_path):
 AVERAGED = {  # what is done to a file with raw and averaged weights of efficientnet-b0, what the message says
     "no raw": ("head/dense/bias", None, "", r"missing in the file: efficientnet-b0/head/dense/bias \("),
     "raw": ("head/dense/bias", 7, "", r"another shape: efficientnet-b0/head/dense/bias \(7,\)"),
-    "no average": ("stem/conv2d/kernel", None, AVERAGE,
-                   f"missing in the file: efficientnet-b0/stem/conv2d/kernel{AVERAGE}"),
+    "no average": (
+        "stem/conv2d/kernel",
+        None,
+        AVERAGE,
+        f"missing in the file: efficientnet-b0/stem/conv2d/kernel{AVERAGE}",
+    ),
     "average": ("head/dense/bias", 7, AVERAGE, f"another shape: efficientnet-b0/head/dense/bias{AVERAGE}"),
 }
 
@@ -185,9 +214,18 @@ def test_what_training_keeps_beside_the_weights_is_known(tmp_path):
     shapes = averaged(released.variables("efficientnet-b0"))
     kernel = "efficientnet-b0/stem/conv2d/kernel"
     one = np.zeros(1, np.float32)
-    beside = {"global_step": one, "a/global_step": one, "learning_rate": one, "EMA/QueueInput/queue_size": one,
-              "opt/beta1_power": one, f"{kernel}/RMSProp": one, f"{kernel}/RMSProp_1": one, f"{kernel}/Adam_1": one,
-              f"{kernel}{AVERAGE}/Momentum": one, "apply_gradients/AccumGrad/x": one}
+    beside = {
+        "global_step": one,
+        "a/global_step": one,
+        "learning_rate": one,
+        "EMA/QueueInput/queue_size": one,
+        "opt/beta1_power": one,
+        f"{kernel}/RMSProp": one,
+        f"{kernel}/RMSProp_1": one,
+        f"{kernel}/Adam_1": one,
+        f"{kernel}{AVERAGE}/Momentum": one,
+        "apply_gradients/AccumGrad/x": one,
+    }
     prefix = released_vectors.write(tmp_path / "a", shapes, beside)
     for weights in ("raw", "ema"):
         released.load(prefix, weights=weights)
@@ -207,17 +245,36 @@ def test_a_folder_of_the_checkpoints_name_does_not_matter(tmp_path):
     released.load(prefix, "efficientnet-b0")
 
 
-@pytest.mark.parametrize("kind,loaded,says", [
-    (("resnet50", "relu"), {"model": "resnet101", "act": "relu"}, "weights of resnet101. .*which holds resnet50, raw"),
-    (("efficientnet-b0", "swish"), {"model": "resnet50", "act": "relu"}, "which holds efficientnet-b0, raw weights"),
-    (("resnet50", "relu"), {"model": "efficientnet-b0"}, "which holds resnet50, raw weights"),
-    (("resnet50", "relu"), {"model": "resnet50", "act": "smoothrelu"}, "act=smoothrelu. .*but no parameters of"),
-    (("resnet50", "smoothrelu"), {"model": "resnet50", "act": "silu"}, "act=swish. .*the parameters of smoothrelu at"),
-    (("resnet50", "relu"), {"model": "resnet50"}, "Expected the activation"),
-    (("resnet50", "relu"), {"model": "resnet50", "act": "relu", "weights": "ema"}, "holds resnet50, raw weights"),
-    (("resnet50", "relu"), {"model": "resnet50", "act": "relu", "weights": "averaged"}, "weights of raw, ema"),
-    (("efficientnet-b0", "swish"), {"model": "efficientnet-b0", "act": "smoothrelu"}, "no parameters of smoothrelu"),
-])
+@pytest.mark.parametrize(
+    "kind,loaded,says",
+    [
+        (
+            ("resnet50", "relu"),
+            {"model": "resnet101", "act": "relu"},
+            "weights of resnet101. .*which holds resnet50, raw",
+        ),
+        (
+            ("efficientnet-b0", "swish"),
+            {"model": "resnet50", "act": "relu"},
+            "which holds efficientnet-b0, raw weights",
+        ),
+        (("resnet50", "relu"), {"model": "efficientnet-b0"}, "which holds resnet50, raw weights"),
+        (("resnet50", "relu"), {"model": "resnet50", "act": "smoothrelu"}, "act=smoothrelu. .*but no parameters of"),
+        (
+            ("resnet50", "smoothrelu"),
+            {"model": "resnet50", "act": "silu"},
+            "act=swish. .*the parameters of smoothrelu at",
+        ),
+        (("resnet50", "relu"), {"model": "resnet50"}, "Expected the activation"),
+        (("resnet50", "relu"), {"model": "resnet50", "act": "relu", "weights": "ema"}, "holds resnet50, raw weights"),
+        (("resnet50", "relu"), {"model": "resnet50", "act": "relu", "weights": "averaged"}, "weights of raw, ema"),
+        (
+            ("efficientnet-b0", "swish"),
+            {"model": "efficientnet-b0", "act": "smoothrelu"},
+            "no parameters of smoothrelu",
+        ),
+    ],
+)
 def test_another_network_is_named(kind, loaded, says, files):
     with pytest.raises(ValueError, match=says):
         released.load(files(*kind), **loaded)
@@ -249,8 +306,11 @@ DAMAGES = {  # file, what is done to it, what the message says
     "cut index": ("index", lambda path: path.write_bytes(path.read_bytes()[:-9]), "not an sstable"),
     "text for data": ("data-00000-of-00001", text, r"cut off or another file: it has 423 bytes of \d+"),
     "cut data": ("data-00000-of-00001", lambda path: path.write_bytes(path.read_bytes()[:-1]), "cut off"),
-    "flipped data": ("data-00000-of-00001", lambda path: path.write_bytes(bytes(path.stat().st_size)),
-                     "damaged at .*Checksum does not match"),
+    "flipped data": (
+        "data-00000-of-00001",
+        lambda path: path.write_bytes(bytes(path.stat().st_size)),
+        "damaged at .*Checksum does not match",
+    ),
     "no data": ("data-00000-of-00001", lambda path: path.unlink(), "lacks its file a.data-00000-of-00001"),
 }
 

@@ -16,7 +16,7 @@ from sat_tf import report
 
 CLASSES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 EPSILON = 8 / 255
-PICTURES = ["pictures/training_curves.png", "pictures/accuracy_vs_steps.png", "pictures/panel.png"]
+IMAGES = ["figures/training_curves.png", "figures/accuracy_vs_steps.png", "figures/panel.png"]
 
 
 def evaluation(attack, correct, **parameters):
@@ -41,7 +41,7 @@ def content():
         "act": "swish",
         "method": "sat",
         "seed": 0,
-        "dataset": {"name": "fashion_mnist", "source": "idx files", "train": 11000, "held_out": 1000, "test": 2000,
+        "dataset": {"name": "fashion_mnist", "source": "idx files", "train": 11000, "validation": 1000, "test": 2000,
                     "classes": CLASSES},
         "parameters": {"trainable": 272474, "total": 273850},
         "recipe": {"epsilon": EPSILON, "milestones": [10, 15], "note": "a|b", "label_smoothing": None},
@@ -59,8 +59,8 @@ def content():
 def history():
     return [
         {"step": 100 * epoch, "epoch": float(epoch), "learning_rate": 0.1 / epoch, "train/loss": 2.0 / epoch,
-         "train/accuracy": 0.2 * epoch, "held_out/clean_accuracy": 0.25 * epoch,
-         "held_out/robust_accuracy": 0.2 * epoch, "seconds": 4.0 * epoch}
+         "train/accuracy": 0.2 * epoch, "validation/clean_accuracy": 0.25 * epoch,
+         "validation/robust_accuracy": 0.2 * epoch, "seconds": 4.0 * epoch}
         for epoch in (1, 2, 3)
     ]  # fmt: skip
 
@@ -123,13 +123,13 @@ def test_wilson_interval_refuses_impossible_counts(correct, count):
 
 
 def test_summary_lines(content):
-    paths = {"report": "run/report.md", "pictures": "run/pictures", "checkpoint": "run/best", "TensorBoard logs": ""}
+    paths = {"report": "run/report.md", "figures": "run/figures", "checkpoint": "run/best", "TensorBoard logs": ""}
     assert report.summary_lines(content, paths) == [
         "clean accuracy: 86.10 % (1722 / 2000)",
         "PGD-20 accuracy (epsilon 8/255, step size 1/255): 72.20 % (1444 / 2000)",
         "PGD-10 accuracy (epsilon 8/255, step size 2/255): 73.10 % (1462 / 2000)",
         "report: run/report.md",
-        "pictures: run/pictures",
+        "figures: run/figures",
         "checkpoint: run/best",
     ]
 
@@ -174,13 +174,15 @@ def test_markdown_says_what_was_measured_and_how(tmp_path, content, history):
     text = read(tmp_path, "report.md")
     assert text.startswith("# resnet20 with swish, sat, on fashion_mnist\n")
     assert "**clean accuracy: 86.10 % (1722 / 2000)**, 95 % interval 84.51 to 87.55 %" in text
-    row = ("| PGD-20 (linf) | 8/255 | 1/255 | 20 | yes (seed 0) | final | 1444 / 2000 | "
-           "72.20 % (70.20 to 74.12 %) | 30.1 s |")
+    row = (
+        "| PGD-20 (linf) | 8/255 | 1/255 | 20 | yes (seed 0) | final | 1444 / 2000 | "
+        "72.20 % (70.20 to 74.12 %) | 30.1 s |"
+    )
     for expected in (row, content["command"], "| milestones | [10, 15] |", "| note | a\\|b |",
                      "| label_smoothing | none |",
                      "| cpu | two cores |", "| images_per_second | 900.0 |", "| kind | best |"):  # fmt: skip
         assert expected in text
-    for name in PICTURES:
+    for name in IMAGES:
         assert f"]({name})" in text
     assert "Not the whole test split" not in text
 
@@ -193,10 +195,10 @@ def test_headline_is_the_lowest_accuracy_under_attack(tmp_path, content):
     assert "PGD-20" not in headline
 
 
-def test_says_when_not_every_test_picture_was_evaluated(tmp_path, content):
+def test_says_when_not_every_test_image_was_evaluated(tmp_path, content):
     content["dataset"]["test"] = 10000
     report.write(tmp_path, content, [], None)
-    assert "**Not the whole test split**: evaluated on 2000 of 10000 pictures." in read(tmp_path, "report.md")
+    assert "**Not the whole test split**: evaluated on 2000 of 10000 images." in read(tmp_path, "report.md")
 
 
 def test_evaluation_without_attack_curve_training_or_panel(tmp_path, content):
@@ -204,7 +206,7 @@ def test_evaluation_without_attack_curve_training_or_panel(tmp_path, content):
     written = report.write(tmp_path, content, [], None)
     assert set(written) == {"report.md", "report.json"} == all_files(tmp_path)
     text = read(tmp_path, "report.md")
-    assert "Not trained by this run" in text and "## Pictures" not in text
+    assert "Not trained by this run" in text and "## Images" not in text
 
 
 # Files
@@ -214,16 +216,16 @@ def test_returns_every_written_file_and_leaves_nothing_else(tmp_path, content, h
     directory = tmp_path / "new" / "run"
     for _ in range(2):  # the second time over the files of the first
         written = report.write(str(directory), content, history, make_panel())
-        assert set(written) == all_files(directory) == {"report.json", "report.md", *PICTURES}
+        assert set(written) == all_files(directory) == {"report.json", "report.md", *IMAGES}
         assert all(written[name] == str(directory / name) for name in written)
 
 
-@pytest.mark.parametrize("broken", [{"machine": {"lock": object()}}, {"evaluations": [{"attack": "pgd-20"}]}])
-def test_a_report_that_cannot_be_rendered_leaves_every_old_file(tmp_path, content, history, broken):
+@pytest.mark.parametrize("unreadable", [{"machine": {"lock": object()}}, {"evaluations": [{"attack": "pgd-20"}]}])
+def test_a_report_that_cannot_be_rendered_leaves_every_old_file(tmp_path, content, history, unreadable):
     report.write(tmp_path, content, history, make_panel())
     before = {name: (tmp_path / name).read_bytes() for name in all_files(tmp_path)}
     with pytest.raises((TypeError, KeyError)):
-        report.write(tmp_path, {**content, "model": "other", **broken}, history, make_panel())
+        report.write(tmp_path, {**content, "model": "other", **unreadable}, history, make_panel())
     assert {name: (tmp_path / name).read_bytes() for name in all_files(tmp_path)} == before
 
 
@@ -248,31 +250,31 @@ def test_a_write_that_fails_midway_leaves_the_old_file(tmp_path, content, monkey
     assert all_files(tmp_path) == {"report.json", "report.md"}
 
 
-# Pictures
+# Images
 
 
 def load(path):
     return matplotlib.image.imread(path)[..., :3]
 
 
-@pytest.mark.parametrize(("name", "shape"), [(PICTURES[0], (600, 1500)), (PICTURES[1], (900, 1200))])
+@pytest.mark.parametrize(("name", "shape"), [(IMAGES[0], (600, 1500)), (IMAGES[1], (900, 1200))])
 def test_plots_have_their_size_and_show_something(tmp_path, content, history, name, shape):
-    picture = load(report.write(tmp_path, content, history, None)[name])
-    assert picture.shape[:2] == shape
-    assert 0.01 < np.mean(picture.min(axis=-1) < 0.9) < 0.5
-    assert np.ptp(picture, axis=-1).max() > 0.5  # coloured
+    image = load(report.write(tmp_path, content, history, None)[name])
+    assert image.shape[:2] == shape
+    assert 0.01 < np.mean(image.min(axis=-1) < 0.9) < 0.5
+    assert np.ptp(image, axis=-1).max() > 0.5  # coloured
 
 
 @pytest.mark.parametrize("change", [
     lambda rows: rows[:1],
-    lambda rows: [{key: row[key] for key in row if key != "held_out/robust_accuracy"} for row in rows],
-    lambda rows: [{**row, "held_out/robust_accuracy": None, "train/loss": float("nan")} for row in rows],
+    lambda rows: [{key: row[key] for key in row if key != "validation/robust_accuracy"} for row in rows],
+    lambda rows: [{**row, "validation/robust_accuracy": None, "train/loss": float("nan")} for row in rows],
     lambda rows: [{**rows[0], "step": 0, "epoch": 0.0}],
 ])  # fmt: skip
 @pytest.mark.filterwarnings("error")
 def test_training_curves_of_short_and_incomplete_histories(tmp_path, content, history, change):
-    picture = load(report.write(tmp_path, content, change(history), None)[PICTURES[0]])
-    assert picture.shape[:2] == (600, 1500) and picture.min() < 0.5
+    image = load(report.write(tmp_path, content, change(history), None)[IMAGES[0]])
+    assert image.shape[:2] == (600, 1500) and image.min() < 0.5
 
 
 @pytest.mark.filterwarnings("error")
@@ -281,29 +283,29 @@ def test_training_curves_of_short_and_incomplete_histories(tmp_path, content, hi
 def test_accuracy_vs_steps_needs_a_curve_or_an_attack(tmp_path, content, evaluations, has_curve):
     content["evaluations"] = evaluations
     content["curve"] = content["curve"] if has_curve else None
-    assert (PICTURES[1] in report.write(tmp_path, content, [], None)) == (has_curve or bool(evaluations))
+    assert (IMAGES[1] in report.write(tmp_path, content, [], None)) == (has_curve or bool(evaluations))
 
 
 @pytest.mark.parametrize(("count", "height", "width", "shown", "cell"), [
     (1, 28, 28, 1, (168, 168)), (8, 32, 32, 8, (160, 160)), (11, 28, 28, 8, (168, 168)),
     (2, 224, 224, 2, (224, 224)), (2, 20, 40, 2, (80, 160)),
 ])  # fmt: skip
-def test_panel_has_a_column_a_picture(tmp_path, content, count, height, width, shown, cell):
-    picture = load(report.write(tmp_path, content, [], make_panel(count, height, width))[PICTURES[2]])
-    assert picture.shape[:2] == (3 * cell[0] + 3 * 40 + 16, 216 + shown * (cell[1] + 16))
+def test_panel_has_a_column_a_image(tmp_path, content, count, height, width, shown, cell):
+    image = load(report.write(tmp_path, content, [], make_panel(count, height, width))[IMAGES[2]])
+    assert image.shape[:2] == (3 * cell[0] + 3 * 40 + 16, 216 + shown * (cell[1] + 16))
 
 
 def test_panel_shows_each_pixel_unblurred(tmp_path, content):
     panel = make_panel(2)
     panel["epsilon"] = 16 / 255  # the noise spans 8/255: the middle half of the grey scale
-    picture = load(report.write(tmp_path, content, [], panel)[PICTURES[2]])
+    image = load(report.write(tmp_path, content, [], panel)[IMAGES[2]])
     tops = {"clean": 40, "perturbation": 40 + 168 + 40, "adversarial": 40 + 168 + 40 + 168 + 16}
     expected = {**panel, "perturbation": (panel["adversarial"] - panel["clean"]) / (2 * panel["epsilon"]) + 0.5}
     for name, top in tops.items():
         for column in range(2):
             left = 216 + column * 184
             enlarged = np.kron(expected[name][column], np.ones((6, 6, 1)))
-            shown = picture[top : top + 168, left : left + 168]
+            shown = image[top : top + 168, left : left + 168]
             np.testing.assert_allclose(shown, enlarged, atol=1.01 / 255, err_msg=name)
 
 
@@ -311,8 +313,8 @@ def test_panel_shows_each_pixel_unblurred(tmp_path, content):
 def test_panel_without_perturbation_is_grey(tmp_path, content):
     panel = make_panel(1)
     panel.update(adversarial=panel["clean"], epsilon=0.0)
-    picture = load(report.write(tmp_path, content, [], panel)[PICTURES[2]])
-    np.testing.assert_allclose(picture[250:410, 220:380], 0.5, atol=1 / 255)
+    image = load(report.write(tmp_path, content, [], panel)[IMAGES[2]])
+    np.testing.assert_allclose(image[250:410, 220:380], 0.5, atol=1 / 255)
 
 
 def test_panel_refuses_arrays_that_do_not_fit(tmp_path, content):
@@ -324,7 +326,7 @@ def test_panel_refuses_arrays_that_do_not_fit(tmp_path, content):
 
 
 def test_empty_panel_is_no_panel(tmp_path, content):
-    assert PICTURES[2] not in report.write(tmp_path, content, [], make_panel(0))
+    assert IMAGES[2] not in report.write(tmp_path, content, [], make_panel(0))
 
 
 def test_leaves_the_settings_of_a_notebook_alone(tmp_path, content, history):
@@ -346,9 +348,14 @@ def check(passed, hard=True, name="finite"):
     return {"name": name, "hard": hard, "passed": passed, "figure": f"{name} has 3 of 5", "numbers": {}}
 
 
-@pytest.mark.parametrize("checks,forced,headline", [
-    ([check(True), check(None), check(False, hard=False)], False, "PGD"),
-    ([check(True), check(False)], False, "withheld"), ([check(False)], True, "Not to be trusted")])
+@pytest.mark.parametrize(
+    "checks,forced,headline",
+    [
+        ([check(True), check(None), check(False, hard=False)], False, "PGD"),
+        ([check(True), check(False)], False, "withheld"),
+        ([check(False)], True, "Not to be trusted"),
+    ],
+)
 def test_a_failed_hard_check_takes_the_headline_back(tmp_path, content, history, checks, forced, headline):
     report.write(tmp_path, content | {"checks": checks, "checked": True, "forced": forced}, history, make_panel())
     head = read(tmp_path, "report.md").partition("## Evaluations")[0]
@@ -360,15 +367,38 @@ def test_a_failed_hard_check_takes_the_headline_back(tmp_path, content, history,
 
 
 def test_radii_corruptions_and_l2_are_shown(tmp_path, content):
-    radii = {"attack": "pgd-20", "norm": "l2", "radii": [0, 0.25, 3.0], "correct": [90, 50, 0], "count": 100,
-             "accuracy": [0.9, 0.5, 0.0]}
-    extras = {"count": 100, "clean": 0.9, "library": "some 1.0", "corruptions": {"fog": [0.9, 0.8, 0.7, 0.6, 0.5]},
-              "noise": {"0.1": 0.75}}
-    row = {**content["evaluations"][1], "norm": "l2", "epsilon": 0.5, "step_size": 0.0625, "restarts": 3,
-           "iterates": "worst", "stages": [{"attack": "a", "correct": 7, "steps": 5}, {"attack": "b", "correct": 6}]}
+    radii = {
+        "attack": "pgd-20",
+        "norm": "l2",
+        "radii": [0, 0.25, 3.0],
+        "correct": [90, 50, 0],
+        "count": 100,
+        "accuracy": [0.9, 0.5, 0.0],
+    }
+    extras = {
+        "count": 100,
+        "clean": 0.9,
+        "library": "some 1.0",
+        "corruptions": {"fog": [0.9, 0.8, 0.7, 0.6, 0.5]},
+        "noise": {"0.1": 0.75},
+    }
+    row = {
+        **content["evaluations"][1],
+        "norm": "l2",
+        "epsilon": 0.5,
+        "step_size": 0.0625,
+        "restarts": 3,
+        "iterates": "worst",
+        "stages": [{"attack": "a", "correct": 7, "steps": 5}, {"attack": "b", "correct": 6}],
+    }
     paths = report.write(tmp_path, content | {"evaluations": [row], "radii": radii, "extras": extras}, [], None)
     text = read(tmp_path, "report.md")
-    for expected in ("| 0.25 | 50 / 100 | 50.00 % |", "| fog | 90.0 | 80.0 | 70.0 | 60.0 | 50.0 | 70.0 |",
-                     "| 0.1 | 75.00 %", "L2, epsilon 0.5, step size 0.0625, 3 restarts, worst iterate", "| a | 7 / "):
+    for expected in (
+        "| 0.25 | 50 / 100 | 50.00 % |",
+        "| fog | 90.0 | 80.0 | 70.0 | 60.0 | 50.0 | 70.0 |",
+        "| 0.1 | 75.00 %",
+        "L2, epsilon 0.5, step size 0.0625, 3 restarts, worst iterate",
+        "| a | 7 / ",
+    ):
         assert expected in text
-    assert {"pictures/accuracy_vs_radius.png", "pictures/corruptions.png"} <= set(paths)
+    assert {"figures/accuracy_vs_radius.png", "figures/corruptions.png"} <= set(paths)

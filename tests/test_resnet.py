@@ -10,13 +10,30 @@ import tensorflow as tf
 import resnet
 from sat_tf import activations
 
-SMALL = {"resnet14": (2, 16), "resnet20": (3, 16), "resnet32": (5, 16),
-         "resnet20-w8": (3, 8), "resnet32-w8": (5, 8), "resnet20-w32": (3, 32)}
-SITES = {**{name: 6 * blocks + 1 for name, (blocks, _) in SMALL.items()},
-         "resnet50": 49, "resnet101": 100, "resnet152": 151, "resnext50-32x4d": 49,
-         "resnext50-32x8d": 49, "resnext152-32x8d": 151}
-TRAINED = {"resnet50": 25_557_032, "resnet101": 44_549_160, "resnet152": 60_192_808, "resnext50-32x4d": 25_028_904,
-           "resnext152-32x8d": 122_372_392}
+SMALL = {
+    "resnet14": (2, 16),
+    "resnet20": (3, 16),
+    "resnet32": (5, 16),
+    "resnet20-w8": (3, 8),
+    "resnet32-w8": (5, 8),
+    "resnet20-w32": (3, 32),
+}
+SITES = {
+    **{name: 6 * blocks + 1 for name, (blocks, _) in SMALL.items()},
+    "resnet50": 49,
+    "resnet101": 100,
+    "resnet152": 151,
+    "resnext50-32x4d": 49,
+    "resnext50-32x8d": 49,
+    "resnext152-32x8d": 151,
+}
+TRAINED = {
+    "resnet50": 25_557_032,
+    "resnet101": 44_549_160,
+    "resnet152": 60_192_808,
+    "resnext50-32x4d": 25_028_904,
+    "resnext152-32x8d": 122_372_392,
+}
 
 
 def lazily(build):
@@ -73,16 +90,19 @@ def test_every_site_uses_the_chosen_activation(variant):
     model = lazily(lambda: resnet.build(variant, act, 10))
     assert len(made) == SITES[variant] == len({layer.name for layer in made})
     assert all(layer in model.layers for layer in made)
-    graph = tf.function(lambda x: model(x, training=True)).get_concrete_function(
-        tf.TensorSpec([2, 32, 32, 3], tf.float32)
-    ).graph
+    graph = (
+        tf.function(lambda x: model(x, training=True))
+        .get_concrete_function(tf.TensorSpec([2, 32, 32, 3], tf.float32))
+        .graph
+    )
     operations = [operation.type for operation in graph.get_operations()]
     assert operations.count("Atan") == SITES[variant]
     assert not set(operations) & {"Relu", "Sigmoid", "Tanh", "Elu", "Softplus", "Selu", "Erf", "Relu6"}
 
 
-@pytest.mark.parametrize("variant,sizes", [("resnet50", (32, 64, 224, 299, 380)), ("resnext50-32x4d", (32, 64)),
-                                           ("resnet20", (32, 33, 64))])
+@pytest.mark.parametrize(
+    "variant,sizes", [("resnet50", (32, 64, 224, 299, 380)), ("resnext50-32x4d", (32, 64)), ("resnet20", (32, 33, 64))]
+)
 def test_any_input_size(variant, sizes):
     model = resnet.build(variant, activations.factory("swish"), 7)
     for size in sizes:

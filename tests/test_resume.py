@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import small_attacks
-from small_attacks import COUNT, EPSILON, assert_same, model, pictures
+from small_attacks import COUNT, EPSILON, assert_same, examples, model
 
 from sat_tf import evaluate
 from sat_tf.evaluate import active, attacker, plans
@@ -68,7 +68,7 @@ def uninterrupted(shared):
 
 
 def attack(one, store=None, **kwargs):
-    return one.attack(pictures(), "short", epsilon=EPSILON, store=store, **kwargs)
+    return one.attack(examples(), "short", epsilon=EPSILON, store=store, **kwargs)
 
 
 @pytest.mark.parametrize("number,before", [(1, False), (2, False), (5, False), (2, True), (4, True)])
@@ -94,8 +94,10 @@ def test_resumed_by_another_process_s_attacker(shared, uninterrupted, tmp_path):
 
 
 def test_killed_for_real(uninterrupted, tmp_path):
-    code = ("import os, signal, sys, test_resume as t; t.always_saving(); "
-            "t.attack(t.fresh(), t.Killing(sys.argv[1], 8, end=lambda: os.kill(os.getpid(), signal.SIGKILL)))")
+    code = (
+        "import os, signal, sys, test_resume as t; t.always_saving(); "
+        "t.attack(t.fresh(), t.Killing(sys.argv[1], 8, end=lambda: os.kill(os.getpid(), signal.SIGKILL)))"
+    )
     root = pathlib.Path(__file__).parents[1]
     path = os.pathsep.join([str(root), str(root / "tests")])
     ended = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env={**os.environ, "PYTHONPATH": path})
@@ -118,7 +120,7 @@ def test_a_finished_run_is_read_and_not_run_again(shared, uninterrupted, tmp_pat
 
 
 def test_a_curve_of_radii_is_resumed(shared, tmp_path):
-    before = shared.attack(pictures(), "short", epsilon=0.02)
+    before = shared.attack(examples(), "short", epsilon=0.02)
     whole = attack(shared, before=before)
     with pytest.raises(Killed):
         attack(shared, Killing(tmp_path, 4), before=before)
@@ -126,7 +128,7 @@ def test_a_curve_of_radii_is_resumed(shared, tmp_path):
 
 
 DAMAGES = {
-    "cut": lambda content: content[:len(content) // 2],
+    "cut": lambda content: content[: len(content) // 2],
     "empty": lambda content: b"",
     "not a zip": lambda content: b"x" * 100,
     "a bit": lambda content: content[:300] + bytes([content[300] ^ 255]) + content[301:],
@@ -143,14 +145,14 @@ def test_a_damaged_state_is_a_sentence(shared, tmp_path, damage):
         attack(shared, Store(tmp_path))
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "missing", "other pictures"])
-def test_damaged_adversarial_pictures_are_a_sentence(shared, uninterrupted, tmp_path, damage):
+@pytest.mark.parametrize("damage", ["cut", "empty", "missing", "other images"])
+def test_damaged_adversarial_images_are_a_sentence(shared, uninterrupted, tmp_path, damage):
     with pytest.raises(Killed):
         attack(shared, Killing(tmp_path, 3))
     file = tmp_path / "adversarial.npy"
     if damage == "missing":
         file.unlink()
-    elif damage == "other pictures":
+    elif damage == "other images":
         np.save(file, np.zeros([2, 6, 6, 3], np.float32))
     else:
         file.write_bytes(DAMAGES[damage](file.read_bytes()))

@@ -21,7 +21,7 @@ from sat_tf.serving.client import Client, ServingError
 SIZE = 4
 MATRIX = np.arange(9, dtype=np.float32).reshape(3, 3) / 9
 IMAGES = np.random.default_rng(0).random((2, SIZE, SIZE, 3), np.float32)
-PICTURE = tf.io.encode_png(np.full((6, 5, 3), (0, 51, 255), np.uint8)).numpy()
+IMAGE = tf.io.encode_png(np.full((6, 5, 3), (0, 51, 255), np.uint8)).numpy()
 IMAGE_SPEC = tf.TensorSpec([None, SIZE, SIZE, 3], tf.float32, "images")
 
 
@@ -45,8 +45,8 @@ class Tiny(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
     def image_bytes(self, image_bytes):
         def decode(content):
-            picture = tf.ensure_shape(tf.io.decode_image(content, 3, expand_animations=False), [None, None, 3])
-            return tf.image.resize(picture, [SIZE, SIZE]) / 255
+            image = tf.ensure_shape(tf.io.decode_image(content, 3, expand_animations=False), [None, None, 3])
+            return tf.image.resize(image, [SIZE, SIZE]) / 255
 
         return self.answer(tf.map_fn(decode, image_bytes, fn_output_signature=tf.TensorSpec([SIZE, SIZE, 3])))
 
@@ -80,8 +80,9 @@ def folder(tmp_path_factory):
 
 
 def start(*arguments, stderr):
-    return subprocess.Popen([sys.executable, "-m", "sat_tf.serving.server", *arguments], text=True, stderr=stderr,
-                            stdout=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, "-m", "sat_tf.serving.server", *arguments], text=True, stderr=stderr, stdout=subprocess.PIPE
+    )
 
 
 @pytest.fixture(scope="module")
@@ -112,9 +113,9 @@ def test_columns_rows_bytes_and_gradients(url):
     assert client.predict(IMAGES) == outputs  # one input: its name may be left out
     rows = [{name: outputs[name][row] for name in outputs} for row in range(2)]
     assert client.predict_rows(IMAGES) == client.predict_rows([{"images": image} for image in IMAGES]) == rows
-    pictures = client.classify([PICTURE, PICTURE])
-    np.testing.assert_allclose(pictures["logits"], [np.float32([0, 0.2, 1]) @ MATRIX] * 2, rtol=1e-5)
-    assert client.predict_rows([PICTURE], "image_bytes")[0]["classes"] == pictures["classes"][0]
+    images = client.classify([IMAGE, IMAGE])
+    np.testing.assert_allclose(images["logits"], [np.float32([0, 0.2, 1]) @ MATRIX] * 2, rtol=1e-5)
+    assert client.predict_rows([IMAGE], "image_bytes")[0]["classes"] == images["classes"][0]
     assert client.classify([])["logits"] == []
     tiny, labels = Tiny(), np.int32([0, 2])
     found, exact = client.gradient(IMAGES, labels), tiny.input_gradient(IMAGES, labels)
@@ -139,8 +140,10 @@ def test_status_and_metadata(url):
     assert metadata["model_spec"] == {"name": "classifier", "signature_name": "", "version": "10"}
     signature = metadata["metadata"]["signature_def"]["signature_def"]["serving_default"]
     assert signature["inputs"]["images"]["dtype"] == "DT_FLOAT"
-    assert signature["outputs"]["classes"]["tensor_shape"] == {"dim": [{"size": "-1", "name": ""}],
-                                                               "unknown_rank": False}
+    assert signature["outputs"]["classes"]["tensor_shape"] == {
+        "dim": [{"size": "-1", "name": ""}],
+        "unknown_rank": False,
+    }
     assert [dim["size"] for dim in signature["inputs"]["images"]["tensor_shape"]["dim"]] == ["-1", "4", "4", "3"]
 
 
@@ -197,10 +200,19 @@ def test_a_malformed_request_is_refused_and_the_next_is_answered(url, status, wo
     assert "{{node" not in str(caught.value) and "\n" not in str(caught.value) and is_well(client)
 
 
-@pytest.mark.parametrize(("suffix", "status"), [
-    ("/versions/2:predict", 404), ("s:predict", 404), ("", 400), ("/:predict", 400), ("/versions/x:predict", 400),
-    ("/labels/stable:predict", 400), (":classify", 400), ("/metadata", 400),
-])
+@pytest.mark.parametrize(
+    ("suffix", "status"),
+    [
+        ("/versions/2:predict", 404),
+        ("s:predict", 404),
+        ("", 400),
+        ("/:predict", 400),
+        ("/versions/x:predict", 400),
+        ("/labels/stable:predict", 400),
+        (":classify", 400),
+        ("/metadata", 400),
+    ],
+)
 def test_other_urls_are_refused_and_the_connection_stays(url, suffix, status):
     path = url.removeprefix("http://").partition("/")
     connection = http.client.HTTPConnection(path[0], timeout=20)
@@ -211,17 +223,20 @@ def test_other_urls_are_refused_and_the_connection_stays(url, suffix, status):
     connection.close()
 
 
-@pytest.mark.parametrize(("text", "answer"), [
-    ("POST {path}:predict HTTP/1.1\r\nContent-Length: 900\r\n\r\n{{", b""),  # hangs up in mid-request
-    ("POST {path}:predict HTTP/1.1\r\nContent-Le", b""),
-    ("POST {path}:predict HTTP/1.1\r\nContent-Length: -1\r\n\r\n", b"411"),
-    ("POST {path}:predict HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n", b"411"),
-    ("POST {path}:predict HTTP/1.1\r\nContent-Length: 999999999999\r\n\r\n", b"413"),
-    ("PUT {path}:predict HTTP/1.1\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}", b"400"),
-    ("JUMP {path} HTTP/1.1\r\n\r\n", b"501"),
-    ("hello\r\n\r\n", b"Malformed"),
-    ("\x16\x03\x01\x02\x00\x01\x00\r\n", b"Malformed"),  # somebody tries https
-])
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("POST {path}:predict HTTP/1.1\r\nContent-Length: 900\r\n\r\n{{", b""),  # hangs up in mid-request
+        ("POST {path}:predict HTTP/1.1\r\nContent-Le", b""),
+        ("POST {path}:predict HTTP/1.1\r\nContent-Length: -1\r\n\r\n", b"411"),
+        ("POST {path}:predict HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n", b"411"),
+        ("POST {path}:predict HTTP/1.1\r\nContent-Length: 999999999999\r\n\r\n", b"413"),
+        ("PUT {path}:predict HTTP/1.1\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}", b"400"),
+        ("JUMP {path} HTTP/1.1\r\n\r\n", b"501"),
+        ("hello\r\n\r\n", b"Malformed"),
+        ("\x16\x03\x01\x02\x00\x01\x00\r\n", b"Malformed"),  # somebody tries https
+    ],
+)
 def test_what_is_no_http_is_survived(url, text, answer):
     host, port = url.split("/")[2].split(":")
     with socket.create_connection((host, int(port)), timeout=20) as connection:
@@ -237,16 +252,16 @@ def test_requests_at_the_same_time(url):
         assert all(pool.map(lambda _: is_well(Client(url)), range(64)))
 
 
-@pytest.mark.parametrize("case", ["no_folder", "no_saved_model", "broken", "port_in_use", "port"])
+@pytest.mark.parametrize("case", ["no_folder", "no_saved_model", "unreadable", "port_in_use", "port"])
 def test_a_server_that_cannot_start_says_why_in_a_line(case, tmp_path, folder):
     (tmp_path / "1").mkdir()
-    if case == "broken":
+    if case == "unreadable":
         (tmp_path / "1" / "saved_model.pb").write_bytes(b"cut short")
     with socket.create_server(("localhost", 0)) as taken:
         arguments, status, words = {
             "no_folder": ([f"--model={tmp_path}/none"], 1, "Export one first"),
             "no_saved_model": ([f"--model={tmp_path}"], 1, "Export one first"),
-            "broken": ([f"--model={tmp_path}", "--port=0"], 1, "Export it again"),
+            "unreadable": ([f"--model={tmp_path}", "--port=0"], 1, "Export it again"),
             "port_in_use": ([f"--model={folder}", f"--port={taken.getsockname()[1]}"], 1, "--port=0"),
             "port": ([f"--model={folder}", "--port=70000"], 2, "from 0 to 65535"),
         }[case]
@@ -255,27 +270,31 @@ def test_a_server_that_cannot_start_says_why_in_a_line(case, tmp_path, folder):
     assert process.returncode == status and out == "" and words in error.splitlines()[-1] and "Traceback" not in error
 
 
-def test_the_command_line_goes_on_after_a_refused_picture(url, folder, tmp_path):
-    (tmp_path / "blue.png").write_bytes(PICTURE)
-    (tmp_path / "text.png").write_bytes(b"no picture")
+def test_the_command_line_goes_on_after_a_refused_image(url, folder, tmp_path):
+    (tmp_path / "blue.png").write_bytes(IMAGE)
+    (tmp_path / "text.png").write_bytes(b"no image")
     (tmp_path / "classes.txt").write_text("cat\ndog\nbird\n", encoding="utf-8")
     shutil.copy(serving_client.__file__, tmp_path / "copied.py")
-    pictures = [tmp_path / name for name in ("none.png", "text.png", "blue.png")]
+    images = [tmp_path / name for name in ("none.png", "text.png", "blue.png")]
 
     def run(*arguments):  # -I -S: nothing but the standard library
-        return subprocess.run([sys.executable, "-I", "-S", tmp_path / "copied.py", f"--url={url}", *arguments],
-                              capture_output=True, text=True, timeout=20)
+        return subprocess.run(
+            [sys.executable, "-I", "-S", tmp_path / "copied.py", f"--url={url}", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
 
-    done = run("--classes", tmp_path / "classes.txt", "--top=2", *pictures)
+    done = run("--classes", tmp_path / "classes.txt", "--top=2", *images)
     probabilities = tf.nn.softmax(np.float32([0, 0.2, 1]) @ MATRIX).numpy()
-    assert done.stdout == f"{pictures[2]}: bird {probabilities[2]:.2%}, dog {probabilities[1]:.2%}\n"
+    assert done.stdout == f"{images[2]}: bird {probabilities[2]:.2%}, dog {probabilities[1]:.2%}\n"
     missing, refused = done.stderr.splitlines()
     assert "none.png: No such file" in missing and "Unknown image file format" in refused and done.returncode == 1
-    numbered = run(pictures[2])
-    assert numbered.stdout.startswith(f"{pictures[2]}: 2 ") and numbered.returncode == 0
+    numbered = run(images[2])
+    assert numbered.stdout.startswith(f"{images[2]}: 2 ") and numbered.returncode == 0
     (tmp_path / "classes.txt").write_text("cat\n", encoding="utf-8")
-    assert "3 class names" in run("--classes", tmp_path / "classes.txt", pictures[2]).stderr
-    assert run(f"--url={url}s", *pictures).stderr.count("\n") == 1  # said once, not for every picture
+    assert "3 class names" in run("--classes", tmp_path / "classes.txt", images[2]).stderr
+    assert run(f"--url={url}s", *images).stderr.count("\n") == 1  # said once, not for every image
 
 
 class Other(http.server.BaseHTTPRequestHandler):
@@ -325,16 +344,19 @@ def test_answers_of_tensorflow_serving(other):
     assert client.predict([1.0]) == {"a_bytes": [b"\xff"]}
 
 
-@pytest.mark.parametrize(("name", "status", "words"), [
-    ("error", 400, "Could not parse (HTTP 400)"),
-    ("html", 502, "'<html>Bad gateway</html>'"),
-    ("page", 200, "mend the URL"),
-    ("list", 200, "Expected a JSON object"),
-    ("empty", 200, "Expected 'outputs'"),
-    ("cut", None, "No answer"),
-    ("silent", None, "longer timeout"),
-    ("hangup", None, "hung up"),
-])
+@pytest.mark.parametrize(
+    ("name", "status", "words"),
+    [
+        ("error", 400, "Could not parse (HTTP 400)"),
+        ("html", 502, "'<html>Bad gateway</html>'"),
+        ("page", 200, "mend the URL"),
+        ("list", 200, "Expected a JSON object"),
+        ("empty", 200, "Expected 'outputs'"),
+        ("cut", None, "No answer"),
+        ("silent", None, "longer timeout"),
+        ("hangup", None, "hung up"),
+    ],
+)
 def test_an_answer_that_is_none_is_one_sentence(other, name, status, words):
     with pytest.raises(ServingError) as caught:
         Client(other + name, timeout=0.5).predict({"images": [0.0]})

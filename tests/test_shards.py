@@ -35,13 +35,13 @@ def write_shards(root, changes=None, classes=CLASSES, parts=None):
     """Write shards as the release's are, without counts. `changes`: `{(shard, record): function of the record}`."""
     root.mkdir(parents=True, exist_ok=True)
     (root / "classes.txt").write_text("".join(f"{name}\n" for name in classes))
-    pictures, number = photographs(sum(TRAIN + VALIDATION)), 0
+    photos, number = photographs(sum(TRAIN + VALIDATION)), 0
     for part, counts in (parts or {"train": TRAIN, "validation": VALIDATION}).items():
         for shard, count in enumerate(counts):
             name = f"{part}-{shard:05d}-of-{len(counts):05d}"
             records = []
             for place in range(count):
-                record = example(pictures[number], number % len(classes) + 1)
+                record = example(photos[number], number % len(classes) + 1)
                 records.append((changes or {}).get((name, place), lambda whole: whole)(record))
                 number += 1
             write_shard(root / name, records)
@@ -49,7 +49,7 @@ def write_shards(root, changes=None, classes=CLASSES, parts=None):
 
 
 def changed(content=None, label=None, drop=None):
-    """Return a function that changes a record: its picture by a function, its label, or drops a feature."""
+    """Return a function that changes a record: its image by a function, its label, or drops a feature."""
 
     def change(record):
         parsed = tf.train.Example.FromString(record)
@@ -75,7 +75,7 @@ DAMAGE = {  # (shard, record): (change, what is said)
     ("train-00001-of-00004", 6): (changed(label=0), "label 0, which is not from 1 to 1000"),
     ("train-00001-of-00004", 7): (changed(label=1001), "label 1001, which is not from 1 to 1000"),
     ("train-00001-of-00004", 9): (lambda record: b"\xff no message", "not a tf.train.Example"),
-    ("train-00001-of-00004", 10): (changed(lambda c: as_format(c, "PNG")[:200]), "broken PNG"),
+    ("train-00001-of-00004", 10): (changed(lambda c: as_format(c, "PNG")[:200]), "unreadable PNG"),
 }
 HARMLESS = {
     ("train-00001-of-00004", 0): changed(lambda c: as_format(c, "PNG")),
@@ -106,12 +106,12 @@ def damaged(tmp_path_factory):
 
 def test_damage_is_counted_and_named(damaged):
     root, said = damaged
-    loaded = data.load("imagenet2012", data_dir=root, held_out=5)
-    assert loaded.train.broken == said
+    loaded = data.load("imagenet2012", data_dir=root, validation=5)
+    assert loaded.train.unreadable == said
     assert len(loaded.classes) == 1000 and loaded.classes[0] == "n01440764" and loaded.image_size is None
     lost_behind_the_cut = 2
     assert loaded.train.size + 5 + len(said) + lost_behind_the_cut == sum(TRAIN)
-    assert loaded.test.size == sum(VALIDATION) and not loaded.test.broken and not loaded.held_out.broken
+    assert loaded.test.size == sum(VALIDATION) and not loaded.test.unreadable and not loaded.validation.unreadable
     assert loaded.notes == (
         "train: 1 CMYK JPEG, 1 PNG",
         "train: 45 records, imagenet2012 has 1,281,167",
@@ -120,19 +120,19 @@ def test_damage_is_counted_and_named(damaged):
     assert loaded.diagnose() is None
 
 
-def test_training_goes_around_what_is_broken(damaged):
+def test_training_goes_around_what_is_unreadable(damaged):
     root, _ = damaged
-    loaded = data.load("imagenet2012", data_dir=root, held_out=5)
+    loaded = data.load("imagenet2012", data_dir=root, validation=5)
     whole = batches(loaded.train, batch_size=3, augment="none")
     seen = [{image.tobytes() for images, _ in epoch for image in images} for epoch in (whole[:9], whole[9:])]
     steps = data.steps_per_epoch(loaded.train, 3)
-    assert len(whole) == 2 * steps and all(len(pictures) == 3 * steps for pictures in seen)
+    assert len(whole) == 2 * steps and all(len(photos) == 3 * steps for photos in seen)
     order = indices(loaded.train.epoch(SEED))
     assert sorted(order) == list(range(loaded.train.size)) == indices(loaded.train.epoch(None))
     assert_same(batches(loaded.train, batch_size=3, augment="none", start_step=7), whole[7:])
     shares = [indices(loaded.train.epoch(SEED, host, 2)) for host in range(2)]
     assert sorted(sum(shares, [])) == sorted(order)
-    assert sum(mask.sum() for *_, mask in evaluation(loaded.held_out)) == 5
+    assert sum(mask.sum() for *_, mask in evaluation(loaded.validation)) == 5
 
 
 def evaluation(split, **arguments):
@@ -142,12 +142,14 @@ def evaluation(split, **arguments):
 def test_evaluation_refuses_with_the_name(damaged, tmp_path):
     root, said = damaged
     with pytest.raises(ValueError) as raised:
-        evaluation(data.load("imagenet2012", data_dir=root, held_out=5).train)
-    assert f"Received: {len(said)} of {27 + len(said)} broken, the first {said[0]}. Replace" in str(raised.value)
+        evaluation(data.load("imagenet2012", data_dir=root, validation=5).train)
+    assert f"Received: {len(said)} of {27 + len(said)} unreadable, the first {said[0]}. Replace" in str(raised.value)
     name = "validation-00001-of-00002"
     write_shards(tmp_path, {(name, 2): changed(lambda c: c[:300])})
     loaded = data.load("shards", data_dir=tmp_path)
-    with pytest.raises(ValueError, match=f"Received: 1 of 17 broken, the first {tmp_path / name}, record 2: truncated"):
+    with pytest.raises(
+        ValueError, match=f"Received: 1 of 17 unreadable, the first {tmp_path / name}, record 2: truncated"
+    ):
         evaluation(loaded.test)
     assert loaded.test.size == 16
 
@@ -164,13 +166,13 @@ def test_cut_shard(tmp_path, cut, fault, counted):
         (tmp_path / "counts.txt").write_text("".join(lines))
     content, (offsets, _) = path.read_bytes(), tfrecords.scan(str(path))
     path.write_bytes(content[: offsets[9] + cut if cut >= 0 else offsets[10] - 1])
-    train = data.load("shards", data_dir=tmp_path, held_out=0).train
+    train = data.load("shards", data_dir=tmp_path, validation=0).train
     assert train.size == sum(TRAIN) - 4
     expected = [f"{path}, record 9: {fault}"] if fault else []
     if counted:
         lost = "missing: the file ends before it, or what precedes it is damaged"
         expected += [f"{path}, record {record}: {lost}" for record in range(9 + len(expected), 13)]
-    assert list(train.broken) == expected
+    assert list(train.unreadable) == expected
 
 
 def test_damaged_length_and_empty_shard(tmp_path):
@@ -180,9 +182,9 @@ def test_damaged_length_and_empty_shard(tmp_path):
     content[tfrecords.scan(str(first))[0][2] + 3] ^= 1
     first.write_bytes(content)
     second.write_bytes(b"")
-    train = data.load("shards", data_dir=root, held_out=0).train
+    train = data.load("shards", data_dir=root, validation=0).train
     assert train.size == 2 + TRAIN[2] + TRAIN[3]
-    assert train.broken == (
+    assert train.unreadable == (
         f"{first}, record 2: its length is damaged, and what follows cannot be found",
         f"{second}, record 0: the file is empty",
     )
@@ -205,7 +207,7 @@ def test_missing_shard_is_refused(tmp_path):
 def test_validation_shards_alone(tmp_path):
     write_shards(tmp_path, parts={"validation": VALIDATION})
     loaded = data.load("shards", data_dir=tmp_path)
-    assert (loaded.train.size, loaded.held_out.size, loaded.test.size) == (0, 0, 17)
+    assert (loaded.train.size, loaded.validation.size, loaded.test.size) == (0, 0, 17)
     assert sum(mask.sum() for *_, mask in evaluation(loaded.test, preprocess="crop_resize")) == 17
     with pytest.raises(ValueError, match="Expected batch_size"):
         batches(loaded.train)
@@ -233,7 +235,7 @@ def test_decoding_an_eighth_finds_every_cut(part):
         cut = content[: min(int(part * len(content)), len(content) - 1)]
         with pytest.raises(tf.errors.InvalidArgumentError):
             contents.look(tf.constant(cut))
-        assert contents.fault_of(cut) in ("truncated JPEG", "broken JPEG") and contents.fault_of(content) is None
+        assert contents.fault_of(cut) in ("truncated JPEG", "unreadable JPEG") and contents.fault_of(content) is None
 
 
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "GIF", "BMP"])
@@ -280,15 +282,15 @@ def test_index_is_reused_and_only_changed_files_are_looked_at(tmp_path, looks):
     first = data.load("shards", data_dir=root)
     assert len(looks) == 1 and len(looks[0]) == 6 and (root / index.FILE_NAME).is_file()
     second = data.load("shards", data_dir=root)
-    assert len(looks) == 1 and second.train.broken == first.train.broken and len(first.train.broken) == 1
+    assert len(looks) == 1 and second.train.unreadable == first.train.unreadable and len(first.train.unreadable) == 1
     assert_same(batches(second.train), batches(first.train))
     write_shard(root / "train-00002-of-00004", [example(content, 1) for content in photographs(3)] + [b"x"])
     third = data.load("shards", data_dir=root)
     assert looks[1:] == [["train-00002-of-00004"]]
-    assert [text.split(", ")[0][-8:] for text in third.train.broken] == ["of-00004"] * 2
-    assert third.train.size + third.held_out.size == sum(TRAIN) - 1 - 11 + 3
+    assert [text.split(", ")[0][-8:] for text in third.train.unreadable] == ["of-00004"] * 2
+    assert third.train.size + third.validation.size == sum(TRAIN) - 1 - 11 + 3
     (root / "classes.txt").write_text("1\n2\n3\n4\n5\n6\n7\n8\n9\n")  # label 9 is one now
-    assert len(data.load("shards", data_dir=root).train.broken) == 1 and len(looks[2]) == 6
+    assert len(data.load("shards", data_dir=root).train.unreadable) == 1 and len(looks[2]) == 6
     assert not list(root.glob("*.tmp"))
 
 
@@ -296,14 +298,16 @@ def test_index_of_a_folder(tmp_path, looks):
     paths = write_photographs(tmp_path / "train", 10) + write_photographs(tmp_path / "val", 2, first=30)
     paths[4].write_bytes(paths[4].read_bytes()[:500])
     first = data.load("folder", data_dir=tmp_path)
-    assert first.train.broken == (f"{paths[4]}: truncated JPEG",) and first.train.size + first.held_out.size == 29
+    assert first.train.unreadable == (f"{paths[4]}: truncated JPEG",) and first.train.size + first.validation.size == 29
     second = data.load("folder", data_dir=tmp_path)
-    assert len(looks) == 1 and second.train.broken == first.train.broken
+    assert len(looks) == 1 and second.train.unreadable == first.train.unreadable
     assert_same(batches(second.train), batches(first.train))
     paths[4].write_bytes(photographs(1)[0])
     paths[9].unlink()
     third = data.load("folder", data_dir=tmp_path)
-    assert looks[1:] == [[paths[4].name]] and not third.train.broken and third.train.size + third.held_out.size == 29
+    assert (
+        looks[1:] == [[paths[4].name]] and not third.train.unreadable and third.train.size + third.validation.size == 29
+    )
 
 
 def test_interrupted_look_keeps_what_was_done(tmp_path, looks, monkeypatch):
@@ -355,7 +359,7 @@ def test_cache_keeps_order_and_reads_once(tmp_path, name):
     else:
         write_photographs(tmp_path, 20)
     plain, cached = (data.load(name, data_dir=tmp_path, cache=cache) for cache in ("none", "memory"))
-    assert cached.train.broken == plain.train.broken
+    assert cached.train.unreadable == plain.train.unreadable
     expected = batches(plain.train), batches(plain.train, host=1, hosts=2, start_step=1)
     natural = labelled(plain.test)
     assert_same(batches(cached.train), expected[0])

@@ -1,4 +1,4 @@
-"""Square's schedule against the paper's, where its proposals differ from the picture, the bumps of L2."""
+"""Square's schedule against the paper's, where its proposals differ from the image, the bumps of L2."""
 
 import numpy as np
 import pytest
@@ -13,8 +13,20 @@ def sides(steps, height, area=0.8):
     found = []
     for query in range(steps):
         rescaled, share = int(query / steps * 10_000), area
-        for power, (after, to) in enumerate([(10, 50), (50, 200), (200, 500), (500, 1000), (1000, 2000), (2000, 4000),
-                                             (4000, 6000), (6000, 8000), (8000, 10_000)], start=1):
+        for power, (after, to) in enumerate(
+            [
+                (10, 50),
+                (50, 200),
+                (200, 500),
+                (500, 1000),
+                (1000, 2000),
+                (2000, 4000),
+                (4000, 6000),
+                (6000, 8000),
+                (8000, 10_000),
+            ],
+            start=1,
+        ):
             if after < rescaled <= to:
                 share = area / 2**power
         found.append(max(int(round(np.sqrt(share * height * height))), 1))
@@ -61,8 +73,8 @@ def test_a_proposal_differs_in_one_square_and_lies_at_the_edge():
         best = values[:query].max(0)
         np.testing.assert_array_equal(before, [looked[np.argmax(values[:query, p])][p] for p in range(6)], str(best))
         side = int(attack._side(tf.constant([query]), tf.constant(12), tf.constant(12))[0])
-        for picture in range(6):
-            rows, columns, _ = np.nonzero(moved[picture] != before[picture])
+        for image in range(6):
+            rows, columns, _ = np.nonzero(moved[image] != before[image])
             if len(rows):
                 assert np.ptp(rows) < side and np.ptp(columns) < side
                 places.add((rows.min(), columns.min()))
@@ -98,9 +110,9 @@ def bumps(side, turned):
 def test_two_bumps_have_length_one_and_opposite_signs(side):
     eta = bumps(side, False)
     np.testing.assert_allclose(np.sqrt((eta.astype(np.float64) ** 2).sum()), 1, rtol=1e-5)
-    assert (eta[:side // 2] > 0).all() and (eta[side // 2:] < 0).all()
+    assert (eta[: side // 2] > 0).all() and (eta[side // 2 :] < 0).all()
     np.testing.assert_allclose(bumps(side, True), eta.T, rtol=1e-6)
-    for half in (eta[:side // 2], eta[side // 2:]):
+    for half in (eta[: side // 2], eta[side // 2 :]):
         np.testing.assert_allclose((half.astype(np.float64) ** 2).sum(), 0.5, rtol=1e-5)
 
 
@@ -108,7 +120,7 @@ def hill(height, width):
     """Return the paper's eta before it is scaled: squares that grow from the middle, each adding 1 / (k + 1)^2."""
     total, row, column = np.zeros([height, width]), height // 2, width // 2
     for k in range(max(row, column) + 1):
-        total[max(row - k, 0):row + k + 1, max(column - k, 0):column + k + 1] += 1 / (k + 1) ** 2
+        total[max(row - k, 0) : row + k + 1, max(column - k, 0) : column + k + 1] += 1 / (k + 1) ** 2
     return total
 
 

@@ -6,7 +6,7 @@ import functools
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_attacks import RADII, pictures, random_model
+from test_attacks import RADII, photos, random_model
 
 from sat_tf import attacks, losses
 from sat_tf.evaluate import active
@@ -26,10 +26,12 @@ SEEDS = tf.range(100, 116)
 
 def objective_of(model, labels, targets=None):
     """Return a state attack's objective: the cross-entropy, or the margin towards targets."""
+
     def objective(images):
         logits = model(images)
-        values = (losses.cross_entropy(logits, labels) if targets is None
-                  else losses.targeted_margin(logits, labels, targets))
+        values = (
+            losses.cross_entropy(logits, labels) if targets is None else losses.targeted_margin(logits, labels, targets)
+        )
         return values, active.wrong(logits, labels), active.margin_of(logits, labels)
 
     return objective
@@ -38,6 +40,7 @@ def objective_of(model, labels, targets=None):
 @functools.cache
 def compiled(name, norm):
     """Return `(images, labels, seeds, epsilon) -> state` of all iterations; labels are the model's for most."""
+
     @tf.function
     def run(images, labels, seeds, epsilon):
         attack = MAKERS[name](attacks.BALLS[norm](epsilon=epsilon), epsilon / 3)
@@ -45,13 +48,14 @@ def compiled(name, norm):
         return attacks.whole(attack, objective_of(MODEL, labels, targets), images, seeds)
 
     return lambda images, labels, seeds, epsilon: {
-        key: value.numpy() for key, value in run(images, labels, seeds,
-                                                 tf.constant(attacks.rounded_down(epsilon))).items()}
+        key: value.numpy()
+        for key, value in run(images, labels, seeds, tf.constant(attacks.rounded_down(epsilon))).items()
+    }
 
 
 def read_right(seed):
-    """Return pictures with the labels that the model gives them."""
-    images, _ = pictures(seed)
+    """Return images with the labels that the model gives them."""
+    images, _ = photos(seed)
     return images, tf.argmax(MODEL(images), -1, tf.int32)
 
 
@@ -73,32 +77,32 @@ def test_stays_inside_ball_and_range(name, norm):
 
 
 @pytest.mark.parametrize("name,norm", CASES)
-def test_broken_pictures_are_misread_and_the_others_are_left_alone(name, norm):
+def test_fooled_images_are_misclassified_and_the_others_are_left_alone(name, norm):
     images, labels = read_right(1)
     kinds = set()
     for epsilon in (0.01, 0.05, 0.2) if norm == "linf" else (0.1, 0.5, 2.0):
         state = compiled(name, norm)(images, labels, SEEDS, epsilon)
-        broken = state["broken"]
+        fooled = state["fooled"]
         margin = active.margin_of(MODEL(tf.constant(state["adversarial"])), labels).numpy()
-        assert (margin[broken] < 1e-5).all()
+        assert (margin[fooled] < 1e-5).all()
         if name != "final":  # which leaves its last iterate in any case
-            np.testing.assert_array_equal(state["adversarial"][~broken], images.numpy()[~broken])
-            np.testing.assert_array_equal(broken, state["margin"] < 0)
-        assert (state["margin"][broken] <= margin[broken] + 1e-5).all()
-        kinds |= set(broken.tolist())
+            np.testing.assert_array_equal(state["adversarial"][~fooled], images.numpy()[~fooled])
+            np.testing.assert_array_equal(fooled, state["margin"] < 0)
+        assert (state["margin"][fooled] <= margin[fooled] + 1e-5).all()
+        kinds |= set(fooled.tolist())
     assert kinds == {True, False} or name == "noise"
 
 
 @pytest.mark.parametrize("name,norm", CASES)
-def test_epsilon_zero_leaves_the_picture(name, norm):
+def test_epsilon_zero_leaves_the_image(name, norm):
     images, labels = read_right(2)
     state = compiled(name, norm)(images, labels, SEEDS, 0.0)
-    assert not state["broken"].any()
+    assert not state["fooled"].any()
     np.testing.assert_array_equal(state["adversarial"], images)
 
 
 @pytest.mark.parametrize("name,norm", CASES)
-def test_a_picture_does_not_see_its_neighbours(name, norm):
+def test_a_image_does_not_see_its_neighbours(name, norm):
     (images, labels), (others, other_labels) = read_right(3), read_right(4)
     mine = np.arange(16) % 3 == 0
     mixed = np.where(mine[:, None, None, None], images, others)
@@ -122,33 +126,33 @@ def test_seeds(name, norm):
 
 @pytest.mark.parametrize("norm", attacks.BALLS)
 def test_attacks_that_use_the_model_are_stronger_than_noise(norm):
-    broken = {}
+    fooled = {}
     for name in MAKERS:
-        broken[name] = 0
+        fooled[name] = 0
         for seed in range(4):
             images, labels = read_right(seed)
             epsilon = {"linf": 0.04, "l2": 0.4}[norm]
-            broken[name] += compiled(name, norm)(images, labels, SEEDS, epsilon)["broken"].sum()
+            fooled[name] += compiled(name, norm)(images, labels, SEEDS, epsilon)["fooled"].sum()
     for name in ("worst", "final", "apgd", "square"):
-        assert broken[name] > broken["noise"]
-    assert broken["apgd"] >= broken["final"] - 1 and broken["worst"] >= broken["final"] and broken["fab"] > 0
+        assert fooled[name] > fooled["noise"]
+    assert fooled["apgd"] >= fooled["final"] - 1 and fooled["worst"] >= fooled["final"] and fooled["fab"] > 0
 
 
 def test_the_worst_iterate_is_one_of_them_and_the_final_one_is_the_last():
     images, labels = read_right(6)
     for name in ("worst", "final"):
         attack = MAKERS[name](attacks.Linf(epsilon=0.05), 0.02)
-        state, broken = attack.begin(images, SEEDS), []
+        state, fooled = attack.begin(images, SEEDS), []
         for _ in range(attack.evaluations):
-            broken.append(active.wrong(MODEL(state["current"]), labels).numpy())
+            fooled.append(active.wrong(MODEL(state["current"]), labels).numpy())
             state = attack.advance(objective_of(MODEL, labels), images, state)
-        expected = np.any(broken, 0) if name == "worst" else broken[-1]
-        np.testing.assert_array_equal(state["broken"], expected)
+        expected = np.any(fooled, 0) if name == "worst" else fooled[-1]
+        np.testing.assert_array_equal(state["fooled"], expected)
         assert 0 < expected.sum() < 16 and (state["step"].numpy() == 6).all()
 
 
 def linear(rng, middle):
-    """Return a two-class linear model's normal, offset, and pictures that it reads as 0; far from the box or not."""
+    """Return a two-class linear model's normal, offset, and images that it reads as 0; far from the box or not."""
     images = rng.uniform(*((0.4, 0.6) if middle else (0, 1)), [16, 8, 8, 3]).astype(np.float32)
     if not middle:
         images[rng.random(images.shape) < 0.5] = 1.0
@@ -158,6 +162,7 @@ def linear(rng, middle):
 
 def linear_objective(weights, offset):
     """Return the objective towards class 1: its logit minus the label's is weights . x - offset."""
+
     def objective(images):
         value = tf.reduce_sum(images * weights, [1, 2, 3]) - offset
         return value, value > 0, -value
@@ -211,7 +216,7 @@ def test_fab_finds_the_distance_to_a_plane(norm, middle):
         if middle:
             dual = np.abs(normal).sum() if norm == "linf" else np.linalg.norm(normal)
             np.testing.assert_allclose(expected, (offset - flat @ normal) / dual, rtol=1e-6)
-        assert np.isfinite(expected).all() and state["broken"].numpy().all()
+        assert np.isfinite(expected).all() and state["fooled"].numpy().all()
         ratio = state["length"].numpy() / expected
         assert ratio.min() > 1 - 1e-4 and ratio.max() < 1.02, (ratio.min(), ratio.max())
         found = lengths(norm, state["adversarial"].numpy().astype(np.float64) - images.numpy())

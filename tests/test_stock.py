@@ -14,8 +14,12 @@ from sat_tf.export import stock
 SPECS = [*activations.ACTIVATIONS, "parametric_softplus:2.5", "elu:1.4", "celu:0.5", "smoothrelu:4"]
 NOISE = {"dropout": 0.2, "stochastic_depth": 0.2}
 RANGES = {  # name of a variable: what it is drawn from, uniformly; others keep their first values
-    "gamma": (0.5, 1.5), "beta": (-0.3, 0.3), "bias": (-0.3, 0.3), "moving_mean": (-0.3, 0.3),
-    "moving_variance": (0.5, 2.0), "raw": (2.0, 25.0),
+    "gamma": (0.5, 1.5),
+    "beta": (-0.3, 0.3),
+    "bias": (-0.3, 0.3),
+    "moving_mean": (-0.3, 0.3),
+    "moving_variance": (0.5, 2.0),
+    "raw": (2.0, 25.0),
 }
 
 CONSUMER = """
@@ -73,10 +77,15 @@ def test_every_activation_keeps_the_logits(act):
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
 
 
-@pytest.mark.parametrize("name, act, rates, size", [
-    ("resnet50", "gelu", {}, 45), ("resnext50-32x4d", "celu:2", {}, 32),
-    ("efficientnet-b0", "gelu_tanh", NOISE, 47), ("efficientnet-lite0", "relu6", {}, 64),
-])
+@pytest.mark.parametrize(
+    "name, act, rates, size",
+    [
+        ("resnet50", "gelu", {}, 45),
+        ("resnext50-32x4d", "celu:2", {}, 32),
+        ("efficientnet-b0", "gelu_tanh", NOISE, 47),
+        ("efficientnet-lite0", "relu6", {}, 64),
+    ],
+)
 def test_every_family_keeps_the_logits(name, act, rates, size):
     model = built(name, act, **rates)
     assert difference(model, stock.to_stock(model), images_of(size)) < 1e-5
@@ -131,12 +140,16 @@ def elsewhere(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stock")
     images = images_of(32, 10)
     np.save(folder / "images.npy", images)
-    made = {"efficientnet-b0": built("efficientnet-b0", "mish", **NOISE), "resnet20": built("resnet20", "smoothrelu"),
-            "every activation": every_activation()}
+    made = {
+        "efficientnet-b0": built("efficientnet-b0", "mish", **NOISE),
+        "resnet20": built("resnet20", "smoothrelu"),
+        "every activation": every_activation(),
+    }
     for number, model in enumerate(made.values()):
         stock.to_stock(model).save(folder / f"{number}.keras")
-    done = subprocess.run([sys.executable, "-c", CONSUMER, folder], check=False, cwd=folder, capture_output=True,
-                          text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", CONSUMER, folder], check=False, cwd=folder, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return images, {name: (model, np.load(folder / f"{i}.npy")) for i, (name, model) in enumerate(made.items())}
 
@@ -182,12 +195,15 @@ def halved(x):
     return x / 2
 
 
-@pytest.mark.parametrize("layer, needed", [
-    (Doubled(name="odd"), "Doubled"),
-    (keras.layers.Dense(3, activation=halved, name="odd"), "halved"),
-    (keras.layers.Lambda(lambda x: 2 * x, name="odd"), "lambda"),
-    (keras.Sequential([keras.layers.Dense(3), Doubled()], name="odd"), "Doubled"),
-])
+@pytest.mark.parametrize(
+    "layer, needed",
+    [
+        (Doubled(name="odd"), "Doubled"),
+        (keras.layers.Dense(3, activation=halved, name="odd"), "halved"),
+        (keras.layers.Lambda(lambda x: 2 * x, name="odd"), "lambda"),
+        (keras.Sequential([keras.layers.Dense(3), Doubled()], name="odd"), "Doubled"),
+    ],
+)
 def test_an_unknown_layer_is_named(layer, needed):
     inputs = keras.Input((4,))
     with pytest.raises(ValueError, match=f"layer='odd', which needs .*{needed}"):

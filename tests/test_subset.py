@@ -1,4 +1,4 @@
-"""Chosen pictures of a split: at places, every n-th, by a file of ids; for sets in memory, in files, and streamed."""
+"""Chosen images of a split: at places, every n-th, by a file of ids; for sets in memory, in files, and streamed."""
 
 import hashlib
 
@@ -16,7 +16,7 @@ NAMED = tuple(kind for kind in KINDS if kind not in ("arrays", "nameless_tfds"))
 
 @pytest.fixture(scope="session")
 def splits(tmp_path_factory):
-    """Return `{kind: Split}`, a test part of each way in which pictures are kept."""
+    """Return `{kind: Split}`, a test part of each way in which images are kept."""
     root = tmp_path_factory.mktemp("subset")
     write_folder(root / "small" / "train", 5)
     write_folder(root / "small" / "test", 7, seed=1)
@@ -64,7 +64,7 @@ def digest(ids):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_selection_holds_exactly_its_pictures(splits, kind):
+def test_selection_holds_exactly_its_images(splits, kind):
     split = splits[kind]
     places, whole = some(split.size, KINDS.index(kind), least=4), labelled(split)
     chosen = data.selected(split, places)
@@ -78,7 +78,7 @@ def test_selection_holds_exactly_its_pictures(splits, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_evaluation_of_a_selection_sees_its_pictures_once(splits, kind):
+def test_evaluation_of_a_selection_sees_its_images_once(splits, kind):
     split = splits[kind]
 
     def evaluated(split):
@@ -115,7 +115,7 @@ def test_wrong_places_are_refused(splits, places):
 
 
 def test_a_sample_is_a_selection_of_its_places(splits):
-    """The numbers are those that runs were judged by: they must not change."""
+    """The numbers are those that runs were evaluated by: they must not change."""
     sample = data.sampled(splits["arrays"], 6)
     assert sample.places.tolist() == [1, 8, 10, 17, 18, 19]
     named = data.sampled(splits["folder"], 6)
@@ -166,17 +166,17 @@ def test_names_are_those_of_a_folder_however_the_set_is_stored(splits):
 
 def test_names_of_a_part_of_the_records(tmp_path):
     write_tfds(tmp_path, "imagenet2012", 1000, {"train": [5, 7], "validation": [4]}, named=True)
-    loaded = data.load("imagenet2012", data_dir=tmp_path, held_out=3)
-    everything = data.load("imagenet2012", data_dir=tmp_path, held_out=0)
+    loaded = data.load("imagenet2012", data_dir=tmp_path, validation=3)
+    everything = data.load("imagenet2012", data_dir=tmp_path, validation=0)
     names = everything.train.names().tolist()
-    assert loaded.train.names().tolist() == names[:9] and loaded.held_out.names().tolist() == names[9:]
-    assert everything.held_out.names().shape == (0,)
+    assert loaded.train.names().tolist() == names[:9] and loaded.validation.names().tolist() == names[9:]
+    assert everything.validation.names().shape == (0,)
 
 
 def test_names_are_relative_to_the_folder_of_the_split(tmp_path):
     write_folder(tmp_path, 10)
     loaded = data.load("folder", data_dir=f"{tmp_path}/")
-    names = [name for part in (loaded.train, loaded.held_out, loaded.test) for name in part.names().tolist()]
+    names = [name for part in (loaded.train, loaded.validation, loaded.test) for name in part.names().tolist()]
     assert sorted(names) == [f"{name}/{place:03d}.png" for name in ("ant", "bee", "cat") for place in range(10)]
 
 
@@ -218,8 +218,11 @@ def test_last_component_is_enough_where_one_has_it(splits, write):
     for prefix in ("", "val/"):
         places, sha = data.read_subset(write(*(prefix + name for name in ids)), splits["tfds"])
         assert places.tolist() == [4, 9, 20] and sha == digest(sorted(names[place] for place in places))
-    with pytest.raises(ValueError, match="Expected names that one picture has. Received: '003.JPEG' in line 2 of .*"
-                                         "which 3 have, 'ant/003.JPEG' and 'bee/003.JPEG' for two. Write the full"):
+    with pytest.raises(
+        ValueError,
+        match="Expected names that one image has. Received: '003.JPEG' in line 2 of .*"
+        "which 3 have, 'ant/003.JPEG' and 'bee/003.JPEG' for two. Write the full",
+    ):
         data.read_subset(write("ant/001.JPEG", "003.JPEG"), splits["folder"])
 
 
@@ -227,8 +230,8 @@ def test_the_digest_is_the_same_however_the_set_is_stored(splits, write):
     file = write("val/bee/003.JPEG", "ant/000.JPEG 0", "cat/006.JPEG")
     found = {kind: data.read_subset(file, splits[kind]) for kind in ("folder", "shards", "cached_shards")}
     assert {sha for _, sha in found.values()} == {digest(["ant/000.JPEG", "bee/003.JPEG", "cat/006.JPEG"])}
-    pictures = [sorted(labelled(data.selected(splits[kind], places))) for kind, (places, _) in found.items()]
-    assert pictures[0] == pictures[1] == pictures[2]
+    images = [sorted(labelled(data.selected(splits[kind], places))) for kind, (places, _) in found.items()]
+    assert images[0] == images[1] == images[2]
 
 
 def test_names_as_imagenet_has_them(tmp_path, write):
@@ -244,14 +247,16 @@ def test_names_as_imagenet_has_them(tmp_path, write):
 
 
 def test_places_in_a_file_are_those_of_the_whole_part(splits, write):
-    """So an id means the same picture whatever was chosen before, and so does the digest."""
+    """So an id means the same image whatever was chosen before, and so does the digest."""
     for kind in ("nameless_tfds", "tfds"):
         chosen = data.selected(splits[kind], [1, 4, 6, 20])
         places, sha = data.read_subset(write(20, 4), chosen)
         assert places.tolist() == [1, 3] and data.selected(chosen, places).places.tolist() == [4, 20]
         assert sha == data.read_subset(write(4, 20), splits[kind])[1]
-        with pytest.raises(ValueError, match="Expected places from 1 to 20 among the 4 chosen before. Received: 1 of 2 "
-                                             "others, '5' in line 2"):
+        with pytest.raises(
+            ValueError,
+            match="Expected places from 1 to 20 among the 4 chosen before. Received: 1 of 2 others, '5' in line 2",
+        ):
             data.read_subset(write(4, 5), chosen)
 
 
@@ -260,9 +265,9 @@ def test_places_in_a_file_are_those_of_the_whole_part(splits, write):
     [
         ("folder", ["# none", ""], "Expected at least one id. Received: none in .*ids.txt. Write one a line"),
         ("folder", [b"\xff\xfe1\x00"], r"Expected a UTF-8 text file of ids.*Received: .*ids.txt \(.*byte 0\). Save"),
-        ("folder", ["3", "ant/001.JPEG", "7", "3", "1"], "Expected every picture once. Received: 2 repeated, the first "
+        ("folder", ["3", "ant/001.JPEG", "7", "3", "1"], "Expected every image once. Received: 2 repeated, the first "
          "'3' in line 4 of .*, which line 1 names. Remove"),
-        ("folder", ["ant/001.JPEG", "ant/1.JPEG", "9", "dog/1.JPEG"], "Expected names of the 21 pictures, such as "
+        ("folder", ["ant/001.JPEG", "ant/1.JPEG", "9", "dog/1.JPEG"], "Expected names of the 21 images, such as "
          "'ant/000.JPEG'. Received: 2 unknown of 3, the first 'ant/1.JPEG' in line 2 of .*. Remove what is unknown"),
         ("folder", ["train/ant/001.JPEG"], "Received: 1 unknown of 1, 'train/ant/001.JPEG' in line 1"),
         ("folder", ["3 1"], "Received: 1 unknown of 1, '3 1' in line 1"),
@@ -287,41 +292,47 @@ def test_no_file_of_ids(splits, tmp_path):
         data.read_subset(tmp_path, splits["arrays"])
 
 
-def test_names_that_do_not_tell_pictures_apart_are_not_in_the_digest(write):
+def test_names_that_do_not_tell_images_apart_are_not_in_the_digest(write):
     for names in (["ant/1", "ant/1", "bee/2"], ["ant/1", "", "bee/2"]):
         split = data.from_arrays(noise(3, 4, 4), np.arange(3), names=lambda names=names: np.array(names))
         assert data.read_subset(write("bee/2", "0"), split)[1] == digest([0, 2])
     with pytest.raises(ValueError, match="which 2 have"):
-        data.read_subset(write("ant/1"), data.from_arrays(noise(2, 4, 4), np.arange(2),
-                                                          names=lambda: np.array(["ant/1", "ant/1"])))
+        data.read_subset(
+            write("ant/1"), data.from_arrays(noise(2, 4, 4), np.arange(2), names=lambda: np.array(["ant/1", "ant/1"]))
+        )
 
 
-# Beside broken pictures ---------------------------------------------------------------------------
+# Beside unreadable images ---------------------------------------------------------------------------
 
 
-def test_a_subset_without_the_broken_picture_is_evaluated(tmp_path, write):
-    """By name only: places count the pictures that can be used, and behind a broken one they are others'."""
+def test_a_subset_without_the_unreadable_image_is_evaluated(tmp_path, write):
+    """By name only: places count the images that can be used, and behind an unreadable one they are others'."""
     paths = write_photographs(tmp_path / "val", 4)
     whole = data.load("folder", data_dir=tmp_path).test
     names = whole.names().tolist()
     wanted = labelled(data.selected(whole, [1, 9]))
     paths[3].write_bytes(as_format(photographs(1)[0], "PNG")[:200])
     split = data.load("folder", data_dir=tmp_path).test
-    assert len(split.broken) == 1 and split.names().tolist() == names[:3] + names[4:]
+    assert len(split.unreadable) == 1 and split.names().tolist() == names[:3] + names[4:]
     file = write(names[9], names[1])
     places, sha = data.read_subset(file, split)
     chosen = data.selected(split, places)
-    assert places.tolist() == [1, 8] and labelled(chosen) == wanted and not chosen.broken
+    assert places.tolist() == [1, 8] and labelled(chosen) == wanted and not chosen.unreadable
     assert sha == data.read_subset(file, whole)[1]
     evaluation = data.evaluation_batches(chosen, batch_size=4, image_size=32)
     assert sum(mask.sum() for *_, mask in evaluation.as_numpy_iterator()) == 2
-    with pytest.raises(ValueError, match="Expected names: beside broken .*Received: '9' in line 2 .*; 1 broken, the "
-                                         "first .*ant/003.JPEG: .*Replace"):
+    with pytest.raises(
+        ValueError,
+        match="Expected names: beside unreadable .*Received: '9' in line 2 .*; 1 unreadable, the "
+        "first .*ant/003.JPEG: .*Replace",
+    ):
         data.read_subset(write(names[0], 9), split)
-    with pytest.raises(ValueError, match=f"1 unknown of 2, '{names[3]}' in line 2 .*1 of the set are broken and not"):
+    with pytest.raises(
+        ValueError, match=f"1 unknown of 2, '{names[3]}' in line 2 .*1 of the set are unreadable and not"
+    ):
         data.read_subset(write(names[0], names[3]), split)
     for others in (data.sampled(split, 5), data.part(split, 0, 2), split):
-        with pytest.raises(ValueError, match="Expected to evaluate on every picture"):
+        with pytest.raises(ValueError, match="Expected to evaluate on every image"):
             data.evaluation_batches(others, batch_size=4, image_size=32)
 
 
@@ -356,7 +367,7 @@ def test_parts_of_a_selection_keep_the_places_of_the_whole(splits):
         (0, 0, "Received: number=0, count=0"),
         (0.0, 2, "Expected whole numbers. Received: number=0.0"),
         (0, True, "Expected whole numbers. Received: number=0, count=True"),
-        (0, 21, "Expected at most as many parts as the 20 pictures .*Received: count=21. Choose fewer"),
+        (0, 21, "Expected at most as many parts as the 20 images .*Received: count=21. Choose fewer"),
     ],
 )
 def test_wrong_parts(splits, number, count, message):

@@ -12,8 +12,15 @@ from sat_tf import torch_file
 
 FORMATS = ("legacy", "zip")
 KINDS = {  # storage -> its elements
-    "DoubleStorage": "<f8", "FloatStorage": "<f4", "HalfStorage": "<f2", "LongStorage": "<i8", "IntStorage": "<i4",
-    "ShortStorage": "<i2", "CharStorage": "i1", "ByteStorage": "u1", "BoolStorage": "?",
+    "DoubleStorage": "<f8",
+    "FloatStorage": "<f4",
+    "HalfStorage": "<f2",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+    "CharStorage": "i1",
+    "ByteStorage": "u1",
+    "BoolStorage": "?",
 }
 VALUES = np.random.default_rng(0).normal(size=24).astype("<f4")
 
@@ -27,15 +34,19 @@ def simple(path, form):
 @pytest.mark.parametrize("kind", KINDS)
 def test_values_of_every_type(tmp_path, form, kind):
     wanted = (10 * VALUES).astype(KINDS[kind])
-    content = ordered([("picture", tensor("0", (4, 3, 2), kind=kind, form=form)),
-                       ("num_batches_tracked", tensor("1", (), kind=kind, form=form)),
-                       ("none", tensor("2", (0, 5), kind=kind, form=form))])
+    content = ordered(
+        [
+            ("image", tensor("0", (4, 3, 2), kind=kind, form=form)),
+            ("num_batches_tracked", tensor("1", (), kind=kind, form=form)),
+            ("none", tensor("2", (0, 5), kind=kind, form=form)),
+        ]
+    )
     storages = {"0": wanted, "1": wanted[:1], "2": wanted[:0]}
     arrays = torch_file.read(write(tmp_path / "a.pth", form, content, storages))
-    assert list(arrays) == ["picture", "num_batches_tracked", "none"]
+    assert list(arrays) == ["image", "num_batches_tracked", "none"]
     assert [array.shape for array in arrays.values()] == [(4, 3, 2), (), (0, 5)]
     assert all(array.dtype == wanted.dtype for array in arrays.values())
-    np.testing.assert_array_equal(arrays["picture"], wanted.reshape(4, 3, 2))
+    np.testing.assert_array_equal(arrays["image"], wanted.reshape(4, 3, 2))
     assert arrays["num_batches_tracked"] == wanted[0]
 
 
@@ -43,12 +54,16 @@ def test_values_of_every_type(tmp_path, form, kind):
 def test_bfloat16_becomes_float32(tmp_path, form):
     wanted = np.float32([1, -2.5, 3.140625, 1e38])  # the last has more digits than a bfloat16 holds
     halves = (wanted.view("<u4") >> 16).astype("<u2")
-    content = ordered([("a", tensor("0", (4,), kind="BFloat16Storage", form=form)),
-                       ("b", tensor("1", (), kind="BFloat16Storage", form=form))])
+    content = ordered(
+        [
+            ("a", tensor("0", (4,), kind="BFloat16Storage", form=form)),
+            ("b", tensor("1", (), kind="BFloat16Storage", form=form)),
+        ]
+    )
     arrays = torch_file.read(write(tmp_path / "a.pth", form, content, {"0": halves, "1": halves[1:2]}))
     assert arrays["a"].dtype == arrays["b"].dtype == np.float32 and arrays["b"] == -2.5
     np.testing.assert_array_equal(arrays["a"][:3], wanted[:3])
-    np.testing.assert_allclose(arrays["a"], wanted, rtol=2 ** -7)
+    np.testing.assert_allclose(arrays["a"], wanted, rtol=2**-7)
 
 
 LAYOUTS = {  # of a storage of 24 elements: shape, strides, offset, the same in NumPy
@@ -64,8 +79,12 @@ LAYOUTS = {  # of a storage of 24 elements: shape, strides, offset, the same in 
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_layouts_in_one_shared_storage(tmp_path, form):
-    content = ordered([(key, tensor("0", shape, strides, offset=offset, count=24, form=form))
-                       for key, (shape, strides, offset, _) in LAYOUTS.items()])
+    content = ordered(
+        [
+            (key, tensor("0", shape, strides, offset=offset, count=24, form=form))
+            for key, (shape, strides, offset, _) in LAYOUTS.items()
+        ]
+    )
     arrays = torch_file.read(write(tmp_path / "a.pth", form, content, {"0": VALUES}))
     for key, (shape, _, _, wanted) in LAYOUTS.items():
         assert arrays[key].shape == shape and arrays[key].flags.c_contiguous
@@ -108,8 +127,16 @@ def test_what_pickle_itself_writes(tmp_path, monkeypatch, protocol):
     storage = ("storage", stand_in.FloatStorage, "0", "cpu", 24, None)
     rows = {}
     for row in range(3):
-        one = type("Tensor", (), {"__reduce__": lambda self, row=row: (
-            utilities._rebuild_tensor_v2, (storage, 8 * row, (2, 4), (4, 1), False, {}))})()
+        one = type(
+            "Tensor",
+            (),
+            {
+                "__reduce__": lambda self, row=row: (
+                    utilities._rebuild_tensor_v2,
+                    (storage, 8 * row, (2, 4), (4, 1), False, {}),
+                )
+            },
+        )()
         rows[f"row{row}"], rows[f"again{row}"] = one, one
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "torch", stand_in)
@@ -128,8 +155,10 @@ ATTACKS = {  # a pickle that a plain unpickler would run -> the name that must b
     "GLOBAL": (name("os", "system") + b"(" + text(COMMAND) + b"tR", "os.system"),
     "protocol 0": (b"cos\nsystem\n(S'" + COMMAND.encode() + b"'\ntR", "os.system"),
     "INST": (b"(" + text(COMMAND) + b"ios\nsystem\n", "os.system"),
-    "STACK_GLOBAL": (text("builtins") + text("exec") + b"\x93(" + text("open('ran.txt', 'w')") + b"tR",
-                     "builtins.exec"),
+    "STACK_GLOBAL": (
+        text("builtins") + text("exec") + b"\x93(" + text("open('ran.txt', 'w')") + b"tR",
+        "builtins.exec",
+    ),
     "import": (name("antigravity", "fly_test"), "antigravity.fly_test"),
     "within a name": (name("torch._utils", "os.system"), "torch._utils.os.system"),
     "in a state dict": (ordered([("weight", name("os", "system") + b"(" + text(COMMAND) + b"tR")]), "os.system"),
@@ -158,7 +187,7 @@ def test_what_could_run_is_refused_by_name_and_not_run(tmp_path, monkeypatch, pl
 
 OTHERS = {  # content of a file that is no state dict -> a word of the message
     "text": (b"conv1.weight 0.1 0.2\n", "which is none"),
-    "picture": (b"\x89PNG\r\n\x1a\n" + bytes(99), "which is none"),
+    "image": (b"\x89PNG\r\n\x1a\n" + bytes(99), "which is none"),
     "pickle": (pickle.dumps({"weight": [1.0, 2.0]}), "which is none"),
     "NumPy": (b"\x93NUMPY\x01\x00v\x00{'descr': '<f4'}", "which is none"),
 }
@@ -215,7 +244,7 @@ def test_a_cut_file_is_told_at_every_length(tmp_path, form):
         assert "\n" not in str(error.value)
 
 
-BROKEN = {  # layouts that do not fit a storage of 6 elements
+UNREADABLE = {  # layouts that do not fit a storage of 6 elements
     "beyond": {"shape": (2, 3), "offset": 1, "count": 6},
     "stride": {"shape": (2, 3), "strides": (4, 1), "count": 6},
     "negative offset": {"shape": (2,), "offset": -1, "count": 6},
@@ -226,9 +255,9 @@ BROKEN = {  # layouts that do not fit a storage of 6 elements
 
 
 @pytest.mark.parametrize("form", FORMATS)
-@pytest.mark.parametrize("broken", BROKEN)
-def test_a_layout_outside_its_storage_is_damage(tmp_path, form, broken):
-    content = ordered([("weight", tensor("0", form=form, **BROKEN[broken]))])
+@pytest.mark.parametrize("unreadable", UNREADABLE)
+def test_a_layout_outside_its_storage_is_damage(tmp_path, form, unreadable):
+    content = ordered([("weight", tensor("0", form=form, **UNREADABLE[unreadable]))])
     with pytest.raises(OSError, match="a.pth is damaged: "):
         torch_file.read(write(tmp_path / "a.pth", form, content, {"0": VALUES[:6]}))
 

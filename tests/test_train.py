@@ -21,8 +21,12 @@ def make_loop(*, strategy=None, method="sat", seed=0, batch_size=8, weight_decay
         optimizer = optim.sgd(lambda step: rate * tf.ones([]), momentum=0.9)
         optimizer.build(model.trainable_variables)
     return train.Loop(
-        state=train.TrainState(model=model, optimizer=optimizer), method=methods.METHODS[method](ATTACK),
-        strategy=strategy, batch_size=batch_size, seed=seed, weight_decay=weight_decay,
+        state=train.TrainState(model=model, optimizer=optimizer),
+        method=methods.METHODS[method](ATTACK),
+        strategy=strategy,
+        batch_size=batch_size,
+        seed=seed,
+        weight_decay=weight_decay,
     )
 
 
@@ -45,7 +49,7 @@ def run(loop, until, **kwargs):
 
 def test_one_step_is_the_update_written_out_by_hand():
     loop, twin = make_loop(method="standard"), make_loop(method="standard")
-    (loss, accuracy), = run(loop, 1)
+    ((loss, accuracy),) = run(loop, 1)
     images, labels = next(iter(batches()))
     model = twin.state.model
     with tf.GradientTape() as tape:
@@ -76,8 +80,10 @@ def test_steps_per_call_and_resuming_change_nothing(tmp_path):
     whole, parts = make_loop(), make_loop()
     history = run(whole, 6, steps_per_call=6)
     first = run(parts, 3, steps_per_call=2)
-    groups = lambda loop: {"model": saving.by_path(loop.state.model),  # noqa: E731
-                           "optimizer": saving.by_path(loop.state.optimizer)}
+
+    def groups(loop):
+        return {"model": saving.by_path(loop.state.model), "optimizer": saving.by_path(loop.state.optimizer)}
+
     path = saving.save(tmp_path, groups(parts), {"step": 3})
     resumed = make_loop(seed=0)
     run(resumed, 1)  # whatever it held before is replaced
@@ -119,8 +125,13 @@ def test_two_replicas_sum_what_one_device_computes(two_replicas):
             optimizer = optim.sgd(lambda step: tf.constant(0.1), momentum=0.9)
             optimizer.build(model.trainable_variables)
         attack = attacks.PGD(epsilon=8 / 255, step_size=8 / 255, steps=1, random_start=False)
-        loop = train.Loop(state=train.TrainState(model=model, optimizer=optimizer), strategy=strategy,
-                          method=methods.sat(attack), batch_size=8, weight_decay=0.1)
+        loop = train.Loop(
+            state=train.TrainState(model=model, optimizer=optimizer),
+            strategy=strategy,
+            method=methods.sat(attack),
+            batch_size=8,
+            weight_decay=0.1,
+        )
         data = strategy.distribute_datasets_from_function(lambda context, n=replicas: batches(replicas=n))
         metrics = np.concatenate([m for _, m in loop.run(data, until=3)])
         results.append((metrics, model.get_weights()))

@@ -1,4 +1,4 @@
-"""Files of adversarial pictures: a good one passes every check, and each kind of tampering fails those meant for it."""
+"""Files of adversarial images: a good one passes every check, and each kind of tampering fails those meant for it."""
 
 import hashlib
 import zipfile
@@ -12,12 +12,12 @@ N, SIDE = 6, 8
 RADII = {"linf": 8 / 255, "l2": 0.5}
 
 
-def sha256(pictures):
-    return np.array([hashlib.sha256(picture.tobytes()).hexdigest() for picture in pictures])
+def sha256(photos):
+    return np.array([hashlib.sha256(photo.tobytes()).hexdigest() for photo in photos])
 
 
 def make(norm="linf", on_grid=True, epsilon=None):
-    """Return what a file holds, and the data set that it was made from: content, clean pictures, labels, ids."""
+    """Return what a file holds, and the data set that it was made from: content, clean images, labels, ids."""
     rng = np.random.default_rng(0)
     epsilon = epsilon or RADII[norm]
     edge = 0 if norm == "linf" else 20  # levels, so that no clipping shortens an L2 step
@@ -26,16 +26,26 @@ def make(norm="linf", on_grid=True, epsilon=None):
         clean = rng.uniform(edge / 255, 1 - edge / 255, clean.shape).astype("f4")
     step = rng.choice([-1.0, 1.0], clean.shape)
     if norm == "l2":
-        step /= np.sqrt(np.sum(step ** 2, (1, 2, 3), keepdims=True))
+        step /= np.sqrt(np.sum(step**2, (1, 2, 3), keepdims=True))
     exact = np.clip(np.float64(clean) + epsilon * step, 0, 1).astype("f4")
     exact = exact if norm == "l2" else np.clip(exact, clean - np.float32(epsilon), clean + np.float32(epsilon))
     towards = np.where(exact >= clean, np.floor(exact * 255 + 1e-4), np.ceil(exact * 255 - 1e-4))  # the clean value
     levels = (towards if on_grid else np.round(exact * 255)).astype("u1")
     labels, ids = rng.integers(0, 10, N).astype("i4"), np.arange(0, 5 * N, 5)
     content = {
-        "format": 1, "ids": ids.copy(), "labels": labels.copy(), "float32": exact, "uint8": levels,
-        "clean_sha256": sha256(clean), "float32_sha256": sha256(exact), "uint8_sha256": sha256(levels), "norm": norm,
-        "epsilon": np.float64(epsilon), "dataset": "synthetic", "image_size": SIDE, "preprocess": "none",
+        "format": 1,
+        "ids": ids.copy(),
+        "labels": labels.copy(),
+        "float32": exact,
+        "uint8": levels,
+        "clean_sha256": sha256(clean),
+        "float32_sha256": sha256(exact),
+        "uint8_sha256": sha256(levels),
+        "norm": norm,
+        "epsilon": np.float64(epsilon),
+        "dataset": "synthetic",
+        "image_size": SIDE,
+        "preprocess": "none",
         "source": "a test",
     }
     return content, clean, labels, ids
@@ -55,8 +65,17 @@ def failed(findings):
     return {finding.name for finding in findings if not finding.passed}
 
 
-CHECKS = ["ids", "labels", "clean sha256", "float32 sha256", "uint8 sha256", "range", "float32 radius", "uint8 radius",
-          "uint8 beside float32"]
+CHECKS = [
+    "ids",
+    "labels",
+    "clean sha256",
+    "float32 sha256",
+    "uint8 sha256",
+    "range",
+    "float32 radius",
+    "uint8 radius",
+    "uint8 beside float32",
+]
 
 
 @pytest.mark.parametrize("on_grid", [True, False])
@@ -72,15 +91,15 @@ def test_a_good_file_passes_every_check(tmp_path, norm, on_grid):
     figure = {finding.name: finding.figure for finding in findings}
     assert figure["labels"] == "0 of 6 differ from the data set's"
     assert figure["float32 radius"].startswith(f"0 of 6 beyond {norm} {RADII[norm]:.8g}; the farthest is at 0.")
-    assert figure["uint8 radius"].endswith(f"; {0 if on_grid else 6} clean pictures lie between grey levels")
+    assert figure["uint8 radius"].endswith(f"; {0 if on_grid else 6} clean images lie between grey levels")
     assert verify.check(read, iter(clean), labels, ids, norm=norm, epsilon=RADII[norm])[2].passed
 
 
 @pytest.mark.parametrize("norm", verify.NORMS)
-def test_the_figure_of_the_farthest_picture(norm):
+def test_the_figure_of_the_farthest_image(norm):
     content, clean, labels, ids = make(norm)
     far = np.float64(content["float32"]) - clean
-    far = np.abs(far).max() if norm == "linf" else np.sqrt(np.sum(far ** 2, (1, 2, 3))).max()
+    far = np.abs(far).max() if norm == "linf" else np.sqrt(np.sum(far**2, (1, 2, 3))).max()
     figure = {finding.name: finding.figure for finding in verify.check(content, clean, labels, ids)}["float32 radius"]
     assert float(figure.rpartition(" ")[2]) == pytest.approx(far, rel=1e-7)
 
@@ -117,7 +136,7 @@ def repeated_id(content, data):
     content["ids"][1] = data["ids"][1] = content["ids"][0]
 
 
-def swapped_pictures(content, data):
+def swapped_images(content, data):
     for name in ("float32", "uint8", "float32_sha256", "uint8_sha256"):
         content[name][[0, 1]] = content[name][[1, 0]]
 
@@ -156,7 +175,7 @@ TAMPERING = {  # -> the checks that fail, no more and no fewer
     below_zero: {"range"},
     swapped_ids: {"ids"},
     repeated_id: {"ids"},
-    swapped_pictures: {"float32 radius", "uint8 radius"},
+    swapped_images: {"float32 radius", "uint8 radius"},
     wrong_label: {"labels"},
     other_clean_data: {"clean sha256"},
     other_bytes: {"float32 sha256"},
@@ -178,13 +197,14 @@ def test_tampering_fails_the_checks_meant_for_it(tmp_path, tamper):
 
 
 @pytest.mark.parametrize("norm", verify.NORMS)
-@pytest.mark.parametrize(("factor", "wanted"), [(1, set()), (0.98, {"ball", "float32 radius", "uint8 radius"}),
-                                                (2, {"ball"})])
+@pytest.mark.parametrize(
+    ("factor", "wanted"), [(1, set()), (0.98, {"ball", "float32 radius", "uint8 radius"}), (2, {"ball"})]
+)
 def test_a_radius_that_is_not_the_readers(norm, factor, wanted):
     content, clean, labels, ids = make(norm)
     content["epsilon"] = content["epsilon"] * factor
     found = failed(verify.check(content, clean, labels, ids, norm=norm, epsilon=RADII[norm]))
-    assert found in (wanted, wanted - {"uint8 radius"})  # rounded towards the clean picture, L2 pictures have room
+    assert found in (wanted, wanted - {"uint8 radius"})  # rounded towards the clean image, L2 images have room
     other = {"linf": "l2", "l2": "linf"}[norm]
     assert "ball" in failed(verify.check(content, clean, labels, ids, norm=other))
 
@@ -205,14 +225,13 @@ def test_l2_steps_of_one_size_at_224_pixels_stay_within_what_rounding_explains()
             content |= {"epsilon": np.float64(epsilon), "float32": clean + sign * step}
             assert not failed(verify.check(hashed(content), clean, content["labels"], content["ids"]))
             content["float32"] = clean + sign * step * np.float32(1.0005)
-            assert failed(verify.check(hashed(content), clean, content["labels"], content["ids"])) == {
-                "float32 radius"}
+            assert failed(verify.check(hashed(content), clean, content["labels"], content["ids"])) == {"float32 radius"}
 
 
 @pytest.mark.parametrize("norm", verify.NORMS)
-def test_pictures_between_levels_may_be_half_a_level_farther_and_no_more(norm):
+def test_images_between_levels_may_be_half_a_level_farther_and_no_more(norm):
     content, clean, labels, ids = make(norm, on_grid=False)
-    more = (0.9 * 0.5 / 255) * (1 if norm == "linf" else np.sqrt(3 * SIDE ** 2))
+    more = (0.9 * 0.5 / 255) * (1 if norm == "linf" else np.sqrt(3 * SIDE**2))
     content["epsilon"] = np.float64(max(distances(content, clean, norm)) - more)
     assert "uint8 radius" not in failed(verify.check(content, clean, labels, ids))
     content["epsilon"] -= 0.2 * more
@@ -224,18 +243,21 @@ def distances(content, clean, norm):
     return np.linalg.norm(away, np.inf if norm == "linf" else 2, axis=1)
 
 
-def test_another_number_of_pictures():
+def test_another_number_of_images():
     content, clean, labels, ids = make()
     (finding,) = verify.check(content, clean[1:], labels[1:], ids[1:])
-    assert (finding.name, finding.passed, finding.figure) == ("ids", False, "6 pictures, in the data set 5")
+    assert (finding.name, finding.passed, finding.figure) == ("ids", False, "6 images, in the data set 5")
 
 
-@pytest.mark.parametrize(("message", "change"), [
-    ("one label an id. Received: 5 labels", {"labels": np.zeros(5, int)}),
-    ("one clean picture an id. Received: 5 pictures", {"clean": np.zeros([5, SIDE, SIDE, 3], "f4")}),
-    ("Received: dtype=float64", {"clean": np.zeros([N, SIDE, SIDE, 3])}),
-    (r"shape=\[4, 4, 3\]", {"clean": np.zeros([N, 4, 4, 3], "f4")}),
-])
+@pytest.mark.parametrize(
+    ("message", "change"),
+    [
+        ("one label an id. Received: 5 labels", {"labels": np.zeros(5, int)}),
+        ("one clean image an id. Received: 5 images", {"clean": np.zeros([5, SIDE, SIDE, 3], "f4")}),
+        ("Received: dtype=float64", {"clean": np.zeros([N, SIDE, SIDE, 3])}),
+        (r"shape=\[4, 4, 3\]", {"clean": np.zeros([N, 4, 4, 3], "f4")}),
+    ],
+)
 def test_data_that_do_not_fit_are_refused(message, change):
     content, clean, labels, ids = make()
     with pytest.raises(ValueError, match=message):
@@ -272,13 +294,13 @@ def test_a_missing_array(tmp_path, name):
         reread(tmp_path, content)
 
 
-def test_an_empty_file_of_pictures(tmp_path):
+def test_an_empty_file_of_images(tmp_path):
     content = {name: value[:0] if getattr(value, "ndim", 0) else value for name, value in make()[0].items()}
     with pytest.raises(OSError, match="beside 0 ids"):
         reread(tmp_path, content)
 
 
-def test_what_is_no_file_of_pictures(tmp_path):
+def test_what_is_no_file_of_images(tmp_path):
     with pytest.raises(FileNotFoundError, match="which is no file"):
         verify.read(tmp_path / "none.npz")
     with pytest.raises(FileNotFoundError, match="which is no file"):
@@ -322,7 +344,7 @@ def test_rescore(batch_size):
     shapes, seen = set(), []
 
     def predict(images):
-        """Class 1 where the first value is below one half, of 8-bit pictures class 0 always."""
+        """Class 1 where the first value is below one half, of 8-bit images class 0 always."""
         shapes.add((images.shape, images.dtype.name))
         seen.append(images)
         low = images[:, 0, 0, 0] < 0.5
@@ -333,5 +355,5 @@ def test_rescore(batch_size):
     content["uint8"][:, 0, 0, 0] = [255, 0, 128, 200, 127, 10]  # the third and the last are wrong
     assert verify.rescore(content, predict, batch_size) == {"float32": 5, "uint8": 4}
     assert shapes == {((batch_size, SIDE, SIDE, 3), "float32")}
-    pictures = np.concatenate(seen[len(seen) // 2:])[:N]
-    np.testing.assert_array_equal(pictures, np.float32(content["uint8"] / 255))
+    photos = np.concatenate(seen[len(seen) // 2 :])[:N]
+    np.testing.assert_array_equal(photos, np.float32(content["uint8"] / 255))

@@ -35,8 +35,17 @@ def tensor(key, shape, strides=None, *, offset=0, count=None, kind="FloatStorage
     count = int(np.prod(shape, dtype=int)) if count is None else count
     place = text("storage") + name("torch", kind) + text(key) + text("cpu") + number(count)
     place = b"(" + place + (b"N" if form == "legacy" else b"") + b"tQ"
-    return (name("torch._utils", "_rebuild_tensor_v2") + b"(" + place + number(offset) + numbers(shape)
-            + numbers(strides) + b"\x89" + ordered() + b"tR")
+    return (
+        name("torch._utils", "_rebuild_tensor_v2")
+        + b"("
+        + place
+        + number(offset)
+        + numbers(shape)
+        + numbers(strides)
+        + b"\x89"
+        + ordered()
+        + b"tR"
+    )
 
 
 def write(path, form, content, storages, *, order=b"little", pairs=b"\x80\x02"):

@@ -1,4 +1,4 @@
-"""Attacks: they climb a per-picture loss inside a ball around the picture, and know neither model nor label.
+"""Attacks: they climb a per-image loss inside a ball around the image, and know neither model nor label.
 
 `pgd` has those that training uses, `(loss_fn, images, seed) -> images`; the others are states, see `states`.
 """
@@ -22,6 +22,27 @@ from sat_tf.attacks.pgd import (
 from sat_tf.attacks.square import Square, SquareL2
 from sat_tf.attacks.states import Ascent, Noise, pick, whole
 
-__all__ = ["APGD", "ATTACKS", "BALLS", "FAB", "L2", "PGD", "Ascent", "Linf", "Noise", "Square", "SquareL2", "clean",
-           "fgsm", "hashed", "input_gradient", "linf_ball", "marks", "pgd", "pick", "rounded_down", "uniform_noise",
-           "whole"]
+__all__ = [
+    "APGD",
+    "ATTACKS",
+    "BALLS",
+    "FAB",
+    "L2",
+    "PGD",
+    "Ascent",
+    "Linf",
+    "Noise",
+    "Square",
+    "SquareL2",
+    "clean",
+    "fgsm",
+    "hashed",
+    "input_gradient",
+    "linf_ball",
+    "marks",
+    "pgd",
+    "pick",
+    "rounded_down",
+    "uniform_noise",
+    "whole",
+]

@@ -1,4 +1,4 @@
-"""Auto-PGD (Croce & Hein 2020b, Algorithm 1): a step size that each picture halves for itself."""
+"""Auto-PGD (Croce & Hein 2020b, Algorithm 1): a step size that each image halves for itself."""
 
 import dataclasses
 from typing import Any
@@ -27,7 +27,7 @@ class APGD:
 
     @property
     def evaluations(self):
-        """Gradients a picture: the start and every iteration."""
+        """Gradients an image: the start and every iteration."""
         return self.steps + 1
 
     @property
@@ -41,19 +41,28 @@ class APGD:
         start = self.ball.project(images + self.ball.fill(noise), images)
         zeros, none = tf.zeros_like(images), tf.zeros_like(images[:, 0, 0, 0])
         return {
-            **begun(images), "current": start, "previous": start, "gradient": zeros, "value": none,
-            "best": start, "best_gradient": zeros, "best_value": none, "checked_value": none,
-            "step_size": none + 2.0 * self.ball.epsilon, "interval": tf.fill(tf.shape(none), self.lengths[0]),
-            "since": tf.cast(none, tf.int32), "rises": tf.cast(none, tf.int32),
+            **begun(images),
+            "current": start,
+            "previous": start,
+            "gradient": zeros,
+            "value": none,
+            "best": start,
+            "best_gradient": zeros,
+            "best_value": none,
+            "checked_value": none,
+            "step_size": none + 2.0 * self.ball.epsilon,
+            "interval": tf.fill(tf.shape(none), self.lengths[0]),
+            "since": tf.cast(none, tf.int32),
+            "rises": tf.cast(none, tf.int32),
             "halved": tf.ones_like(none, tf.bool),
         }
 
     def advance(self, objective, images, state):
-        """Return the state after one more iteration of every picture; its first is a look at the start."""
+        """Return the state after one more iteration of every image; its first is a look at the start."""
         s = dict(state)
         first = s["step"] == 0
         moved = pick(first, s["current"], self._moved(images, s))
-        values, broken, margin, gradient = climbed(objective, moved)
+        values, fooled, margin, gradient = climbed(objective, moved)
         s["rises"] += tf.cast(~first & (values > s["value"]), tf.int32)
         s["since"] += tf.cast(~first, tf.int32)
         s["previous"], s["current"], s["gradient"], s["value"] = s["current"], moved, gradient, values
@@ -62,7 +71,7 @@ class APGD:
             s[name] = pick(better, new, s[name])
         s["best_value"] = tf.where(better, values, s["best_value"])
         s["checked_value"] = tf.where(first, values, s["checked_value"])
-        return self._checked(looked(s, moved, broken, margin))
+        return self._checked(looked(s, moved, fooled, margin))
 
     def _moved(self, images, s):
         """Return where a step with momentum leads; the first has none."""

@@ -12,14 +12,14 @@ TINY = 1e-12
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Linf:
-    """`|x' - x|_inf <= epsilon`, cut to [0, 1]; all pictures `[batch, h, w, c]`."""
+    """`|x' - x|_inf <= epsilon`, cut to [0, 1]; all images `[batch, h, w, c]`."""
 
     epsilon: float
     norm = "linf"
     normal = False  # kind of noise that fills it evenly
 
     def project(self, moved, images):
-        """Return the nearest pictures inside, to the last bit of float32."""
+        """Return the nearest images inside, to the last bit of float32."""
         return tf.clip_by_value(moved, *linf_ball(images, self.epsilon))
 
     def direction(self, gradient):
@@ -35,7 +35,7 @@ class Linf:
         return self.epsilon * noise
 
     def contains(self, moved, images):
-        """Say which pictures lie inside, to the last bit of float32: `[batch]`."""
+        """Say which images lie inside, to the last bit of float32: `[batch]`."""
         low, high = linf_ball(images, self.epsilon)
         return tf.reduce_all((low <= moved) & (moved <= high), [1, 2, 3])
 
@@ -46,7 +46,7 @@ class Linf:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class L2:
-    """`|x' - x|_2 <= epsilon` and [0, 1]; all pictures `[batch, h, w, c]`."""
+    """`|x' - x|_2 <= epsilon` and [0, 1]; all images `[batch, h, w, c]`."""
 
     epsilon: float
     norm = "l2"
@@ -58,9 +58,9 @@ class L2:
         return self.epsilon * (1 - 1e-6)
 
     def project(self, moved, images):
-        """Return pictures inside: cut to [0, 1], then drawn back to the ball, which stays in [0, 1].
+        """Return images inside: cut to [0, 1], then drawn back to the ball, which stays in [0, 1].
 
-        Coordinates are rounded towards the picture, which matters where the radius is small.
+        Coordinates are rounded towards the image, which matters where the radius is small.
         """
         difference = tf.clip_by_value(moved, 0.0, 1.0) - images
         norm = self.length(difference)[:, None, None, None]

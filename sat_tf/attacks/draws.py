@@ -1,6 +1,6 @@
-"""Random numbers that depend on a picture and a count alone, for whole batches at once.
+"""Random numbers that depend on an image and a count alone, for whole batches at once.
 
-`tf.random.stateless_uniform` takes one seed a call; these take one a picture, without a loop: a hash of 32 bits in two
+`tf.random.stateless_uniform` takes one seed a call; these take one an image, without a loop: a hash of 32 bits in two
 rounds of xor, shift and multiply (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators"; constants
 of C. Wellons' search for hashes of low bias).
 """
@@ -34,12 +34,12 @@ def sign(bits):
 
 
 def noise(seeds, shape, count=0, normal=False):
-    """Return one picture of noise a seed: uniform in [-1, 1), or normal.
+    """Return one image of noise a seed: uniform in [-1, 1), or normal.
 
     Args:
       seeds: int32 `[batch]`.
-      shape: of a picture, `[h, w, c]`.
-      count: which noise of a picture, int or int32 `[batch]`.
+      shape: of an image, `[h, w, c]`.
+      count: which noise of an image, int or int32 `[batch]`.
     """
     size = tf.reduce_prod(shape)
     count = tf.reshape(tf.convert_to_tensor(count), [-1, 1])

@@ -10,7 +10,7 @@ from sat_tf.attacks.states import begun, climbed, each, pick
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FAB:
-    """Minimal perturbations towards one class a picture: `objective`'s value is that class's logit minus the label's.
+    """Minimal perturbations towards one class an image: `objective`'s value is that class's logit minus the label's.
 
     Attributes:
       ball: of `balls`; what is found counts where it lies inside.
@@ -26,15 +26,15 @@ class FAB:
 
     @property
     def evaluations(self):
-        """Gradients a picture, each with a forward pass behind it."""
+        """Gradients an image, each with a forward pass behind it."""
         return self.steps
 
     def begin(self, images, seeds):
-        """Return the state at the picture itself."""
+        """Return the state at the image itself."""
         return {**begun(images), "current": images, "length": tf.zeros_like(images[:, 0, 0, 0]) + 1e10}
 
     def advance(self, objective, images, state):
-        """Return the state after one more iteration of every picture."""
+        """Return the state after one more iteration of every image."""
         s = dict(state)
         values, _, _, gradient = climbed(objective, s["current"])
         current, origin, normal = (tf.reshape(x, [tf.shape(x)[0], -1]) for x in (s["current"], images, gradient))
@@ -47,14 +47,14 @@ class FAB:
         alpha = each(tf.minimum(lengths[0] / (lengths[0] + lengths[1]), self.pull))
         moved = (s["current"] + self.overshoot * here) * (1 - alpha) + (images + self.overshoot * there) * alpha
         moved = tf.clip_by_value(moved, 0.0, 1.0)
-        _, broken, margin = objective(moved)
+        _, fooled, margin = objective(moved)
         length = self.ball.length(moved - images)
-        nearer = broken & (length < s["length"])
+        nearer = fooled & (length < s["length"])
         inside = self.ball.contains(moved, images)
         s["adversarial"] = pick(nearer & inside, moved, s["adversarial"])
         s["length"] = tf.where(nearer, length, s["length"])
-        s["current"] = pick(broken, images + self.back * (moved - images), moved)
-        s["broken"] |= nearer & inside
+        s["current"] = pick(fooled, images + self.back * (moved - images), moved)
+        s["fooled"] |= nearer & inside
         s["margin"] = tf.where(inside, tf.minimum(margin, s["margin"]), s["margin"])
         s["step"] += 1
         return s
@@ -105,8 +105,12 @@ def filled(limits, weights, target):
         return t, tf.where(step > 1e-6 * t, step, 0.0), count + 1  # who is done stays, however long others take
 
     zeros = tf.zeros_like(target)
-    t, _, _ = tf.while_loop(lambda t, step, count: (count < 100) & tf.reduce_any(step > 0.0), body,
-                            body(zeros, zeros, 0), parallel_iterations=1)
+    t, _, _ = tf.while_loop(
+        lambda t, step, count: (count < 100) & tf.reduce_any(step > 0.0),
+        body,
+        body(zeros, zeros, 0),
+        parallel_iterations=1,
+    )
     reached = tf.reduce_sum(weights * limits, 1) >= target
     return tf.where(reached, t, tf.reduce_max(limits, 1))
 

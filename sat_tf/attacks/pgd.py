@@ -1,4 +1,4 @@
-"""Attacks: they climb a per-picture loss inside a ball around the picture, and know neither model nor label."""
+"""Attacks: they climb a per-image loss inside a ball around the image, and know neither model nor label."""
 
 import dataclasses
 
@@ -12,15 +12,15 @@ class PGD:
 
     `attack(loss_fn, images, seed) -> adversarial`: `images` float32 `[batch, h, w, 3]` in [0, 1], `loss_fn` maps
     such a batch to losses `[batch]`, `seed` fixes the random start: an int, an int32 `[2]` for the whole batch, or
-    int32 `[batch, 2]`, one a picture. The result has the shape of `images`, lies inside ball and [0, 1] to the last
+    int32 `[batch, 2]`, one an image. The result has the shape of `images`, lies inside ball and [0, 1] to the last
     bit of float32, and carries no gradient.
 
     Attributes:
       epsilon: radius of the ball as a fraction of the pixel range, 8/255.
       step_size: step of each iteration, the same unit.
       steps: iterations, a Python int; they run in one `tf.while_loop`, memory does not grow with them.
-      random_start: begin at a uniform random point of the ball instead of the picture.
-      clean_start: probability with which a batch begins at its pictures after all (the SAT release trains with 0.2).
+      random_start: begin at a uniform random point of the ball instead of the image.
+      clean_start: probability with which a batch begins at its images after all (the SAT release trains with 0.2).
     """
 
     epsilon: float
@@ -44,7 +44,7 @@ class PGD:
         return self.climb(loss_fn, images, self.start(images, seed), self.steps)
 
     def iterates(self, loss_fn, images, seed):
-        """Yield `(steps taken, pictures)` on the way, after 1, 2, 5, 10, 20, 50 ... steps and after the last."""
+        """Yield `(steps taken, images)` on the way, after 1, 2, 5, 10, 20, 50 ... steps and after the last."""
         taken, adversarial = 0, self.start(images, seed)
         for mark in marks(self.steps):
             adversarial = self.climb(loss_fn, images, adversarial, mark - taken)
@@ -88,7 +88,7 @@ def marks(steps):
 
 
 def input_gradient(loss_fn, images):
-    """Return the gradient of the summed losses to the pictures only: `[batch, h, w, 3]`."""
+    """Return the gradient of the summed losses to the images only: `[batch, h, w, 3]`."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(images)
         loss = tf.reduce_sum(loss_fn(images))
@@ -96,11 +96,11 @@ def input_gradient(loss_fn, images):
 
 
 def linf_ball(images, epsilon):
-    """Return the lowest and highest picture of the ball, cut to [0, 1]: two tensors `[batch, h, w, 3]`.
+    """Return the lowest and highest image of the ball, cut to [0, 1]: two tensors `[batch, h, w, 3]`.
 
     `images - epsilon` and `images + epsilon` round to the nearest float, which may lie outside the ball by half an
     ulp. The error of either sum is computed exactly (Knuth's two-sum), and a bound that lies outside moves to the
-    next float inside; the ball itself is that of `epsilon` rounded down to the pictures' precision.
+    next float inside; the ball itself is that of `epsilon` rounded down to the images' precision.
     """
     if not tf.is_tensor(epsilon):
         epsilon = rounded_down(epsilon, images.dtype.as_numpy_dtype)
@@ -132,7 +132,7 @@ def as_seed(seed):
 
 
 def uniform_noise(shape, seed, dtype=tf.float32):
-    """Return uniform numbers in [-1, 1) of `shape`; a seed `[batch, 2]` draws every picture from its own."""
+    """Return uniform numbers in [-1, 1) of `shape`; a seed `[batch, 2]` draws every image from its own."""
     if seed.shape.rank == 1:
         return tf.random.stateless_uniform(shape, seed, -1.0, 1.0, dtype)
     draw = lambda one: tf.random.stateless_uniform(shape[1:], one, -1.0, 1.0, dtype)  # noqa: E731
@@ -140,12 +140,12 @@ def uniform_noise(shape, seed, dtype=tf.float32):
 
 
 def clean(*, epsilon, step_size, steps):
-    """Leave the pictures as they are: clean accuracy."""
+    """Leave the images as they are: clean accuracy."""
     return lambda loss_fn, images, seed: images
 
 
 def fgsm(*, epsilon, step_size, steps):
-    """Take one step of length epsilon from the picture itself (Goodfellow et al. 2015)."""
+    """Take one step of length epsilon from the image itself (Goodfellow et al. 2015)."""
     return PGD(epsilon=epsilon, step_size=epsilon, steps=1, random_start=False)
 
 

@@ -18,7 +18,7 @@ class Square:
     Attributes:
       ball: a `balls.Linf`.
       steps: queries.
-      area: share of the picture that the first square covers.
+      area: share of the image that the first square covers.
       schedule: queries over which the area falls as in the paper; AutoAttack stops after half of its 10,000.
     """
 
@@ -29,7 +29,7 @@ class Square:
 
     @property
     def evaluations(self):
-        """Queries a picture."""
+        """Queries an image."""
         return self.steps
 
     def begin(self, images, seeds):
@@ -40,7 +40,7 @@ class Square:
         return {**begun(images), "seed": seeds, "current": current, "value": tf.zeros_like(images[:, 0, 0, 0])}
 
     def advance(self, objective, images, state):
-        """Return the state after one more query of every picture."""
+        """Return the state after one more query of every image."""
         s = dict(state)
         height, width, channels = (tf.shape(images)[axis] for axis in (1, 2, 3))
         side = self._side(s["step"], height, width)
@@ -53,7 +53,7 @@ class Square:
         return kept(objective, s, moved)
 
     def _side(self, query, height, width):
-        """Return the side of each picture's square, int32 `[batch]`."""
+        """Return the side of each image's square, int32 `[batch]`."""
         side = side_of(self.area, self.schedule, query, height, width)
         return tf.clip_by_value(side, 1, tf.minimum(height, width))
 
@@ -62,15 +62,15 @@ def kept(objective, s, moved):
     """Return the state after a query at `moved`, the start at first: it stays where it is better."""
     first = s["step"] == 0
     moved = pick(first, s["current"], moved)
-    values, broken, margin = objective(moved)
-    better = first | (values > s["value"]) | broken
+    values, fooled, margin = objective(moved)
+    better = first | (values > s["value"]) | fooled
     s["current"] = pick(better, moved, s["current"])
     s["value"] = tf.where(better, values, s["value"])
-    return looked(s, moved, broken, margin)
+    return looked(s, moved, fooled, margin)
 
 
 def side_of(area, steps, query, height, width):
-    """Return the side, rounded, of a square that covers `area` of the picture at first and halves at `HALVINGS`."""
+    """Return the side, rounded, of a square that covers `area` of the image at first and halves at `HALVINGS`."""
     scaled = tf.cast(query, tf.float32) * (10_000 / steps)
     halvings = sum(tf.cast(scaled > mark, tf.float32) for mark in HALVINGS)
     return tf.cast(tf.round(tf.sqrt(area * 0.5**halvings * tf.cast(height * width, tf.float32))), tf.int32)
@@ -87,15 +87,17 @@ class SquareL2(Square):
     """Random search in the L2 ball, `balls.L2`: the length that a second window gives up makes a bump in the first."""
 
     def begin(self, images, seeds):
-        """Return the state at the start: bumps in tiles over the whole picture, scaled to the edge of the ball."""
+        """Return the state at the start: bumps in tiles over the whole image, scaled to the edge of the ball."""
         height, width, channels = (tf.shape(images)[axis] for axis in (1, 2, 3))
         tile = tf.maximum(height // 5, 1)
         first = (height - tile * 5) // 2
         rows, columns = tf.range(height) - first, tf.range(width) - first
         place = tf.clip_by_value(rows // tile, 0, 4)[:, None] * 5 + tf.clip_by_value(columns // tile, 0, 4)[None]
         inside = ((rows >= 0) & (rows < tile * 5))[:, None] & ((columns >= 0) & (columns < tile * 5))[None]
-        lying, standing = (two_bumps(tf.range(tile)[None], tf.range(tile)[None], tile[None], tf.constant([turned]))[0]
-                           for turned in (False, True))
+        lying, standing = (
+            two_bumps(tf.range(tile)[None], tf.range(tile)[None], tile[None], tf.constant([turned]))[0]
+            for turned in (False, True)
+        )
         within = tf.math.floormod(rows, tile)[:, None] * tile + tf.math.floormod(columns, tile)[None]
         lying, standing = (tf.gather(tf.reshape(bump, [-1]), within) for bump in (lying, standing))
         turned = draws.sign(draws.hashed(seeds[:, None, None], -2, place[None])) > 0
@@ -105,7 +107,7 @@ class SquareL2(Square):
         return {**begun(images), "seed": seeds, "current": current, "value": tf.zeros_like(images[:, 0, 0, 0])}
 
     def advance(self, objective, images, state):
-        """Return the state after one more query of every picture."""
+        """Return the state after one more query of every image."""
         s = dict(state)
         height, width, channels = (tf.shape(images)[axis] for axis in (1, 2, 3))
         side = tf.maximum(side_of(self.area, self.schedule, s["step"], height, width), 3)
@@ -114,15 +116,17 @@ class SquareL2(Square):
         for part, length in enumerate((height, width, height, width)):
             draw = draws.uniform(draws.hashed(s["seed"], s["step"], part))
             corners.append(tf.cast(draw * tf.cast(length - side + 1, tf.float32), tf.int32))
-        windows = [tf.cast(window(_inside(top, side, height), _inside(left, side, width), channels), tf.float32)
-                   for top, left in (corners[:2], corners[2:])]
+        windows = [
+            tf.cast(window(_inside(top, side, height), _inside(left, side, width), channels), tf.float32)
+            for top, left in (corners[:2], corners[2:])
+        ]
         delta = s["current"] - images
         moved = self._moved(delta, windows, self._bump(s, corners, side, height, width, channels))
         moved = self.ball.project(images + self.ball.fill(moved), images)
         return kept(objective, s, moved)
 
     def _bump(self, s, corners, side, height, width, channels):
-        """Return the two bumps of opposite sign in each picture's first window, `[batch, h, w, c]`."""
+        """Return the two bumps of opposite sign in each image's first window, `[batch, h, w, c]`."""
         rows = tf.range(height)[None] - corners[0][:, None]
         columns = tf.range(width)[None] - corners[1][:, None]
         turned = draws.sign(draws.hashed(s["seed"], s["step"], 4)) > 0

@@ -1,14 +1,14 @@
-"""Attacks as states: every picture carries its own, so that it may enter a batch, leave it, and be stopped any time.
+"""Attacks as states: every image carries its own, so that it may enter a batch, leave it, and be stopped any time.
 
 Such an attack has three things:
 
 * `begin(images, seeds) -> state`: a dict of tensors `[batch, ...]`, no pass through the model;
-* `advance(objective, images, state) -> state`: one more iteration of every picture. Pictures do not touch each other;
+* `advance(objective, images, state) -> state`: one more iteration of every image. Images do not touch each other;
 * `evaluations`: how often that is worth doing.
 
-`objective(images) -> (values, broken, margin)`, each `[batch]`: what is climbed, whether the model is wrong there, and
-the label's logit minus the largest other one. Every state holds `step` (iterations so far), `broken`, `adversarial`
-(the last point that broke the picture, else the picture itself) and `margin` (the smallest that was seen).
+`objective(images) -> (values, fooled, margin)`, each `[batch]`: what is climbed, whether the model is wrong there, and
+the label's logit minus the largest other one. Every state holds `step` (iterations so far), `fooled`, `adversarial`
+(the last point that broke the image, else the image itself) and `margin` (the smallest that was seen).
 """
 
 import dataclasses
@@ -23,21 +23,25 @@ from sat_tf.attacks.pgd import uniform_noise
 def begun(images):
     """Return what every state holds, at its beginning."""
     none = tf.zeros_like(images[:, 0, 0, 0])
-    return {"step": tf.cast(none, tf.int32), "broken": tf.zeros_like(none, tf.bool), "adversarial": images,
-            "margin": none + float("inf")}
+    return {
+        "step": tf.cast(none, tf.int32),
+        "fooled": tf.zeros_like(none, tf.bool),
+        "adversarial": images,
+        "margin": none + float("inf"),
+    }
 
 
-def looked(state, points, broken, margin):
-    """Take down in a state what a look at `points` `[batch, h, w, c]` showed: `broken` and `margin`, `[batch]`."""
-    state["adversarial"] = pick(broken, points, state["adversarial"])
-    state["broken"] |= broken
+def looked(state, points, fooled, margin):
+    """Take down in a state what a look at `points` `[batch, h, w, c]` showed: `fooled` and `margin`, `[batch]`."""
+    state["adversarial"] = pick(fooled, points, state["adversarial"])
+    state["fooled"] |= fooled
     state["margin"] = tf.minimum(margin, state["margin"])
     state["step"] += 1
     return state
 
 
 def pick(which, these, those):
-    """Return `these` `[batch, ...]` where `which` `[batch]` says so, else `those`; whole pictures are copied.
+    """Return `these` `[batch, ...]` where `which` `[batch]` says so, else `those`; whole images are copied.
 
     `tf.where` does the same with a condition that broadcasts, at ten times the cost on a CPU.
     """
@@ -45,21 +49,21 @@ def pick(which, these, those):
 
 
 def each(values):
-    """Return `[batch]` values as they broadcast over pictures."""
+    """Return `[batch]` values as they broadcast over images."""
     return values[:, None, None, None]
 
 
 def climbed(objective, images):
-    """Return values, broken and margin, each `[batch]`, and the gradient of the values to the pictures."""
+    """Return values, fooled and margin, each `[batch]`, and the gradient of the values to the images."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(images)
-        values, broken, margin = objective(images)
+        values, fooled, margin = objective(images)
         total = tf.reduce_sum(values)
-    return values, broken, margin, tape.gradient(total, images, unconnected_gradients="zero")
+    return values, fooled, margin, tape.gradient(total, images, unconnected_gradients="zero")
 
 
 def whole(attack, objective, images, seeds):
-    """Return the state after all iterations of one batch, all of whose pictures stay to the end."""
+    """Return the state after all iterations of one batch, all of whose images stay to the end."""
     state = attack.begin(images, seeds)
     for _ in tf.range(attack.evaluations):
         state = attack.advance(objective, images, state)
@@ -74,9 +78,9 @@ class Ascent:
       ball: of `balls`.
       step_size: of each iteration, in the ball's norm; a number or a scalar tensor.
       steps: iterations.
-      final: a picture is broken by the last iterate only, the paper's definition; else by any, the start included. The
-        state's `adversarial` is then the last iterate, whether or not it broke the picture.
-      random_start: begin at a random point of the ball instead of the picture; where seeds are pairs, `[batch, 2]`,
+      final: an image is fooled by the last iterate only, the paper's definition; else by any, the start included. The
+        state's `adversarial` is then the last iterate, whether or not it broke the image.
+      random_start: begin at a random point of the ball instead of the image; where seeds are pairs, `[batch, 2]`,
         in the L-infinity ball at the very point of `PGD`.
       marks: numbers of steps after which the state's `wrong`, bool `[batch, marks]`, says whether the model was.
     """
@@ -90,7 +94,7 @@ class Ascent:
 
     @property
     def evaluations(self):
-        """Passes a picture: the start and every iterate."""
+        """Passes an image: the start and every iterate."""
         return self.steps + 1
 
     def begin(self, images, seeds):
@@ -109,13 +113,13 @@ class Ascent:
     def advance(self, objective, images, state):
         """Return the state after a look at the current iterate and a step from it."""
         s = dict(state)
-        _, broken, margin, gradient = climbed(objective, s["current"])
+        _, fooled, margin, gradient = climbed(objective, s["current"])
         marks = tf.constant(self.marks, tf.int32, [1, len(self.marks)])
-        s["wrong"] |= broken[:, None] & (s["step"][:, None] == marks)
+        s["wrong"] |= fooled[:, None] & (s["step"][:, None] == marks)
         counts = (s["step"] == self.steps) | (not self.final)
-        broken &= counts
-        s["adversarial"] = pick(broken | (counts & self.final), s["current"], s["adversarial"])
-        s["broken"] |= broken
+        fooled &= counts
+        s["adversarial"] = pick(fooled | (counts & self.final), s["current"], s["adversarial"])
+        s["fooled"] |= fooled
         s["margin"] = tf.where(counts, tf.minimum(margin, s["margin"]), s["margin"])
         stepped = s["current"] + self.step_size * self.ball.direction(gradient)
         s["current"] = self.ball.project(stepped, images)
@@ -132,7 +136,7 @@ class Noise:
 
     @property
     def evaluations(self):
-        """Points a picture."""
+        """Points an image."""
         return self.steps
 
     def begin(self, images, seeds):
@@ -140,9 +144,9 @@ class Noise:
         return {**begun(images), "seed": seeds}
 
     def advance(self, objective, images, state):
-        """Return the state after one more point of every picture."""
+        """Return the state after one more point of every image."""
         s = dict(state)
         noise = draws.noise(s["seed"], tf.shape(images)[1:], count=s["step"], normal=self.ball.normal)
         point = self.ball.project(images + self.ball.spread(noise, s["seed"] + s["step"]), images)
-        _, broken, margin = objective(point)
-        return looked(s, point, broken, margin)
+        _, fooled, margin = objective(point)
+        return looked(s, point, fooled, margin)

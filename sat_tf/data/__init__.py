@@ -1,6 +1,6 @@
 """Data sets by name, and batches from them.
 
-To add one: a function `(data_dir, held_out, seed) -> Data` in a file of its own, and a row in `DATASETS`.
+To add one: a function `(data_dir, validation, seed) -> Data` in a file of its own, and a row in `DATASETS`.
 """
 
 import dataclasses
@@ -16,8 +16,19 @@ from sat_tf.data.splits import Data, Split, from_arrays
 from sat_tf.data.subset import part, read_subset, sampled, selected
 
 __all__ = [
-    "DATASETS", "Data", "Split", "evaluation_batches", "from_arrays", "imagenet_classes", "load", "part", "read_subset",
-    "sampled", "selected", "steps_per_epoch", "train_batches",
+    "DATASETS",
+    "Data",
+    "Split",
+    "evaluation_batches",
+    "from_arrays",
+    "imagenet_classes",
+    "load",
+    "part",
+    "read_subset",
+    "sampled",
+    "selected",
+    "steps_per_epoch",
+    "train_batches",
 ]
 
 DATASETS = {
@@ -36,20 +47,20 @@ DATASETS = {
 CACHES = ("none", "memory")
 
 
-def load(name, *, data_dir=None, held_out=None, seed=0, cache="none") -> Data:
+def load(name, *, data_dir=None, validation=None, seed=0, cache="none") -> Data:
     """Return the data set called `name`.
 
-    Sets of files are looked through the first time: every picture is decoded, and what was found is remembered in
-    their folder. Pictures that cannot be used are left out and named in the `broken` of their Split.
+    Sets of files are looked through the first time: every image is decoded, and what was found is remembered in
+    their folder. Images that cannot be used are left out and named in the `unreadable` of their Split.
 
     Args:
         name: Key of `DATASETS`.
         data_dir: Folder of its files, where it needs any and they are not in their usual place.
-        held_out: Number of training pictures to set aside for choosing checkpoints, from each class in proportion
+        validation: Number of training images to set aside for choosing checkpoints, from each class in proportion
             where labels are in memory; None for 1,000 (imagenet2012: 10,000) or a tenth, whichever is smaller.
-        seed: Draws the held-out pictures. Not the seed of a run: leave it, and all runs compare on the same pictures.
+        seed: Draws the held-out images. Not the seed of a run: leave it, and all runs compare on the same images.
         cache: "memory" holds the files' bytes in memory after reading them once (for a moment it takes twice their
-            size); "none" reads them every time. The order of the pictures is the same.
+            size); "none" reads them every time. The order of the images is the same.
 
     Raises:
         FileNotFoundError: if the set, or a file of it, is not at hand; says how to get it.
@@ -60,8 +71,8 @@ def load(name, *, data_dir=None, held_out=None, seed=0, cache="none") -> Data:
         raise ValueError(f"Expected a data set of {sorted(DATASETS)}. Received: {name=}. Did you mean {near!r}?")
     if cache not in CACHES:
         raise ValueError(f"Expected cache in {CACHES}. Received: {cache=}.")
-    loaded = DATASETS[name](data_dir, held_out, seed)
+    loaded = DATASETS[name](data_dir, validation, seed)
     if cache == "none":
         return loaded
-    parts = {part: getattr(loaded, part) for part in ("train", "held_out", "test")}
+    parts = {part: getattr(loaded, part) for part in ("train", "validation", "test")}
     return dataclasses.replace(loaded, **{part: split.cached() for part, split in parts.items() if split.cached})

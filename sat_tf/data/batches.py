@@ -1,4 +1,4 @@
-"""Splits -> batches of static shape. Which picture comes when, and how it is changed, is a pure function of
+"""Splits -> batches of static shape. Which image comes when, and how it is changed, is a pure function of
 (seed, epoch, position in the epoch): not of parallelism, number of hosts, or where the run was resumed.
 """
 
@@ -9,7 +9,7 @@ import tensorflow as tf
 from sat_tf.preprocess import AUGMENTATIONS, EVALUATIONS, decode, to_levels
 
 fold_in = tf.random.experimental.stateless_fold_in
-_POLICY_SEED = 2  # folded into a picture's seed, of which crop and flip use other parts
+_POLICY_SEED = 2  # folded into an image's seed, of which crop and flip use other parts
 
 
 def steps_per_epoch(split, batch_size, hosts=1):
@@ -20,7 +20,7 @@ def steps_per_epoch(split, batch_size, hosts=1):
     """
     if batch_size < 1 or hosts < 1 or batch_size * hosts > split.size:
         raise ValueError(
-            f"Expected batch_size * hosts from 1 to the {split.size} pictures of the split. "
+            f"Expected batch_size * hosts from 1 to the {split.size} images of the split. "
             f"Received: {batch_size=}, {hosts=}. Choose a smaller batch_size."
         )
     return split.size // (batch_size * hosts)
@@ -31,13 +31,13 @@ def train_batches(
 ) -> tf.data.Dataset:
     """Return shuffled, augmented batches, epoch after epoch.
 
-    Position p of an epoch's permutation is the same picture with the same augmentation on any number of hosts. In sets
+    Position p of an epoch's permutation is the same image with the same augmentation on any number of hosts. In sets
     with random access host h takes positions step * global + h * batch_size + 0, 1, ... of each global batch; record
     sets give each host an even share of the records instead.
 
     Args:
         split: A Split.
-        batch_size: Pictures a batch of this pipeline; the global batch is `hosts` times that.
+        batch_size: Images a batch of this pipeline; the global batch is `hosts` times that.
         image_size: Side in pixels.
         augment: Key of `AUGMENTATIONS`, or a function `(image uint8 [h, w, 3], size, seed) -> image` like them.
         seed: int, or an integer tensor [2].
@@ -66,47 +66,47 @@ def train_batches(
         key = fold_in(seed, tf.cast(number, tf.int32))
         start = tf.where(number == start_step // steps, tf.constant(start_step % steps, tf.int64), 0)
         items = split.order(fold_in(key, 0), host, hosts, batch_size, start)
-        seeds = _picture_seeds(fold_in(key, 1), start, steps, batch_size, host, hosts)
+        seeds = _image_seeds(fold_in(key, 1), start, steps, batch_size, host, hosts)
         return tf.data.Dataset.zip(items, seeds)
 
-    def picture(item, picture_seed):
-        picture, label, _ = split.decode(item)
-        return augment_fn(picture, picture_seed), label
+    def source(item, image_seed):
+        source, label, _ = split.decode(item)
+        return augment_fn(source, image_seed), label
 
     last = tf.int64.max if epochs is None else epochs
     pairs = tf.data.Dataset.range(start_step // steps, last).flat_map(epoch)
-    return _finished(_batched(pairs, picture, split, batch_size, drop_remainder=True))
+    return _finished(_batched(pairs, source, split, batch_size, drop_remainder=True))
 
 
 def evaluation_batches(split, *, batch_size, image_size, preprocess="resize_crop") -> tf.data.Dataset:
-    """Return every picture exactly once, in natural order; the last batch is filled up with black ones of mask 0.
+    """Return every image exactly once, in natural order; the last batch is filled up with black ones of mask 0.
 
     Args:
         split: A Split.
-        batch_size: Pictures a batch.
+        batch_size: Images a batch.
         image_size: Side in pixels.
         preprocess: Key of `EVALUATIONS`.
 
     Returns:
         Dataset of (images float32 [batch_size, image_size, image_size, 3] in [0, 1], labels int32 [batch_size],
-        mask float32 [batch_size], 1 for a picture and 0 for filling).
+        mask float32 [batch_size], 1 for an image and 0 for filling).
 
     Raises:
-        ValueError: if a picture of the split is broken: an accuracy over the others would be another number.
+        ValueError: if an image of the split is unreadable: an accuracy over the others would be another number.
     """
     if batch_size < 1:
         raise ValueError(f"Expected a batch_size of at least 1. Received: {batch_size=}.")
     preprocess_fn = _row(EVALUATIONS, preprocess=preprocess)
-    if split.broken:
+    if split.unreadable:
         raise ValueError(
-            f"Expected to evaluate on every picture: an accuracy over fewer is another number. Received: "
-            f"{len(split.broken)} of {split.size + len(split.broken)} broken, the first {split.broken[0]}. "
-            "Replace what is broken by whole copies."
+            f"Expected to evaluate on every image: an accuracy over fewer is another number. Received: "
+            f"{len(split.unreadable)} of {split.size + len(split.unreadable)} unreadable, the first "
+            f"{split.unreadable[0]}. Replace what is unreadable by whole copies."
         )
 
-    def picture(item):
-        picture, label, _ = split.decode(item)
-        return preprocess_fn(picture, image_size), label
+    def source(item):
+        source, label, _ = split.decode(item)
+        return preprocess_fn(source, image_size), label
 
     def fill(images, labels):
         count = tf.shape(labels)[0]
@@ -117,17 +117,17 @@ def evaluation_batches(split, *, batch_size, image_size, preprocess="resize_crop
         return tf.ensure_shape(images, shape), tf.ensure_shape(tf.pad(labels, missing), [batch_size]), mask
 
     items = split.order(None, 0, 1, batch_size, 0)
-    return _finished(_batched(items, picture, split, batch_size, drop_remainder=False).map(fill))
+    return _finished(_batched(items, source, split, batch_size, drop_remainder=False).map(fill))
 
 
 def _augmentation(augment, policy, size):
-    """Return `(picture, seed) -> image float32 [size, size, 3]`, the augmentation and then the policy."""
+    """Return `(image, seed) -> image float32 [size, size, 3]`, the augmentation and then the policy."""
     own = callable(augment)
     augment_fn = augment if own else _row(AUGMENTATIONS, augment=augment)
     policy_fn = _policy(policy)
 
-    def apply(picture, seed):
-        image = augment_fn(decode(picture) if own else picture, size, seed)
+    def apply(source, seed):
+        image = augment_fn(decode(source) if own else source, size, seed)
         if policy_fn is None:
             return image
         levels = policy_fn(to_levels(image), fold_in(seed, _POLICY_SEED))
@@ -154,7 +154,7 @@ def _row(table, **named):
     return table[key]
 
 
-def _picture_seeds(seed, start, steps, batch_size, host, hosts):
+def _image_seeds(seed, start, steps, batch_size, host, hosts):
     """Return a dataset of int32 seeds [2]: for position p in the epoch, `fold_in(seed, p)`, a whole step at a time."""
     head = fold_in(seed, 0)[0]  # fold_in is (hash of the seed, p)
 
@@ -165,19 +165,19 @@ def _picture_seeds(seed, start, steps, batch_size, host, hosts):
     return tf.data.Dataset.range(start, steps).map(seeds_of_step).unbatch()
 
 
-def _batched(elements, picture_fn, split, batch_size, drop_remainder):
-    """Map `picture_fn` over the elements and batch them.
+def _batched(elements, image_fn, split, batch_size, drop_remainder):
+    """Map `image_fn` over the elements and batch them.
 
-    Small pictures in memory go batch by batch: a call of its own for each costs twice as much as the work in it.
+    Small images in memory go batch by batch: a call of its own for each costs twice as much as the work in it.
     """
     parallel = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
     if not split.in_memory:
-        return elements.map(picture_fn, **parallel).batch(batch_size, drop_remainder)
+        return elements.map(image_fn, **parallel).batch(batch_size, drop_remainder)
 
-    def pictures(*batch):
-        return tf.map_fn(lambda element: picture_fn(*element), batch, fn_output_signature=(tf.float32, tf.int32))
+    def images(*batch):
+        return tf.map_fn(lambda element: image_fn(*element), batch, fn_output_signature=(tf.float32, tf.int32))
 
-    return elements.batch(batch_size, drop_remainder).map(pictures, **parallel)
+    return elements.batch(batch_size, drop_remainder).map(images, **parallel)
 
 
 def _finished(dataset):

@@ -1,11 +1,11 @@
-"""What a picture's bytes are, and what is wrong with those that cannot be used."""
+"""What an image's bytes are, and what is wrong with those that cannot be used."""
 
 import tensorflow as tf
 
 from sat_tf.preprocess import decode, is_jpeg
 
 KINDS = ("JPEG", "CMYK JPEG", "PNG", "GIF", "BMP")  # places are what `look` returns
-BROKEN = -1
+UNREADABLE = -1
 _BEGINNINGS = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF", b"BM": "BMP"}
 _JPEG_END = b"\xff\xd9"
 
@@ -50,4 +50,4 @@ def fault_of(content):
         return "neither JPEG, PNG, GIF nor BMP"
     if kind == "JPEG" and not content.rstrip(b"\0").endswith(_JPEG_END):
         return "truncated JPEG"  # not asked of try_recover_truncated, which in TensorFlow 2.21 may never come back
-    return f"broken {kind}"
+    return f"unreadable {kind}"

@@ -29,8 +29,8 @@ _DEBIAN_DIR = "/usr/share/datasets/fashion-mnist"
 _IDX_FILES = {"train": "train-{}-idx{}-ubyte", "test": "t10k-{}-idx{}-ubyte"}
 
 
-def fashion_mnist_12k(data_dir, held_out, seed):
-    """12,000 + 2,000 pictures of clothes from Fashion-MNIST, inside the package (32 px, 10 classes)."""
+def fashion_mnist_12k(data_dir, validation, seed):
+    """12,000 + 2,000 images of clothes from Fashion-MNIST, inside the package (32 px, 10 classes)."""
     nothing_to_find("fashion_mnist_12k", data_dir)
     name = "fashion_mnist_12k.npz"
     content = (importlib.resources.files("sat_tf.data") / name).read_bytes()
@@ -43,14 +43,14 @@ def fashion_mnist_12k(data_dir, held_out, seed):
     with np.load(io.BytesIO(content)) as arrays:
         parts = {part: (arrays[f"{part}_images"], arrays[f"{part}_labels"]) for part in ("train", "test")}
         classes = tuple(map(str, arrays["classes"]))
-    return _data("fashion_mnist_12k", f"{name} of the package", classes, parts, held_out, seed)
+    return _data("fashion_mnist_12k", f"{name} of the package", classes, parts, validation, seed)
 
 
-def fashion_mnist(data_dir, held_out, seed):
-    """60,000 + 10,000 pictures of clothes, from IDX files at data_dir, e.g. Debian's dataset-fashion-mnist (32 px)."""
+def fashion_mnist(data_dir, validation, seed):
+    """60,000 + 10,000 images of clothes, from IDX files at data_dir, e.g. Debian's dataset-fashion-mnist (32 px)."""
     folder = _DEBIAN_DIR if data_dir is None else expand(data_dir)
     parts = {part: read_idx_pair(folder, part) for part in _IDX_FILES}
-    return _data("fashion_mnist", f"IDX files in {folder}", FASHION_MNIST_CLASSES, parts, held_out, seed)
+    return _data("fashion_mnist", f"IDX files in {folder}", FASHION_MNIST_CLASSES, parts, validation, seed)
 
 
 def read_idx_pair(folder, part):
@@ -64,7 +64,7 @@ def read_idx_pair(folder, part):
     labels = _read_idx(folder, _IDX_FILES[part].format("labels", 1), dimensions=1)
     if len(images) != len(labels) or images.shape[1:] != (28, 28) or labels.max(initial=0) > 9:
         shapes = f"images={list(images.shape)}, labels={list(labels.shape)} up to {labels.max(initial=0)}"
-        raise ValueError(f"Expected 28 x 28 pictures and a label from 0 to 9 for each in {folder}. Received: {shapes}.")
+        raise ValueError(f"Expected 28 x 28 images and a label from 0 to 9 for each in {folder}. Received: {shapes}.")
     return images, labels
 
 
@@ -93,13 +93,13 @@ def _candidates(folder, name):
     return os.path.join(folder, name), os.path.join(folder, name + ".gz")
 
 
-def _data(name, source, classes, parts, held_out, seed):
-    train, held = set_aside(*_as_rgb_32(*parts["train"]), held_out, seed)
+def _data(name, source, classes, parts, validation, seed):
+    train, held = set_aside(*_as_rgb_32(*parts["train"]), validation, seed)
     test = from_arrays(*_as_rgb_32(*parts["test"]))
-    return Data(name=name, source=source, classes=classes, image_size=32, train=train, held_out=held, test=test)
+    return Data(name=name, source=source, classes=classes, image_size=32, train=train, validation=held, test=test)
 
 
 def _as_rgb_32(images, labels):
-    """Return 28 px grey pictures as 32 px RGB: two black pixels on each side, the grey three times."""
+    """Return 28 px grey images as 32 px RGB: two black pixels on each side, the grey three times."""
     padded = np.pad(images, [(0, 0), (2, 2), (2, 2)])
     return np.repeat(padded[..., np.newaxis], 3, axis=-1), labels.astype(np.int32)

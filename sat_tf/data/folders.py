@@ -1,4 +1,4 @@
-"""Pictures of the user's own: one sub-folder a class, with JPEG, PNG, BMP or GIF (first frame) files in it."""
+"""Images of the user's own: one sub-folder a class, with JPEG, PNG, BMP or GIF (first frame) files in it."""
 
 import os
 
@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from sat_tf import preprocess
 from sat_tf.data import contents, index
-from sat_tf.data.splits import Data, draw, expand, from_arrays, held_out_size, indexed
+from sat_tf.data.splits import Data, draw, expand, from_arrays, indexed, validation_size
 
 _ENDINGS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".gif": "GIF"}
 _TEST_FOLDERS = ("test", "val", "validation")
@@ -17,44 +17,44 @@ _CHECKED = 20_000  # files looked through between two chances to remember what w
 _READ = 1000  # files read between two moves of the progress bar
 
 
-def folder(data_dir, held_out, seed):
-    """Pictures of your own: data_dir/train/<class>/* and data_dir/test/<class>/*, or only data_dir/<class>/*."""
+def folder(data_dir, validation, seed):
+    """Images of your own: data_dir/train/<class>/* and data_dir/test/<class>/*, or only data_dir/<class>/*."""
     if data_dir is None:
         raise ValueError(
             "Expected data_dir, the folder that holds a sub-folder for each class. Received: data_dir=None."
         )
     classes, paths, labels, tested, source = listing(expand(data_dir))
-    looked = index.look_through(expand(data_dir), paths.tolist(), check_files, "picture files", _CHECKED)
+    looked = index.look_through(expand(data_dir), paths.tolist(), check_files, "image files", _CHECKED)
     usable = index.good(looked)
     shapes = set(map(tuple, np.unique(looked.sides[usable], axis=0).tolist()))
     images = _decode_all(paths, usable, *shapes) if _fit_in_memory(shapes, len(paths)) else None
 
     def split(chosen, complete=True):
-        broken = looked.select(chosen).names_of_faults(paths[chosen], numbered=False) if complete else ()
+        unreadable = looked.select(chosen).names_of_faults(paths[chosen], numbered=False) if complete else ()
         chosen = chosen[usable[chosen]]
         if images is None:
-            return _from_files(paths[chosen], labels[chosen], broken)
-        return from_arrays(images[chosen], labels[chosen], broken, lambda: _names(paths[chosen]))
+            return _from_files(paths[chosen], labels[chosen], unreadable)
+        return from_arrays(images[chosen], labels[chosen], unreadable, lambda: _names(paths[chosen]))
 
     learnt = np.flatnonzero(~tested)
     candidates = learnt[usable[learnt]]
-    held = candidates[draw(labels[candidates], held_out_size(held_out, len(candidates)), seed)]
+    held = candidates[draw(labels[candidates], validation_size(validation, len(candidates)), seed)]
     return Data(
         name="folder",
         source=source,
         classes=classes,
         image_size=_image_size(shapes),
         train=split(np.setdiff1d(learnt, held)),
-        held_out=split(held, complete=False),
+        validation=split(held, complete=False),
         test=split(np.flatnonzero(tested)),
         notes=_notes(paths, looked),
-        diagnose=lambda: _newly_broken(paths, usable),
+        diagnose=lambda: _newly_unreadable(paths, usable),
     )
 
 
 def check_files(paths, advance):
-    """Return the Index of some picture files; every one is decoded."""
-    kinds, sides = np.full(len(paths), contents.BROKEN, np.int8), np.zeros([len(paths), 2], np.int32)
+    """Return the Index of some image files; every one is decoded."""
+    kinds, sides = np.full(len(paths), contents.UNREADABLE, np.int8), np.zeros([len(paths), 2], np.int32)
 
     def look(place, path):
         content = tf.io.read_file(path)
@@ -65,7 +65,7 @@ def check_files(paths, advance):
     for place, kind, size, length in looked.prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
         kinds[place], sides[place] = kind, size
         advance(int(length))
-    faults = [(place, 0, _fault_of(paths[place])) for place in np.flatnonzero(kinds == contents.BROKEN).tolist()]
+    faults = [(place, 0, _fault_of(paths[place])) for place in np.flatnonzero(kinds == contents.UNREADABLE).tolist()]
     return index.make(np.ones(len(paths)), np.zeros(len(paths)), kinds, sides, faults)
 
 
@@ -77,20 +77,23 @@ def _fault_of(path):
         return f"cannot be read ({error.strerror})"
 
 
-def _newly_broken(paths, usable):
+def _newly_unreadable(paths, usable):
     """Look through the files once more, return a sentence about the first that broke, None if none did."""
     faults = check_files(paths[usable].tolist(), lambda count: None).names_of_faults(paths[usable], numbered=False)
     if not faults:
         return None
-    return f"{faults[0]}. Replace the file, or start again to have what is broken found and left out."
+    return f"{faults[0]}. Replace the file, or start again to have what is unreadable found and left out."
 
 
 def _notes(paths, looked):
     """Return one note on how many files are of another kind than their name says, none if all are of that kind."""
     said = [_ENDINGS[_ending(path)] for path in paths.tolist()]
     pairs = zip(looked.kinds.tolist(), said, strict=True)
-    others = [f"{contents.KINDS[kind]} named as {name}" for kind, name in pairs
-              if kind != contents.BROKEN and contents.KINDS[kind] != name]
+    others = [
+        f"{contents.KINDS[kind]} named as {name}"
+        for kind, name in pairs
+        if kind != contents.UNREADABLE and contents.KINDS[kind] != name
+    ]
     counts = {phrase: others.count(phrase) for phrase in sorted(set(others))}
     return tuple(f"{count:,} {phrase}" for phrase, count in counts.items())
 
@@ -104,11 +107,11 @@ def listing(root):
     train_dir, test_dir = _train_and_test(root)
     if train_dir is None:
         classes, paths, labels = _scan(test_dir)
-        return classes, paths, labels, np.ones(len(paths), bool), f"test split {test_dir}, no training pictures"
+        return classes, paths, labels, np.ones(len(paths), bool), f"test split {test_dir}, no training images"
     classes, paths, labels = _scan(train_dir)
     if test_dir is None:
         tested = draw(labels, min(max(len(paths) // 10, len(classes)), len(paths) // 2), seed=0)
-        source = f"{train_dir}, a tenth of each class ({tested.sum()} of {len(paths)} pictures) drawn as the test split"
+        source = f"{train_dir}, a tenth of each class ({tested.sum()} of {len(paths)} images) drawn as the test split"
         return classes, paths, labels, tested, source
     test_classes, test_paths, test_labels = _scan(test_dir)
     if classes != test_classes:
@@ -123,7 +126,7 @@ def listing(root):
 
 
 def _train_and_test(root):
-    """Return the folders of the training and the test pictures; None for the one that there is not."""
+    """Return the folders of the training and the test images; None for the one that there is not."""
     names = _folders(root)
     train_dir = os.path.join(root, "train")
     test_dir = next((os.path.join(root, name) for name in _TEST_FOLDERS if _folders(os.path.join(root, name))), None)
@@ -143,21 +146,21 @@ def _folders(path):
 
 
 def _scan(path):
-    """Return (class names, paths [n], labels [n]) of the pictures in the class folders of `path`."""
+    """Return (class names, paths [n], labels [n]) of the images in the class folders of `path`."""
     classes = tuple(_folders(path))
     if not classes:
         raise FileNotFoundError(
-            f"There is no class folder in {path}: make one for each class and put its pictures there."
+            f"There is no class folder in {path}: make one for each class and put its images there."
         )
     if len(classes) == 1:
         raise ValueError(f"Expected two or more class folders in {path}. Received: only {classes[0]}.")
-    files = [_pictures(os.path.join(path, name)) for name in classes]
+    files = [_images(os.path.join(path, name)) for name in classes]
     labels = np.repeat(np.arange(len(classes), dtype=np.int32), [len(names) for names in files])
     return classes, np.array([name for names in files for name in names]), labels
 
 
-def _pictures(path):
-    """Return the sorted paths of the pictures in a class folder; there must be some."""
+def _images(path):
+    """Return the sorted paths of the images in a class folder; there must be some."""
     with os.scandir(path) as entries:
         files = sorted(
             entry.path
@@ -165,7 +168,7 @@ def _pictures(path):
             if _ending(entry.name) in _ENDINGS and not entry.name.startswith(".") and entry.is_file()
         )
     if not files:
-        raise ValueError(f"Expected pictures ({', '.join(_ENDINGS)}) in every class folder. Received: none in {path}.")
+        raise ValueError(f"Expected images ({', '.join(_ENDINGS)}) in every class folder. Received: none in {path}.")
     return files
 
 
@@ -183,7 +186,7 @@ def _fit_in_memory(shapes, count):
 
 
 def _image_size(shapes):
-    """Return the common side of square pictures, or 32 or 64 where all are at most that; None for other photographs."""
+    """Return the common side of square images, or 32 or 64 where all are at most that; None for other photographs."""
     sides = {side for shape in shapes for side in shape}
     if not sides or (len(sides) == 1 and max(sides) <= _LARGE_SIZE):
         return max(sides, default=None)
@@ -191,7 +194,7 @@ def _image_size(shapes):
 
 
 def _decode_all(paths, usable, shape):
-    """Return all pictures as uint8 [n, h, w, 3]; those that cannot be used are black."""
+    """Return all images as uint8 [n, h, w, 3]; those that cannot be used are black."""
     images = np.zeros((len(paths), *shape, 3), np.uint8)
     chosen = np.flatnonzero(usable)
     files = tf.data.Dataset.from_tensor_slices(paths[chosen])
@@ -206,11 +209,11 @@ def _progress(batches, count):
     """Show a bar if it takes longer than three seconds and somebody is looking."""
     from tqdm import tqdm
 
-    return tqdm(batches, f"Reading pictures, {_READ} a step", -(-count // _READ), delay=3, disable=None, leave=False)
+    return tqdm(batches, f"Reading images, {_READ} a step", -(-count // _READ), delay=3, disable=None, leave=False)
 
 
-def _from_files(paths, labels, broken, keep=False):
-    """Return the Split of pictures that are read from their files, one by one; with `keep` all at once, into memory."""
+def _from_files(paths, labels, unreadable, keep=False):
+    """Return the Split of images that are read from their files, one by one; with `keep` all at once, into memory."""
     with tf.device("CPU:0"):
         paths_tensor, labels_tensor = tf.constant(paths, tf.string), tf.constant(labels)
         kept = None
@@ -223,5 +226,5 @@ def _from_files(paths, labels, broken, keep=False):
         content = tf.io.read_file(tf.gather(paths_tensor, place)) if kept is None else tf.gather(kept, place)
         return content, tf.gather(labels_tensor, place), place
 
-    cached = None if keep else lambda: _from_files(paths, labels, broken, keep=True)
-    return indexed(len(paths), decode, broken=broken, cached=cached, names=lambda: _names(paths))
+    cached = None if keep else lambda: _from_files(paths, labels, unreadable, keep=True)
+    return indexed(len(paths), decode, unreadable=unreadable, cached=cached, names=lambda: _names(paths))

@@ -1,6 +1,6 @@
 """What a look through all files of a data set found, remembered beside them, so that it is done only once.
 
-A file holds any number of records (a picture file: one). The index says where each begins, what kind of picture it is,
+A file holds any number of records (an image file: one). The index says where each begins, what kind of image it is,
 and what is wrong with those that cannot be used. It is kept in the set's folder as `.sat_index.npz`; files whose name,
 size or time of change are not those that were looked through are looked through again.
 """
@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from sat_tf.data.contents import BROKEN, KINDS
+from sat_tf.data.contents import KINDS, UNREADABLE
 
 FILE_NAME = ".sat_index.npz"
 _VERSION = 1  # of what is looked for: a greater one makes every remembered index void
@@ -31,7 +31,7 @@ class Index:
     Attributes:
         counts: int64 [f], number of records found in each file.
         offsets: int64 [n], first byte of each record in its file.
-        kinds: int8 [n], place in `KINDS`, or `BROKEN`.
+        kinds: int8 [n], place in `KINDS`, or `UNREADABLE`.
         sides: int32 [n, 2], height and width.
         fault_places: int64 [k, 2], (file, record) of each fault, in that order. The record may be one that could not
             be found any more: what follows a cut is no record.
@@ -127,7 +127,9 @@ def look_through(root, paths, check: Callable, key, chunk):
     missing = np.flatnonzero(found < 0)
     if not len(missing):
         return _in_order(parts, done)
-    logging.info("Looking through %d files of %s for broken pictures; what is found is remembered.", len(missing), root)
+    logging.info(
+        "Looking through %d files of %s for unreadable images; what is found is remembered.", len(missing), root
+    )
     saver = _Saver(root, key)
     try:
         with _progress(int(stats[missing, 0].sum())) as bar:
@@ -143,7 +145,7 @@ def look_through(root, paths, check: Callable, key, chunk):
 
 
 def summary(index, title):
-    """Return a phrase on the pictures that are not plain JPEG, None if all are: "train: 1 PNG, 22 CMYK JPEG"."""
+    """Return a phrase on the images that are not plain JPEG, None if all are: "train: 1 PNG, 22 CMYK JPEG"."""
     counts = [(int((index.kinds == place).sum()), kind) for place, kind in enumerate(KINDS) if kind != "JPEG"]
     present = ", ".join(f"{count:,} {kind}" for count, kind in counts if count)
     return f"{title}: {present}" if present else None
@@ -151,7 +153,7 @@ def summary(index, title):
 
 def good(index):
     """Return which records can be used, bool [n]."""
-    return index.kinds != BROKEN
+    return index.kinds != UNREADABLE
 
 
 def _in_order(parts, done):
@@ -170,8 +172,9 @@ def _progress(total):
     """Return a bar with ETA that is seen after three seconds, if somebody is looking."""
     from tqdm import tqdm
 
-    return tqdm(None, "Looking for broken pictures", total, unit="B", unit_scale=True, delay=3, disable=None,
-                leave=False)
+    return tqdm(
+        None, "Looking for unreadable images", total, unit="B", unit_scale=True, delay=3, disable=None, leave=False
+    )
 
 
 _NOTHING = make([], [], [], [], [])
@@ -222,6 +225,7 @@ class _Saver:
             self.works = False
             if tf.io.gfile.exists(temporary):
                 tf.io.gfile.remove(temporary)
-            logging.warning("%s cannot be written (%s): the next start looks through the files once more.",
-                            self.path, error.message)
+            logging.warning(
+                "%s cannot be written (%s): the next start looks through the files once more.", self.path, error.message
+            )
         self.last = time.monotonic()

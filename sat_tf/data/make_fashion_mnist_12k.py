@@ -2,7 +2,7 @@
 
     python -m sat_tf.data.make_fashion_mnist_12k --idx_dir=DIR --output=FILE
 
-Of each class the first 1,200 training and the first 200 test pictures in file order; the file order is kept. Fixed zip
+Of each class the first 1,200 training and the first 200 test images in file order; the file order is kept. Fixed zip
 timestamps and attributes make the file the same to the byte wherever zlib is the same.
 """
 
@@ -25,7 +25,7 @@ def first_of_each_class(labels, count):
     places = [np.flatnonzero(labels == label)[:count] for label in classes]
     short = [label for label in classes if len(places[label]) < count]
     if short:
-        raise ValueError(f"Expected at least {count} pictures of each class. Received: fewer of classes {short}.")
+        raise ValueError(f"Expected at least {count} images of each class. Received: fewer of classes {short}.")
     return np.sort(np.concatenate(places))
 
 

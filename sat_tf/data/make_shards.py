@@ -1,9 +1,9 @@
-"""Write TFRecord shards, as --dataset=shards reads them, from a folder of pictures.
+"""Write TFRecord shards, as --dataset=shards reads them, from a folder of images.
 
     python -m sat_tf.data.make_shards --data_dir=FOLDER --output_dir=DIR
 
 FOLDER is what --dataset=folder takes: train/<class>/* and test/ or val/<class>/*, or only <class>/*, of which a tenth
-becomes the validation part. JPEG and PNG files are taken over byte by byte, others are stored as PNG. The pictures are
+becomes the validation part. JPEG and PNG files are taken over byte by byte, others are stored as PNG. The images are
 shuffled. DIR gets the shards, classes.txt (a name a line, label 1 first) and counts.txt (the records in each shard).
 """
 
@@ -21,38 +21,38 @@ from sat_tf.data.shards import CLASSES_FILE, COUNTS_FILE, PARTS
 from sat_tf.data.splits import expand
 
 _KEPT = ("JPEG", "CMYK JPEG", "PNG")
-_IN_A_SHARD = 1250  # pictures, as in ImageNet's 1024 shards
+_IN_A_SHARD = 1250  # images, as in ImageNet's 1024 shards
 
 
-def make(data_dir, output_dir, shards, *, seed=0, skip_broken=False):
+def make(data_dir, output_dir, shards, *, seed=0, skip_unreadable=False):
     """Write the shards, into a folder of another name that becomes the output folder when all is written.
 
     Args:
-        data_dir: Folder of pictures.
+        data_dir: Folder of images.
         output_dir: Folder to write to; absent or empty.
-        shards: `{part: number of files}`; None for one for each 1,250 pictures.
-        seed: Shuffles the pictures.
-        skip_broken: Leave out broken pictures instead of refusing them.
+        shards: `{part: number of files}`; None for one for each 1,250 images.
+        seed: Shuffles the images.
+        skip_unreadable: Leave out unreadable images instead of refusing them.
 
     Returns:
-        `{part: number of pictures}`, and the names of the broken pictures that were left out.
+        `{part: number of images}`, and the names of the unreadable images that were left out.
 
     Raises:
-        ValueError: for broken pictures, an output folder that is not empty, or more shards than pictures.
+        ValueError: for unreadable images, an output folder that is not empty, or more shards than images.
     """
     data_dir, output_dir = expand(data_dir), expand(output_dir)
     if os.path.isdir(output_dir) and os.listdir(output_dir):
         raise ValueError(f"Expected an output_dir that is absent or empty. Received: {output_dir}.")
     classes, paths, labels, tested, _ = folders.listing(data_dir)
-    with _bar(sum(map(os.path.getsize, paths)), "looking for broken pictures", "B") as bar:
+    with _bar(sum(map(os.path.getsize, paths)), "looking for unreadable images", "B") as bar:
         looked = folders.check_files(paths.tolist(), bar.update)
-    broken = looked.names_of_faults(paths, numbered=False)
-    if broken and not skip_broken:
+    unreadable = looked.names_of_faults(paths, numbered=False)
+    if unreadable and not skip_unreadable:
         raise ValueError(
-            f"Expected whole pictures. Received: {len(broken)} broken, the first {broken[0]}. "
-            "Replace them, or leave them out by --skip_broken."
+            f"Expected whole images. Received: {len(unreadable)} unreadable, the first {unreadable[0]}. "
+            "Replace them, or leave them out by --skip_unreadable."
         )
-    usable = looked.kinds != contents.BROKEN
+    usable = looked.kinds != contents.UNREADABLE
     members = {"train": np.flatnonzero(~tested & usable), "validation": np.flatnonzero(tested & usable)}
     random, pieces = np.random.RandomState(seed), []
     for part in PARTS:
@@ -61,7 +61,7 @@ def make(data_dir, output_dir, shards, *, seed=0, skip_broken=False):
     partial = output_dir.rstrip("/") + ".partial"
     shutil.rmtree(partial, ignore_errors=True)
     os.makedirs(partial)
-    with _bar(int(usable.sum()), "writing shards", "picture") as bar:
+    with _bar(int(usable.sum()), "writing shards", "image") as bar:
         for name, chosen in pieces:
             _write_shard(os.path.join(partial, name), paths[chosen], labels[chosen], looked.kinds[chosen], bar)
     _write_lines(os.path.join(partial, COUNTS_FILE), (f"{name} {len(chosen)}" for name, chosen in pieces))
@@ -69,22 +69,22 @@ def make(data_dir, output_dir, shards, *, seed=0, skip_broken=False):
     if os.path.isdir(output_dir):
         os.rmdir(output_dir)  # it is empty
     os.replace(partial, output_dir)
-    return {part: len(places) for part, places in members.items()}, broken
+    return {part: len(places) for part, places in members.items()}, unreadable
 
 
-def _number_of_shards(part, pictures, wanted):
+def _number_of_shards(part, images, wanted):
     """Return how many files a part gets."""
     if wanted is None:
-        return max(1, round(pictures / _IN_A_SHARD))
-    if pictures and not 1 <= wanted <= pictures:
+        return max(1, round(images / _IN_A_SHARD))
+    if images and not 1 <= wanted <= images:
         raise ValueError(
-            f"Expected {part}_shards from 1 to the {pictures} pictures of that part. Received: {part}_shards={wanted}."
+            f"Expected {part}_shards from 1 to the {images} images of that part. Received: {part}_shards={wanted}."
         )
     return wanted
 
 
 def _cut(part, places, total):
-    """Return (name, places) of each shard of a part; none for a part without pictures."""
+    """Return (name, places) of each shard of a part; none for a part without images."""
     if not len(places):
         return []
     pieces = np.array_split(places, total)
@@ -126,24 +126,33 @@ def _bar(total, what, unit):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data_dir", required=True, help="folder of pictures, a sub-folder a class")
+    parser.add_argument("--data_dir", required=True, help="folder of images, a sub-folder a class")
     parser.add_argument("--output_dir", required=True, help="folder to write, absent or empty")
-    parser.add_argument("--train_shards", type=int, help="number of files; default: 1 for 1,250 pictures")
-    parser.add_argument("--validation_shards", type=int, help="number of files; default: 1 for 1,250 pictures")
-    parser.add_argument("--seed", type=int, default=0, help="shuffles the pictures")
-    parser.add_argument("--skip_broken", action="store_true", help="leave out broken pictures instead of stopping")
+    parser.add_argument("--train_shards", type=int, help="number of files; default: 1 for 1,250 images")
+    parser.add_argument("--validation_shards", type=int, help="number of files; default: 1 for 1,250 images")
+    parser.add_argument("--seed", type=int, default=0, help="shuffles the images")
+    parser.add_argument(
+        "--skip_unreadable", action="store_true", help="leave out unreadable images instead of stopping"
+    )
     arguments = parser.parse_args()
     shards = {"train": arguments.train_shards, "validation": arguments.validation_shards}
     try:
-        counts, broken = make(arguments.data_dir, arguments.output_dir, shards, seed=arguments.seed,
-                              skip_broken=arguments.skip_broken)
+        counts, unreadable = make(
+            arguments.data_dir,
+            arguments.output_dir,
+            shards,
+            seed=arguments.seed,
+            skip_unreadable=arguments.skip_unreadable,
+        )
     except (ValueError, OSError, tf.errors.OpError, KeyboardInterrupt) as error:
         print(f"make_shards: {getattr(error, 'message', str(error)) or 'Stopped.'}", file=sys.stderr)
         sys.exit(1)
-    for name in broken:
+    for name in unreadable:
         print(f"left out: {name}")
-    print(f"{counts['train']} training and {counts['validation']} validation pictures written, {len(broken)} left out. "
-          f"Train on them by: python main.py --dataset=shards --data_dir={arguments.output_dir}")
+    print(
+        f"{counts['train']} training and {counts['validation']} validation images written, {len(unreadable)} left out. "
+        f"Train on them by: python main.py --dataset=shards --data_dir={arguments.output_dir}"
+    )
 
 
 if __name__ == "__main__":

@@ -14,36 +14,43 @@ from sat_tf.data import shards, tfrecords
 from sat_tf.data.splits import Data, expand, from_arrays, set_aside
 
 _BUFFER = 1 << 20  # bytes read at a time from a file
-_IMAGENET_HELD_OUT = 10_000
+_IMAGENET_VALIDATION = 10_000
 _IMAGENET_RECORDS = {"train": (1024, 1_281_167), "validation": (128, 50_000)}  # files, records
 
 
-def cifar10(data_dir, held_out, seed):
+def cifar10(data_dir, validation, seed):
     """CIFAR-10, 50,000 + 10,000 photographs of 10 classes, prepared by tensorflow-datasets (32 px)."""
-    return _in_memory("cifar10", data_dir, held_out, seed)
+    return _in_memory("cifar10", data_dir, validation, seed)
 
 
-def cifar100(data_dir, held_out, seed):
+def cifar100(data_dir, validation, seed):
     """CIFAR-100, 50,000 + 10,000 photographs of 100 classes, prepared by tensorflow-datasets (32 px)."""
-    return _in_memory("cifar100", data_dir, held_out, seed)
+    return _in_memory("cifar100", data_dir, validation, seed)
 
 
-def imagenette(data_dir, held_out, seed):
+def imagenette(data_dir, validation, seed):
     """Imagenette, 9,469 + 3,925 photographs of 10 ImageNet classes, prepared by tensorflow-datasets (160 px)."""
-    return _streamed("imagenette", data_dir, held_out, config="160px-v2", image_size=160)
+    return _streamed("imagenette", data_dir, validation, config="160px-v2", image_size=160)
 
 
-def imagenet2012(data_dir, held_out, seed):
+def imagenet2012(data_dir, validation, seed):
     """ImageNet, 1.28 million + 50,000 photographs of 1,000 classes: TFRecord shards, or by tensorflow-datasets."""
     if data_dir is not None and shards.are_in(expand(data_dir)):
         return shards.load(
-            "imagenet2012", expand(data_dir), imagenet_classes(), held_out, _IMAGENET_HELD_OUT, known=_IMAGENET_RECORDS
+            "imagenet2012",
+            expand(data_dir),
+            imagenet_classes(),
+            validation,
+            _IMAGENET_VALIDATION,
+            known=_IMAGENET_RECORDS,
         )
     note = (
         " after putting the archives from https://image-net.org (account needed) into downloads/manual there, or name "
         "the folder of the shards train-00000-of-01024, ... and validation-00000-of-00128, ... as data_dir"
     )
-    return _streamed("imagenet2012", data_dir, held_out, image_size=None, note=note, most_held_out=_IMAGENET_HELD_OUT)
+    return _streamed(
+        "imagenet2012", data_dir, validation, image_size=None, note=note, most_validation=_IMAGENET_VALIDATION
+    )
 
 
 def imagenet_classes():
@@ -54,27 +61,27 @@ def imagenet_classes():
         return tuple(file.read().split())
 
 
-def _in_memory(name, data_dir, held_out, seed):
+def _in_memory(name, data_dir, validation, seed):
     builder = _prepared(name, data_dir)
     try:
-        train, held = set_aside(*_arrays(builder, "train"), held_out, seed)
+        train, held = set_aside(*_arrays(builder, "train"), validation, seed)
         test = from_arrays(*_arrays(builder, "test"))
     except tf.errors.OpError as error:
-        raise OSError(_find_broken(_all_files(builder)) or error.message) from error
+        raise OSError(_find_unreadable(_all_files(builder)) or error.message) from error
     return _data(
         name,
         builder,
         "",
         image_size=32,
         train=train,
-        held_out=held,
+        validation=held,
         test=test,
-        diagnose=lambda: _find_broken(_all_files(builder)),
+        diagnose=lambda: _find_unreadable(_all_files(builder)),
     )
 
 
-def _streamed(name, data_dir, held_out, *, image_size, config="", note="", most_held_out=1000):
-    """Return Data whose held-out pictures are the last records of the training split: TFDS has shuffled them."""
+def _streamed(name, data_dir, validation, *, image_size, config="", note="", most_validation=1000):
+    """Return Data whose held-out images are the last records of the training split: TFDS has shuffled them."""
     builder = _prepared(name, data_dir, config, note)
     splits = _splits(builder, ["train", "validation"])
     classes = tuple(builder.info.features["label"].names)
@@ -85,7 +92,7 @@ def _streamed(name, data_dir, held_out, *, image_size, config="", note="", most_
     parts = {part: paths for part, (paths, _) in splits.items()}
     lengths = {path: count for files in splits.values() for path, count in zip(*files, strict=True)}
     records = tfrecords.look_through(os.fspath(builder.data_path), parts, features, lengths)
-    fields, held = shards.fields_of(records, held_out, most_held_out)
+    fields, held = shards.fields_of(records, validation, most_validation)
     how = f", test = validation split, held out = the last {held} training records"
     return _data(name, builder, how, image_size=image_size, **fields)
 
@@ -147,7 +154,7 @@ def _splits(builder, names):
 
 
 def _arrays(builder, split_name):
-    """Return all pictures of a split of one picture size as NumPy arrays (images, labels)."""
+    """Return all images of a split of one image size as NumPy arrays (images, labels)."""
     paths, _ = _splits(builder, [split_name])[split_name]
     records = tf.data.TFRecordDataset(paths, buffer_size=_BUFFER)
     examples = records.map(builder.info.features.deserialize_example, num_parallel_calls=tf.data.AUTOTUNE)
@@ -155,7 +162,7 @@ def _arrays(builder, split_name):
     return tuple(np.concatenate([batch[key] for batch in batches]) for key in ("image", "label"))
 
 
-def _find_broken(files):
+def _find_unreadable(files):
     """Return a sentence about the first file that cannot be read to its end, None if all can."""
     for path in files:
         try:

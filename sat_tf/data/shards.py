@@ -2,7 +2,7 @@
 
 Their records hold `image/encoded`, the bytes of an image file, `image/class/label`, numbered from 1, and often
 `image/filename`, the name of the file without its folder.
-`python -m sat_tf.data.make_shards` writes such files from a folder of pictures.
+`python -m sat_tf.data.make_shards` writes such files from a folder of images.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import re
 import tensorflow as tf
 
 from sat_tf.data import index, tfrecords
-from sat_tf.data.splits import Data, expand, held_out_size
+from sat_tf.data.splits import Data, expand, validation_size
 
 CLASSES_FILE = "classes.txt"  # the name of each class, a line each
 COUNTS_FILE = "counts.txt"  # lines "file count": how many records were written to it
@@ -21,8 +21,8 @@ _SPLITS = {"train": "train", "validation": "test"}  # fields of Data
 _NAME = re.compile(rf"({'|'.join(PARTS)})-(\d{{5}})-of-(\d{{5}})")
 
 
-def shards(data_dir, held_out, seed):
-    """Pictures of your own in TFRecord shards, as written by `python -m sat_tf.data.make_shards`."""
+def shards(data_dir, validation, seed):
+    """Images of your own in TFRecord shards, as written by `python -m sat_tf.data.make_shards`."""
     if data_dir is None:
         raise ValueError("Expected data_dir, a folder written by sat_tf.data.make_shards. Received: data_dir=None.")
     root = expand(data_dir)
@@ -30,12 +30,12 @@ def shards(data_dir, held_out, seed):
     if not tf.io.gfile.exists(path):
         raise FileNotFoundError(
             f"There is no {path}, which names the classes: write the folder by "
-            "`python -m sat_tf.data.make_shards --data_dir=PICTURES --output_dir=FOLDER ...`."
+            "`python -m sat_tf.data.make_shards --data_dir=IMAGES --output_dir=FOLDER ...`."
         )
     classes = tuple(_lines(path))
     if len(classes) < 2:
         raise ValueError(f"Expected the names of two or more classes in {path}. Received: {len(classes)}.")
-    return load("shards", root, classes, held_out, most_held_out=1000)
+    return load("shards", root, classes, validation, most_validation=1000)
 
 
 def are_in(root):
@@ -43,31 +43,37 @@ def are_in(root):
     return tf.io.gfile.isdir(root) and any(map(_NAME.fullmatch, tf.io.gfile.listdir(root)))
 
 
-def load(name, root, classes, held_out, most_held_out, known=None):
-    """Return Data of a folder of shards; its held-out pictures are the last training records, which are shuffled.
+def load(name, root, classes, validation, most_validation, known=None):
+    """Return Data of a folder of shards; its held-out images are the last training records, which are shuffled.
 
     Args:
         name, root, classes: The set, its folder, its class names.
-        held_out: Number of held-out pictures, None for `most_held_out` or a tenth if that is less.
-        most_held_out: See there.
+        validation: Number of held-out images, None for `most_validation` or a tenth if that is less.
+        most_validation: See there.
         known: `{part: (files, records)}` of the whole set. Fewer records in as many files are a fault of the part,
             in another number of files (a set of the user's own) worth a note.
     """
     parts = _parts(root)
     if not any(parts.values()):
         raise FileNotFoundError(f"There are no files like train-00000-of-00008 or validation-00000-of-00008 in {root}.")
-    features = tfrecords.Features(image="image/encoded", label="image/class/label", first=1, classes=len(classes),
-                                  name="image/filename", class_names=tuple(classes))
+    features = tfrecords.Features(
+        image="image/encoded",
+        label="image/class/label",
+        first=1,
+        classes=len(classes),
+        name="image/filename",
+        class_names=tuple(classes),
+    )
     lengths = _lengths(root)
     _refuse_missing(root, parts, lengths)
     records = tfrecords.look_through(root, parts, features, lengths)
-    fields, held = fields_of(records, held_out, most_held_out)
+    fields, held = fields_of(records, validation, most_validation)
     for part, (files, count) in (known or {}).items():
         found = int(records[part].index.counts.sum())
         if len(parts[part]) == files and found < count:
             split = fields[_SPLITS[part]]
             lost = f"{root}/{part}-*: {count - found:,} of {count:,} records are not in the files"
-            fields[_SPLITS[part]] = dataclasses.replace(split, broken=(*split.broken, lost))
+            fields[_SPLITS[part]] = dataclasses.replace(split, unreadable=(*split.unreadable, lost))
         elif parts[part] and found != count:
             fields["notes"] += (f"{part}: {found:,} records, {name} has {count:,}",)
     where = f"{root} (TFRecord shards, test = validation files"
@@ -75,20 +81,20 @@ def load(name, root, classes, held_out, most_held_out, known=None):
     return Data(name=name, source=where, classes=classes, image_size=None, **fields)
 
 
-def fields_of(records, held_out, most_held_out):
-    """Return the fields of Data that some Records decide, and the number of held-out pictures.
+def fields_of(records, validation, most_validation):
+    """Return the fields of Data that some Records decide, and the number of held-out images.
 
     These are the last good ones of the training part: whoever wrote the files has shuffled them.
     """
     train, test = records["train"], records["validation"]
-    held = held_out_size(held_out, train.size, most_held_out)
+    held = validation_size(validation, train.size, most_validation)
     phrases = (index.summary(part.index, title) for title, part in records.items())
     fields = {
-        "train": train.split(0, train.size - held, broken=train.broken),
-        "held_out": train.split(train.size - held),
-        "test": test.split(broken=test.broken),
+        "train": train.split(0, train.size - held, unreadable=train.unreadable),
+        "validation": train.split(train.size - held),
+        "test": test.split(unreadable=test.unreadable),
         "notes": tuple(phrase for phrase in phrases if phrase),
-        "diagnose": lambda: tfrecords.find_broken(records),
+        "diagnose": lambda: tfrecords.find_unreadable(records),
     }
     return fields, held
 

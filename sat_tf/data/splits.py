@@ -1,4 +1,4 @@
-"""What a data set is: labelled pictures that can be read in any order (`Split`), three of them (`Data`)."""
+"""What a data set is: labelled images that can be read in any order (`Split`), three of them (`Data`)."""
 
 import dataclasses
 import os
@@ -12,25 +12,25 @@ from sat_tf import preprocess
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Split:
-    """Labelled pictures, as an order of cheap items and a function that turns one item into a picture.
+    """Labelled images, as an order of cheap items and a function that turns one item into an image.
 
     Attributes:
-        size: Number of pictures that can be used.
+        size: Number of images that can be used.
         order: `(seed, host, hosts, block, start) -> dataset` of items, dicts that hold at least `index` (int64, the
             place in the natural order of the whole part, see `places`). A pure function of its arguments. `seed` None
             is the natural order, a tensor [2] (may be traced) fixes the permutation. Of `hosts` pipelines this one is
             `host`, with its share of the items: every `hosts`-th block of `block` items, or any even part. Its first
             `start` blocks (may be traced) are left out cheaply.
-        decode: `item -> (picture, label int32 [], index int64 [])`. A picture is uint8 [h, w, 3], or the bytes of an
+        decode: `item -> (image, label int32 [], index int64 [])`. An image is uint8 [h, w, 3], or the bytes of an
             image file, string [], for `preprocess` to decode no more of it than a crop needs.
         in_memory: Whether `decode` is only a look-up, so that whole batches are worth handling in one call.
-        broken: Each picture of this part that cannot be used, by file (and record), with what is wrong with it.
+        unreadable: Each image of this part that cannot be used, by file (and record), with what is wrong with it.
         cached: Returns the same Split with its files held in memory after one read; None where there are none to read.
         random_access: Whether an item is its index and no more, so that any can be had without the others.
-        names: Returns the name of each picture in natural order, str [size], "" for one without; may read the files.
+        names: Returns the name of each image in natural order, str [size], "" for one without; may read the files.
             As in a folder of class folders, with forward slashes: "n01440764/ILSVRC2012_val_00000293.JPEG". None where
-            pictures have no names.
-        places: Where this is a selection, int64 [size], the places of its pictures among those of the whole part that
+            images have no names.
+        places: Where this is a selection, int64 [size], the places of its images among those of the whole part that
             can be used; None where it is the whole part.
     """
 
@@ -38,18 +38,18 @@ class Split:
     order: Callable[..., tf.data.Dataset]
     decode: Callable[[dict], tuple]
     in_memory: bool = False
-    broken: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
     cached: Callable[[], "Split"] | None = None
     random_access: bool = False
     names: Callable[[], np.ndarray] | None = None
     places: np.ndarray | None = dataclasses.field(default=None, compare=False)
 
     def epoch(self, seed, host=0, hosts=1, *, block=1, start=0):
-        """Return this host's pictures of one epoch as a dataset of (image uint8 [h, w, 3], label, index)."""
+        """Return this host's images of one epoch as a dataset of (image uint8 [h, w, 3], label, index)."""
 
         def decode(item):
-            picture, label, index = self.decode(item)
-            return preprocess.decode(picture), label, index
+            image, label, index = self.decode(item)
+            return preprocess.decode(image), label, index
 
         items = self.order(seed, host, hosts, block, start)
         return items.map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -57,16 +57,16 @@ class Split:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Data:
-    """A data set: three splits that share no picture.
+    """A data set: three splits that share no image.
 
     Attributes:
         name: Key in `DATASETS`.
-        source: Where the pictures came from and how they were split, for people.
+        source: Where the images came from and how they were split, for people.
         classes: Class names; the label is the place.
         image_size: Side in pixels that suits the set; None for photographs of any size: the model's own suits them.
-        train, held_out, test: For fitting, for choosing checkpoints, for the number to report. The first two are empty
-            where there are files to evaluate on only.
-        notes: What is worth knowing of the pictures, e.g. how many are PNG though their name says JPEG.
+        train, validation, test: For fitting, for choosing checkpoints, for the number to report. The first two are
+            empty where there are files to evaluate on only.
+        notes: What is worth knowing of the images, e.g. how many are PNG though their name says JPEG.
         diagnose: Reads the files once more and says which one broke since they were looked through, None if all are
             well. Worth its time after a tf.errors.OpError in the input pipeline.
     """
@@ -76,19 +76,19 @@ class Data:
     classes: tuple[str, ...]
     image_size: int | None
     train: Split
-    held_out: Split
+    validation: Split
     test: Split
     notes: tuple[str, ...] = ()
     diagnose: Callable[[], str | None] = lambda: None
 
 
 def indexed(size, decode, **fields):
-    """Return the Split of `size` pictures that `decode` finds by `item["index"]`, in any order at no cost.
+    """Return the Split of `size` images that `decode` finds by `item["index"]`, in any order at no cost.
 
     `fields` are further ones of the Split.
 
     The permutation is `stateless_shuffle`'s. Not `index_shuffle`'s, which would need no table: in TF 2.21 it knows only
-    256 permutations for each value of the second half of the seed, of any number of pictures.
+    256 permutations for each value of the second half of the seed, of any number of images.
     """
 
     def order(seed, host, hosts, block, start):
@@ -101,13 +101,13 @@ def indexed(size, decode, **fields):
     return Split(size=size, order=order, decode=decode, random_access=True, **fields)
 
 
-def from_arrays(images, labels, broken=(), names=None):
-    """Return the Split of pictures in memory.
+def from_arrays(images, labels, unreadable=(), names=None):
+    """Return the Split of images in memory.
 
     Args:
         images: uint8 [n, h, w, 3].
         labels: integers [n].
-        broken: Names of pictures that should be there, too, and cannot be used.
+        unreadable: Names of images that should be there, too, and cannot be used.
         names: Returns their names, see Split; None where they have none.
 
     Raises:
@@ -117,37 +117,37 @@ def from_arrays(images, labels, broken=(), names=None):
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
         raise ValueError(f"Expected uint8 images [n, h, w, 3]. Received: images={images.dtype} {list(images.shape)}.")
     if labels.shape != images.shape[:1]:
-        raise ValueError(f"Expected one label a picture. Received: labels={list(labels.shape)} for {len(images)}.")
+        raise ValueError(f"Expected one label an image. Received: labels={list(labels.shape)} for {len(images)}.")
     with tf.device("CPU:0"):  # the input pipeline runs there; an accelerator's memory is for the model
         images, labels = tf.constant(images), tf.constant(labels, tf.int32)
 
     def decode(item):
         return tf.gather(images, item["index"]), tf.gather(labels, item["index"]), item["index"]
 
-    return indexed(int(images.shape[0]), decode, in_memory=True, broken=tuple(broken), names=names)
+    return indexed(int(images.shape[0]), decode, in_memory=True, unreadable=tuple(unreadable), names=names)
 
 
 def to_arrays(split):
-    """Return all pictures of a split of one picture size as NumPy arrays (images, labels), in natural order."""
+    """Return all images of a split of one image size as NumPy arrays (images, labels), in natural order."""
     batches = [(images, labels) for images, labels, _ in split.epoch(None).batch(1000).as_numpy_iterator()]
     images, labels = zip(*batches, strict=True)
     return np.concatenate(images), np.concatenate(labels)
 
 
-def held_out_size(held_out, size, most=1000):
-    """Return how many of `size` training pictures to set aside: `held_out`, by default `most` or a tenth if less."""
+def validation_size(validation, size, most=1000):
+    """Return how many of `size` training images to set aside: `validation`, by default `most` or a tenth if less."""
     if not size:
         return 0  # a set to evaluate on only
-    count = min(most, max(1, size // 10)) if held_out is None else held_out
+    count = min(most, max(1, size // 10)) if validation is None else validation
     if not 0 <= count < size:
         raise ValueError(
-            f"Expected held_out from 0 to {size - 1}, so that pictures to train on are left. Received: {held_out=}."
+            f"Expected validation from 0 to {size - 1}, so that images to train on are left. Received: {validation=}."
         )
     return count
 
 
 def draw(labels, count, seed):
-    """Choose `count` pictures, from each class in proportion.
+    """Choose `count` images, from each class in proportion.
 
     Args:
         labels: integers [n] from 0.
@@ -169,9 +169,9 @@ def draw(labels, count, seed):
     return chosen
 
 
-def set_aside(images, labels, held_out, seed):
-    """Return the Splits (train, held_out) of training pictures in memory; see `draw`."""
-    chosen = draw(labels, held_out_size(held_out, len(labels)), seed)
+def set_aside(images, labels, validation, seed):
+    """Return the Splits (train, validation) of training images in memory; see `draw`."""
+    chosen = draw(labels, validation_size(validation, len(labels)), seed)
     return from_arrays(images[~chosen], labels[~chosen]), from_arrays(images[chosen], labels[chosen])
 
 
@@ -180,7 +180,7 @@ def nothing_to_find(name, data_dir):
     if data_dir is not None:
         raise ValueError(
             f"Expected no data_dir for {name}, which needs no files. Received: {data_dir=}. "
-            "For pictures of your own say --dataset=folder."
+            "For images of your own say --dataset=folder."
         )
 
 

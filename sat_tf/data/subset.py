@@ -1,4 +1,4 @@
-"""Chosen pictures of a Split, to judge by: at some places, drawn, every n-th, or those that a file of ids names."""
+"""Chosen images of a Split, to evaluate by: at some places, drawn, every n-th, or those that a file of ids names."""
 
 import dataclasses
 import hashlib
@@ -14,14 +14,14 @@ _FOLDER = re.compile(r"(val|validation|test)/")
 
 
 def selected(split, places):
-    """Return the Split of the pictures at some places of a Split, in their natural order.
+    """Return the Split of the images at some places of a Split, in their natural order.
 
-    Where there is random access the other pictures are not even read; streamed ones are read, up to the last chosen
+    Where there is random access the other images are not even read; streamed ones are read, up to the last chosen
     one, and not decoded. `index` and `places` stay those of the whole part, however often one selects.
 
-    Places count the pictures that can be used, and only these. So no chosen picture is broken, `broken` is empty, and
-    the selection can be evaluated though others of its part are broken. But behind a broken picture a place is another
-    picture than in a whole copy: choose by name there, as `read_subset` does.
+    Places count the images that can be used, and only these. So no chosen image is unreadable, `unreadable` is empty,
+    and the selection can be evaluated though others of its part are unreadable. But behind an unreadable image a place
+    is another image than in a whole copy: choose by name there, as `read_subset` does.
 
     Args:
         split: A Split.
@@ -35,7 +35,7 @@ def selected(split, places):
 
     def order(seed, host, hosts, block, start):
         if seed is not None:
-            raise ValueError("Expected the natural order of chosen pictures, seed=None: they are there to judge by.")
+            raise ValueError("Expected the natural order of chosen images, seed=None: they are there to evaluate by.")
         if split.random_access:
             items = tf.data.Dataset.from_tensor_slices({"index": in_part})
         else:
@@ -44,29 +44,29 @@ def selected(split, places):
 
     names = None if split.names is None else lambda: split.names()[places]
     return dataclasses.replace(
-        split, size=len(places), order=order, broken=(), cached=None, names=names, places=in_part
+        split, size=len(places), order=order, unreadable=(), cached=None, names=names, places=in_part
     )
 
 
 def sampled(split, count):
-    """Return `count` pictures of a Split, the same ones every time, in their natural order.
+    """Return `count` images of a Split, the same ones every time, in their natural order.
 
-    What is broken in the Split stays in `broken`: without it others would have been drawn.
+    What is unreadable in the Split stays in `unreadable`: without it others would have been drawn.
 
     Raises:
         ValueError: there are fewer.
     """
     if count > split.size:
-        raise ValueError(f"Expected at most the {split.size} pictures there are. Received: {count}.")
+        raise ValueError(f"Expected at most the {split.size} images there are. Received: {count}.")
     chosen = selected(split, np.flatnonzero(draw(np.zeros(split.size, int), count, seed=0)))
-    return dataclasses.replace(chosen, broken=split.broken)
+    return dataclasses.replace(chosen, unreadable=split.unreadable)
 
 
 def part(split, number, count):
-    """Return one of `count` parts of a Split, to judge them apart: places number, number + count, ...
+    """Return one of `count` parts of a Split, to evaluate them apart: places number, number + count, ...
 
-    They share no picture, together they are the Split, and their sizes differ by one at most. What is broken in the
-    Split stays in the `broken` of each part, so that none is judged: together they would not be the whole.
+    They share no image, together they are the Split, and their sizes differ by one at most. What is unreadable in the
+    Split stays in the `unreadable` of each part, so that none is evaluated: together they would not be the whole.
 
     Args:
         split: A Split.
@@ -74,7 +74,7 @@ def part(split, number, count):
         count: How many there are.
 
     Raises:
-        ValueError: for a number that is not from 0 to count - 1, or more parts than pictures.
+        ValueError: for a number that is not from 0 to count - 1, or more parts than images.
     """
     if not all(isinstance(value, (int, np.integer)) and not isinstance(value, bool) for value in (number, count)):
         raise ValueError(f"Expected whole numbers. Received: {number=}, {count=}.")
@@ -82,24 +82,24 @@ def part(split, number, count):
         raise ValueError(f"Expected number from 0 to count - 1. Received: {number=}, {count=}. The first part is 0.")
     if count > split.size:
         raise ValueError(
-            f"Expected at most as many parts as the {split.size} pictures there are, or some would be empty. "
+            f"Expected at most as many parts as the {split.size} images there are, or some would be empty. "
             f"Received: {count=}. Choose fewer parts."
         )
-    return dataclasses.replace(selected(split, np.arange(number, split.size, count)), broken=split.broken)
+    return dataclasses.replace(selected(split, np.arange(number, split.size, count)), unreadable=split.unreadable)
 
 
 def read_subset(file, split):
-    """Return the places of the pictures that a file of ids names, and the digest of the subset.
+    """Return the places of the images that a file of ids names, and the digest of the subset.
 
     The file is UTF-8 text, one id a line; blank lines and lines that begin with # are left out. An id is
 
     - a place: a whole number from 0, in the natural order of the whole part (also where `split` is a selection);
-      only in a part without broken pictures, as these are not counted;
+      only in a part without unreadable images, as these are not counted;
     - or a name: "class/file", with or without val/, validation/ or test/ before it, or only the file where no other
-      picture has that one. Behind a name and white space a label may stand; it is not looked at.
+      image has that one. Behind a name and white space a label may stand; it is not looked at.
 
     The digest is the SHA-256 of the chosen names in the order of their code points, as UTF-8, with a newline between
-    two of them and none at the end: it is the same however the set is stored. Where a picture of the split has no name,
+    two of them and none at the end: it is the same however the set is stored. Where an image of the split has no name,
     or two have the same, it is the SHA-256 of the chosen places in the whole part, as decimal numbers in increasing
     order, with newlines in the same manner.
 
@@ -112,8 +112,8 @@ def read_subset(file, split):
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: for a file that is not UTF-8 text or without ids, a picture named twice, an unknown or ambiguous
-            name, names in a set without names, a place that there is not, or places in a part with broken pictures.
+        ValueError: for a file that is not UTF-8 text or without ids, an image named twice, an unknown or ambiguous
+            name, names in a set without names, a place that there is not, or places in a part with unreadable images.
     """
     lines = _lines(file)
     names = None if split.names is None else split.names()
@@ -139,7 +139,7 @@ def _checked(places, size):
 
 
 def _places_in_part(split):
-    """Return the place of each picture of a Split in the whole part, int64 [size]."""
+    """Return the place of each image of a Split in the whole part, int64 [size]."""
     return np.arange(split.size) if split.places is None else split.places
 
 
@@ -174,16 +174,16 @@ def _lines(file):
 
 def _found_by_place(lines, split, file):
     """Return `{line: place in the split}` of ids that are places."""
-    if lines and split.broken:
+    if lines and split.unreadable:
         raise ValueError(
-            "Expected names: beside broken pictures, which are not counted, a place may be another picture than in a "
-            f"whole copy. Received: {_first(lines, file)}; {len(split.broken)} broken, the first {split.broken[0]}. "
-            "Replace what is broken by whole copies, or name the pictures."
+            "Expected names: beside unreadable images, which are not counted, a place may be another image than in a "
+            f"whole copy. Received: {_first(lines, file)}; {len(split.unreadable)} unreadable, the first "
+            f"{split.unreadable[0]}. Replace what is unreadable by whole copies, or name the images."
         )
     place_of = {in_part: place for place, in_part in enumerate(_places_in_part(split).tolist())}
     wrong = [(line, text) for line, text in lines if int(text) not in place_of]
     if wrong:
-        ends = f"from {min(place_of)} to {max(place_of)}" if place_of else "in a split that has pictures"
+        ends = f"from {min(place_of)} to {max(place_of)}" if place_of else "in a split that has images"
         chosen = "" if split.places is None else f" among the {split.size} chosen before"
         raise ValueError(
             f"Expected places {ends}{chosen}. Received: {len(wrong)} of {len(lines)} others, {_first(wrong, file)}. "
@@ -198,7 +198,7 @@ def _found_by_name(lines, split, names, file):
         return {}
     if names is None:
         raise ValueError(
-            "Expected places, whole numbers from 0, one a line: the pictures of this set have no names. "
+            "Expected places, whole numbers from 0, one a line: the images of this set have no names. "
             f"Received: {_first(lines, file)}. Write places instead."
         )
     full, last = {}, {}
@@ -210,23 +210,25 @@ def _found_by_name(lines, split, names, file):
     unknown = [where for where, places in found.items() if not places]
     if unknown:
         example = next((f", such as {name!r}" for name in full), "")
-        broken = f" {len(split.broken)} of the set are broken and not among them." if split.broken else ""
+        unreadable = (
+            f" {len(split.unreadable)} of the set are unreadable and not among them." if split.unreadable else ""
+        )
         raise ValueError(
-            f"Expected names of the {split.size} pictures{example}. Received: {len(unknown)} unknown of {len(lines)}, "
-            f"{_first(unknown, file)}.{broken} Remove what is unknown, or look whether the ids are of this set."
+            f"Expected names of the {split.size} images{example}. Received: {len(unknown)} unknown of {len(lines)}, "
+            f"{_first(unknown, file)}.{unreadable} Remove what is unknown, or look whether the ids are of this set."
         )
     for (line, text), places in found.items():
         if len(places) > 1:
             one, other = names[places[:2]].tolist()
             raise ValueError(
-                f"Expected names that one picture has. Received: {_first([(line, text)], file)}, which {len(places)} "
+                f"Expected names that one image has. Received: {_first([(line, text)], file)}, which {len(places)} "
                 f"have, {one!r} and {other!r} for two. Write the full name, or the place."
             )
     return {line: places[0] for (line, _), places in found.items()}
 
 
 def _matches(text, full, last):
-    """Return the places of the pictures that an id may mean: as it stands first, then without its last column."""
+    """Return the places of the images that an id may mean: as it stands first, then without its last column."""
     for name in (text, text.rsplit(None, 1)[0]):
         short = _FOLDER.sub("", name, count=1) if _FOLDER.match(name) else name
         places = full.get(name) or full.get(short) or last.get(short)
@@ -244,7 +246,7 @@ def _refuse_repeated(lines, found, file):
     if repeated:
         line = repeated[0][0]
         raise ValueError(
-            f"Expected every picture once. Received: {len(repeated)} repeated, {_first(repeated, file)}, which line "
+            f"Expected every image once. Received: {len(repeated)} repeated, {_first(repeated, file)}, which line "
             f"{first[found[line]]} names. Remove the repeated lines."
         )
 

@@ -1,4 +1,4 @@
-"""TFRecord files of labelled pictures: what is in them, and Splits that read them around what is broken.
+"""TFRecord files of labelled images: what is in them, and Splits that read them around what is unreadable.
 
 A record is its length (8 bytes, little-endian), a masked CRC-32C of these (4), the content, and a masked CRC-32C of
 that (4). The records are streamed: files in seeded order, sixteen at a time, shuffled in blocks.
@@ -24,7 +24,7 @@ _HEADER, _FRAME = 12, 16  # bytes
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Features:
-    """Where a record holds its picture, its label and the name of its file.
+    """Where a record holds its image, its label and the name of its file.
 
     Attributes:
         image, label: Names of the features: bytes of an image file, int64.
@@ -43,7 +43,7 @@ class Features:
     class_names: tuple[str, ...] = dataclasses.field(default=(), repr=False)
 
     def parse(self, record):
-        """Return (picture string [], label int32 [] from 0; negative where there is none)."""
+        """Return (image string [], label int32 [] from 0; negative where there is none)."""
         example = tf.io.parse_single_example(
             record,
             {
@@ -54,13 +54,13 @@ class Features:
         return example[self.image], tf.cast(example[self.label] - self.first, tf.int32)
 
     def parse_name(self, record):
-        """Return (name of the file string [], label int64 [] from 0) and leave the picture alone."""
+        """Return (name of the file string [], label int64 [] from 0) and leave the image alone."""
         kinds = {self.name: tf.io.FixedLenFeature([], tf.string, ""), self.label: tf.io.FixedLenFeature([], tf.int64)}
         example = tf.io.parse_single_example(record, kinds)
         return example[self.name], example[self.label] - self.first
 
     def full_name(self, name, label):
-        """Return what the picture is called within a folder of class folders: "class/file", "" without a name."""
+        """Return what the image is called within a folder of class folders: "class/file", "" without a name."""
         file = os.fsdecode(name).rpartition("/")[2]
         return f"{self.class_names[label]}/{file}" if file else ""
 
@@ -88,15 +88,15 @@ class Records:
     paths: np.ndarray
     index: index.Index
     features: Features
-    broken: tuple[str, ...]
+    unreadable: tuple[str, ...]
 
     @property
     def size(self):
         return int(index.good(self.index).sum())
 
-    def split(self, first=0, last=None, broken=()):
+    def split(self, first=0, last=None, unreadable=()):
         """Return the Split of the good records `first` to `last` (default: all), in the order of their files."""
-        return _split(self, first, self.size if last is None else last, broken, keep=False)
+        return _split(self, first, self.size if last is None else last, unreadable, keep=False)
 
     @functools.cached_property
     def good(self):
@@ -108,7 +108,7 @@ class Records:
 
     @functools.cached_property
     def named(self):
-        """Return whether the pictures have names: the first one tells."""
+        """Return whether the images have names: the first one tells."""
         if not self.features.name or not self.size:
             return False
         record = next(iter(_in_order(self.runs(0, 1, 0), _read)))["record"].numpy()
@@ -149,20 +149,20 @@ def look_through(root, parts, features, lengths=None):
         if lengths:
             found = _with_lost(found, [lengths.get(path, 0) for path in files])
         names = np.array(files, np.str_)
-        broken = found.names_of_faults(files)
-        looked[part] = Records(paths=names, index=found, features=features, broken=broken)
+        unreadable = found.names_of_faults(files)
+        looked[part] = Records(paths=names, index=found, features=features, unreadable=unreadable)
         begin += len(files)
     return looked
 
 
-def find_broken(records):
+def find_unreadable(records):
     """Look through files once more, return a sentence about the first new fault, None if there is none."""
     for part in records.values():
         for path in part.paths.tolist():
             found = check_files([path], lambda count: None, part.features)
-            new = [name for name in found.names_of_faults([path]) if name not in part.broken]
+            new = [name for name in found.names_of_faults([path]) if name not in part.unreadable]
             if new:
-                return f"{new[0]}. Replace the file, or start again to have what is broken found and left out."
+                return f"{new[0]}. Replace the file, or start again to have what is unreadable found and left out."
     return None
 
 
@@ -177,12 +177,12 @@ def check_files(paths, advance, features):
     offsets = np.concatenate(offsets) if paths else np.zeros(0, np.int64)
     files = np.repeat(np.arange(len(paths)), counts)
     firsts = np.cumsum(counts) - counts
-    kinds, sides = np.full(len(offsets), contents.BROKEN, np.int8), np.zeros([len(offsets), 2], np.int32)
+    kinds, sides = np.full(len(offsets), contents.UNREADABLE, np.int8), np.zeros([len(offsets), 2], np.int32)
     names = np.array(paths, np.str_)
     _look(names, np.zeros_like(counts), counts, firsts, features, kinds, sides, advance)
-    unseen = np.flatnonzero(kinds == contents.BROKEN)  # behind a wrong checksum nothing is read: now one by one
+    unseen = np.flatnonzero(kinds == contents.UNREADABLE)  # behind a wrong checksum nothing is read: now one by one
     _look(names[files[unseen]], offsets[unseen], np.ones_like(unseen), unseen, features, kinds, sides, advance)
-    for place in np.flatnonzero(kinds == contents.BROKEN).tolist():
+    for place in np.flatnonzero(kinds == contents.UNREADABLE).tolist():
         file = int(files[place])
         fault = _fault_at(paths[file], offsets[place], features)
         if fault is None:
@@ -254,9 +254,9 @@ def _look(paths, offsets, counts, firsts, features, kinds, sides, advance):
         return read_from(path, offset).take(count).enumerate(first).ignore_errors()
 
     def look(place, record):
-        picture, label = features.parse(record)
-        kind, size = contents.look(picture)
-        kind = tf.where((label >= 0) & (label < features.classes), kind, contents.BROKEN)
+        image, label = features.parse(record)
+        kind, size = contents.look(image)
+        kind = tf.where((label >= 0) & (label < features.classes), kind, contents.UNREADABLE)
         return place, kind, size, tf.strings.length(record) + _FRAME
 
     items = tf.data.Dataset.from_tensor_slices((paths, offsets, counts, firsts))
@@ -286,7 +286,7 @@ def _with_lost(found, lengths):
     return index.make(found.counts, found.offsets, found.kinds, found.sides, sorted(faults))
 
 
-def _split(records, first, last, broken, keep):
+def _split(records, first, last, unreadable, keep):
     """Return a Split of good records; with `keep` all of this host's are held in memory after one read."""
     size, features = int(last - first), records.features
 
@@ -309,9 +309,9 @@ def _split(records, first, last, broken, keep):
     def decode(item):
         return *features.parse(item["record"]), item["index"]
 
-    cached = None if keep else lambda: _split(records, first, last, broken, keep=True)
+    cached = None if keep else lambda: _split(records, first, last, unreadable, keep=True)
     names = functools.cache(lambda: records.names(first, last)) if records.named else None
-    return Split(size=size, order=order, decode=decode, broken=broken, cached=cached, names=names)
+    return Split(size=size, order=order, decode=decode, unreadable=unreadable, cached=cached, names=names)
 
 
 def _read(path, offset, count, first):

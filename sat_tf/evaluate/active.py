@@ -1,7 +1,7 @@
-"""An attack on a queue of pictures: what is broken leaves its place in the batch, and the next picture takes it.
+"""An attack on a queue of images: what is fooled leaves its place in the batch, and the next image takes it.
 
 Batches keep a static shape. As the queue runs empty they are quartered, so that a few sizes are traced once each (a
-trace costs as much as hundreds of iterations) and the last pictures do not pay for a whole batch.
+trace costs as much as hundreds of iterations) and the last images do not pay for a whole batch.
 """
 
 import collections
@@ -12,18 +12,18 @@ import tensorflow as tf
 from sat_tf import attacks, losses
 
 FREED = 8  # a turn ends when one place in so many is free
-SMALLEST = 4  # pictures a replica
+SMALLEST = 4  # images a replica
 LONGEST = 20  # iterations a turn: progress is shown and a signal answered in between
 
 
 class ActiveSet:
-    """A stage's attack on any number of pictures, compiled once for each batch size.
+    """A stage's attack on any number of images, compiled once for each batch size.
 
     Args:
-      predict: pictures `[batch, h, w, 3]` in [0, 1] -> logits, whose errors count.
+      predict: images `[batch, h, w, 3]` in [0, 1] -> logits, whose errors count.
       stage: of `plans`.
       norm: key of `attacks.BALLS`.
-      batch_size: pictures at a time over all replicas, the most.
+      batch_size: images at a time over all replicas, the most.
       strategy: a `tf.distribute.Strategy`.
       attacked: the model as the attack sees it, with other gradients; None for the model itself.
     """
@@ -41,75 +41,89 @@ class ActiveSet:
         probe = stage.attack(self.ball(epsilon=1.0), 1.0)
         self.evaluations = probe.evaluations
 
-    def run(self, pictures, epsilon, step_size, work, report):
-        """Attack pictures until every one is broken or has withstood all runs.
+    def run(self, examples, epsilon, step_size, work, report):
+        """Attack images until every one is fooled or has withstood all runs.
 
         Args:
-          pictures: has `images` float32 `[n, h, w, 3]`, `labels` `[n]`, `targets` `[n, runs]` and
+          examples: has `images` float32 `[n, h, w, 3]`, `labels` `[n]`, `targets` `[n, runs]` and
             `seeds` `[n, runs, ...]`.
           epsilon, step_size: numbers.
           work: a `Work`; it is changed, and holds at every moment between two reports all that is left to do.
-          report: `(work, ended) -> None` after every turn; `ended` lists `Ended` pictures.
+          report: `(work, ended) -> None` after every turn; `ended` lists `Ended` images.
         """
         radius = attacks.rounded_down(epsilon)
         while work.queue or work.busy:
-            self._fill(pictures, work)
+            self._fill(examples, work)
             state, most = work.state, tf.constant(LONGEST)
             limit = self._limit(work)
             while True:
-                state = self._advance(pictures, work, state, limit, most, radius, step_size)
+                state = self._advance(examples, work, state, limit, most, radius, step_size)
                 work.fresh[:] = False
                 if int((~self._done(state)).sum()) <= limit:
                     break
                 work.state = state
                 report(work, [])
             work.state = state
-            report(work, self._collect(pictures, work))
+            report(work, self._collect(examples, work))
 
     def _limit(self, work):
-        """Return how many pictures may still be at work when a turn ends."""
+        """Return how many images may still be at work when a turn ends."""
         size = len(work.places)
         if work.queue:
             return work.busy - max(1, size // FREED)
         smaller = [other for other in self.sizes if other < size]
         return min(smaller[-1] if smaller else 0, work.busy - 1)
 
-    def _fill(self, pictures, work):
-        """Give every free place to the next picture of the queue, in a batch no larger than it need be."""
+    def _fill(self, examples, work):
+        """Give every free place to the next image of the queue, in a batch no larger than it need be."""
         wanted = min(work.busy + len(work.queue), self.sizes[-1])
         size = next(size for size in self.sizes if size >= wanted)
         if size != len(work.places):
-            work.resize(size, self._blank(pictures, size))
+            work.resize(size, self._blank(examples, size))
         for slot in np.flatnonzero(work.places < 0):
             if not work.queue:
                 break
             work.places[slot], work.runs[slot] = work.queue.popleft()
             work.fresh[slot] = True
 
-    def _blank(self, pictures, size):
+    def _blank(self, examples, size):
         """Return the state of `size` free places."""
-        images = tf.zeros([1, *pictures.images.shape[1:]])
+        images = tf.zeros([1, *examples.images.shape[1:]])
         state = self.stage.attack(self.ball(epsilon=tf.constant(0.0)), 0.0).begin(
-            images, tf.zeros([1, 2] if self.stage.paired else [1], tf.int32))
+            images, tf.zeros([1, 2] if self.stage.paired else [1], tf.int32)
+        )
         state = {name: np.repeat(value.numpy(), size, 0) for name, value in state.items()}
         return {**state, "step": np.full(size, self.evaluations, np.int32)}
 
     def _done(self, state):
-        return state["broken"] | (state["step"] >= self.evaluations)
+        return state["fooled"] | (state["step"] >= self.evaluations)
 
-    def _advance(self, pictures, work, state, limit, most, epsilon, step_size):
+    def _advance(self, examples, work, state, limit, most, epsilon, step_size):
         places, runs = np.maximum(work.places, 0), np.maximum(work.runs, 0)
-        batch = {"images": pictures.images[places], "labels": pictures.labels[places],
-                 "targets": pictures.targets[places, runs], "seeds": pictures.seeds[places, runs],
-                 "fresh": work.fresh}
+        batch = {
+            "images": examples.images[places],
+            "labels": examples.labels[places],
+            "targets": examples.targets[places, runs],
+            "seeds": examples.seeds[places, runs],
+            "fresh": work.fresh,
+        }
         share = len(places) // self.replicas
         limits = [limit // self.replicas] * self.replicas
-        parts = [({name: tf.convert_to_tensor(value[i * share:(i + 1) * share]) for name, value in batch.items()},
-                  {name: tf.convert_to_tensor(value[i * share:(i + 1) * share]) for name, value in state.items()},
-                  tf.constant(limits[i], tf.int32)) for i in range(self.replicas)]
+        parts = [
+            (
+                {name: tf.convert_to_tensor(value[i * share : (i + 1) * share]) for name, value in batch.items()},
+                {name: tf.convert_to_tensor(value[i * share : (i + 1) * share]) for name, value in state.items()},
+                tf.constant(limits[i], tf.int32),
+            )
+            for i in range(self.replicas)
+        ]
         if self.replicas > 1:
-            spread = [self.strategy.experimental_distribute_values_from_function(
-                lambda context, k=k: parts[context.replica_id_in_sync_group][k]) for k in range(3)]
+            spread = [
+                self.strategy.experimental_distribute_values_from_function(
+                    lambda context, k=k: parts[context.replica_id_in_sync_group][k]
+                )
+                for k in range(3)
+            ]
         else:
             spread = parts[0]
         result = self._turns[len(places)](*spread, most, tf.constant(epsilon), tf.constant(step_size, tf.float32))
@@ -121,16 +135,18 @@ class ActiveSet:
         return self.strategy.run(self._turn_of_one, args=(batch, state, limit, most, epsilon, step_size))
 
     def _turn_of_one(self, batch, state, limit, most, epsilon, step_size):
-        """Advance until at most `limit` pictures are at work, at most `most` times; who is done stays as it is."""
+        """Advance until at most `limit` images are at work, at most `most` times; who is done stays as it is."""
         attack = self.stage.attack(self.ball(epsilon=epsilon), step_size)
         images, labels = batch["images"], batch["labels"]
         objective = self.objective(labels, batch["targets"])
         state = tf.cond(
             tf.reduce_any(batch["fresh"]),
-            lambda: choose(batch["fresh"], attack.begin(images, batch["seeds"]), state), lambda: dict(state))
+            lambda: choose(batch["fresh"], attack.begin(images, batch["seeds"]), state),
+            lambda: dict(state),
+        )
 
         def working(state):
-            return ~(state["broken"] | (state["step"] >= attack.evaluations))
+            return ~(state["fooled"] | (state["step"] >= attack.evaluations))
 
         def wanted(count, state):
             return (count < most) & (tf.reduce_sum(tf.cast(working(state), tf.int32)) > limit)
@@ -142,32 +158,40 @@ class ActiveSet:
         return state
 
     def objective(self, labels, targets):
-        """Return `images -> (values, broken, margin)`; see `attacks.states`."""
+        """Return `images -> (values, fooled, margin)`; see `attacks.states`."""
 
-        def judge(images):
+        def evaluate(images):
             logits = tf.cast(self.attacked(images), tf.float32)
             values = self.stage.loss(logits, labels, targets)
-            judged = logits if self.attacked is self.predict else tf.cast(self.predict(images), tf.float32)
-            return values, wrong(judged, labels), tf.stop_gradient(margin_of(judged, labels))
+            evaluated = logits if self.attacked is self.predict else tf.cast(self.predict(images), tf.float32)
+            return values, wrong(evaluated, labels), tf.stop_gradient(margin_of(evaluated, labels))
 
-        return judge
+        return evaluate
 
-    def _collect(self, pictures, work):
-        """Free the places of pictures that are done; those with runs left go to the end of the queue."""
+    def _collect(self, examples, work):
+        """Free the places of images that are done; those with runs left go to the end of the queue."""
         ended, final = [], self.stage.facts.get("iterates") == "final"
         for slot in np.flatnonzero(self._done(work.state) & (work.places >= 0)):
             place, run = int(work.places[slot]), int(work.runs[slot])
-            broken, margin = bool(work.state["broken"][slot]), float(work.state["margin"][slot])
+            fooled, margin = bool(work.state["fooled"][slot]), float(work.state["margin"][slot])
             work.places[slot] = work.runs[slot] = -1
-            if not broken and run + 1 < self.stage.runs:
+            if not fooled and run + 1 < self.stage.runs:
                 work.queue.append((place, run + 1))
-            ended.append(Ended(place, run, int(work.state["step"][slot]) - 1, broken, margin,
-                               work.state["adversarial"][slot].copy() if broken or final else None,
-                               work.state["wrong"][slot].copy() if self.stage.marks else None))
+            ended.append(
+                Ended(
+                    place,
+                    run,
+                    int(work.state["step"][slot]) - 1,
+                    fooled,
+                    margin,
+                    work.state["adversarial"][slot].copy() if fooled or final else None,
+                    work.state["wrong"][slot].copy() if self.stage.marks else None,
+                )
+            )
         return ended
 
 
-Ended = collections.namedtuple("Ended", "place run step broken margin adversarial wrong")
+Ended = collections.namedtuple("Ended", "place run step fooled margin adversarial wrong")
 
 
 class Work:
@@ -188,37 +212,43 @@ class Work:
         return int((self.places >= 0).sum())
 
     def resize(self, size, blank):
-        """Move the pictures that are at work to a batch of another size; `blank` is the state of free places."""
+        """Move the images that are at work to a batch of another size; `blank` is the state of free places."""
         old, busy = self.state, np.flatnonzero(self.places >= 0)
         places, runs, fresh = np.full(size, -1), np.full(size, -1), np.zeros(size, bool)
-        places[:len(busy)], runs[:len(busy)] = self.places[busy], self.runs[busy]
+        places[: len(busy)], runs[: len(busy)] = self.places[busy], self.runs[busy]
         for name, values in blank.items():
             if len(busy):
-                values[:len(busy)] = old[name][busy]
+                values[: len(busy)] = old[name][busy]
         self.places, self.runs, self.fresh, self.state = places, runs, fresh, blank
 
     def arrays(self):
         """Return everything as arrays by name, as `of_arrays` takes them."""
-        return {"queue": np.array(self.queue, np.int64).reshape(-1, 2), "places": self.places, "runs": self.runs,
-                "fresh": self.fresh, **{f"state/{name}": value for name, value in self.state.items()}}
+        return {
+            "queue": np.array(self.queue, np.int64).reshape(-1, 2),
+            "places": self.places,
+            "runs": self.runs,
+            "fresh": self.fresh,
+            **{f"state/{name}": value for name, value in self.state.items()},
+        }
 
     @classmethod
     def of_arrays(cls, arrays):
         """Return the work that `arrays` gave."""
         work = cls(map(tuple, arrays["queue"].tolist()))
         work.places, work.runs, work.fresh = (np.array(arrays[name]) for name in ("places", "runs", "fresh"))
-        work.state = {name.removeprefix("state/"): np.array(value) for name, value in arrays.items()
-                      if name.startswith("state/")}
+        work.state = {
+            name.removeprefix("state/"): np.array(value) for name, value in arrays.items() if name.startswith("state/")
+        }
         return work
 
 
 def choose(flags, new, old):
-    """Return a state with the new values of the pictures that `flags`, `[batch]`, names."""
+    """Return a state with the new values of the images that `flags`, `[batch]`, names."""
     return {name: attacks.pick(flags, new[name], old[name]) for name in old}
 
 
 def wrong(logits, labels):
-    """Say which pictures are not classified as their label: `[batch]`; no class is what NaN is."""
+    """Say which images are not classified as their label: `[batch]`; no class is what NaN is."""
     unread = tf.reduce_any(tf.math.is_nan(logits), -1)
     return unread | (tf.argmax(logits, -1, labels.dtype) != labels)
 

@@ -1,4 +1,4 @@
-"""A model under attack, picture by picture: which attack broke it, when, and by how much."""
+"""A model under attack, image by image: which attack broke it, when, and by how much."""
 
 import time
 
@@ -9,7 +9,7 @@ from sat_tf import attacks
 from sat_tf.evaluate.active import ActiveSet, Work
 from sat_tf.evaluate.plans import PLANS
 from sat_tf.evaluate.predictor import predictor
-from sat_tf.evaluate.results import KEPT, MISREAD, ROBUST, blank, distances
+from sat_tf.evaluate.results import KEPT, MISCLASSIFIED, ROBUST, blank, distances
 
 EVERY = 10.0  # seconds at least between two times that the state is saved
 SHARE = 0.05  # of the time, at most, that saving takes
@@ -19,12 +19,12 @@ class Attacker:
     """A model with everything that is compiled for attacking it.
 
     Args:
-      model: a Keras model, a SavedModel (its folder, or as loaded), or a function, pictures `[batch, h, w, 3]` in
+      model: a Keras model, a SavedModel (its folder, or as loaded), or a function, images `[batch, h, w, 3]` in
         [0, 1] -> logits. Keras models are called in inference mode.
       norm: key of `attacks.BALLS`.
-      batch_size: pictures at a time over all replicas.
+      batch_size: images at a time over all replicas.
       strategy: a `tf.distribute.Strategy`.
-      seed: an int; what is random depends on it and on a picture's id alone.
+      seed: an int; what is random depends on it and on an image's id alone.
       attacked: the model as attacks see it, with other gradients; None for the model itself.
     """
 
@@ -39,56 +39,75 @@ class Attacker:
     def logits(self, images, progress=None):
         """Return logits float32 `[n, classes]`, in batches of one shape."""
         if not len(images):
-            raise ValueError("Expected one picture or more. Received: none.")
+            raise ValueError("Expected one image or more. Received: none.")
         size, parts = min(self.batch_size, len(images)), []
         for begin in range(0, len(images), size):
-            batch = np.asarray(images[begin:begin + size], np.float32)
+            batch = np.asarray(images[begin : begin + size], np.float32)
             missing = [[0, size - len(batch)]] + [[0, 0]] * 3
-            parts.append(np.asarray(self._compiled(tf.constant(np.pad(batch, missing))), np.float32)[:len(batch)])
+            parts.append(np.asarray(self._compiled(tf.constant(np.pad(batch, missing))), np.float32)[: len(batch)])
             if progress:
                 progress(len(batch))
         logits = np.concatenate(parts)
         if logits.ndim != 2 or logits.shape[1] < 2:
-            raise ValueError(f"Expected logits [batch, classes] of two classes or more. Received: {list(logits.shape)} "
-                             "for the pictures of the data.")
+            raise ValueError(
+                f"Expected logits [batch, classes] of two classes or more. Received: {list(logits.shape)} "
+                "for the images of the data."
+            )
         return logits
 
     def accuracy(self, images, labels):
-        """Return the share of pictures that are read as their label."""
+        """Return the share of images that are read as their label."""
         return float((self.logits(images).argmax(-1) == labels).mean())
 
-    def attack(self, pictures, name, *, epsilon, step_size=None, restarts=1, final=False, steps=None, logits=None,
-               before=None, store=None, progress=None):
-        """Attack every picture that the model reads right; where only the final iterate counts, every picture.
+    def attack(
+        self,
+        examples,
+        name,
+        *,
+        epsilon,
+        step_size=None,
+        restarts=1,
+        final=False,
+        steps=None,
+        logits=None,
+        before=None,
+        store=None,
+        progress=None,
+    ):
+        """Attack every image that the model reads right; where only the final iterate counts, every image.
 
         Args:
-          pictures: a `Pictures`.
+          examples: a `Examples`.
           name: of `PLANS`, with its number of steps: "pgd-20", "autoattack".
           epsilon: radius in the norm.
           step_size: of PGD in the same unit; None: `default_step_size`.
           restarts: of PGD.
           final: count PGD's final iterate only, the paper's definition, instead of the worst of all.
           steps: iterations or queries instead of the attack's own, for square and noise.
-          logits: of the pictures as they are, where they are known.
-          before: a `Result` of the same pictures in a smaller ball: what it broke stays broken.
+          logits: of the images as they are, where they are known.
+          before: a `Result` of the same images in a smaller ball: what it broke stays fooled.
           store: where the state is saved as it goes, as `store.Store`; None: nowhere.
-          progress: is called with numbers that add up to the number of pictures.
+          progress: is called with numbers that add up to the number of images.
 
         Returns:
           A `Result`.
         """
         begun = time.monotonic()
-        logits = self.logits(pictures.images) if logits is None else logits
-        if pictures.labels.min() < 0 or pictures.labels.max() >= logits.shape[1]:
-            raise ValueError(f"Expected labels from 0 to {logits.shape[1] - 1}, the classes of the logits. Received: "
-                             f"labels from {pictures.labels.min()} to {pictures.labels.max()}.")
+        logits = self.logits(examples.images) if logits is None else logits
+        if examples.labels.min() < 0 or examples.labels.max() >= logits.shape[1]:
+            raise ValueError(
+                f"Expected labels from 0 to {logits.shape[1] - 1}, the classes of the logits. Received: "
+                f"labels from {examples.labels.min()} to {examples.labels.max()}."
+            )
         plan, name_steps = plan_of(name, logits.shape[1], self.norm, restarts, final, steps)
         step_size = default_step_size(epsilon, name_steps, self.norm) if step_size is None else step_size
-        result = blank(pictures, logits, name, self.norm, epsilon, step_size, plan, final, before)
-        identity = (f"{name}, {self.norm}, {epsilon!r}, {step_size!r}, {restarts}, {final}, {steps}, seed {self.seed}, "
-                    f"{len(pictures.ids)} pictures")
+        result = blank(examples, logits, name, self.norm, epsilon, step_size, plan, final, before)
+        identity = (
+            f"{name}, {self.norm}, {epsilon!r}, {step_size!r}, {restarts}, {final}, {steps}, seed {self.seed}, "
+            f"{len(examples.ids)} images"
+        )
         saved = store and store.load(identity)
-        result.adversarial = (store.array if store else np.zeros)(pictures.images.shape, np.float32)
+        result.adversarial = (store.array if store else np.zeros)(examples.images.shape, np.float32)
         first, work = 0, None
         if saved:
             for field in KEPT:
@@ -97,11 +116,11 @@ class Attacker:
             work = Work.of_arrays(saved["work"]) if saved["work"] else None
         elif before is not None:
             result.adversarial[before.stage >= 0] = before.adversarial[before.stage >= 0]
-        report = _Reporter(result, pictures, plan, store, identity, progress, begun)
+        report = _Reporter(result, examples, plan, store, identity, progress, begun)
         for number in range(first, len(plan)):
-            attacked = result.robust | (final & (result.stage == MISREAD))  # the plain attack spares no picture
+            attacked = result.robust | (final & (result.stage == MISCLASSIFIED))  # the plain attack spares no image
             work = work or Work((int(place), 0) for place in np.flatnonzero(attacked))
-            chosen = _Chosen(pictures, logits, plan[number], number, self.seed)
+            chosen = _Chosen(examples, logits, plan[number], number, self.seed)
             report.at(number, self._active(plan[number]).evaluations, work)
             self._active(plan[number]).run(chosen, epsilon, step_size, work, report)
             work = None
@@ -111,22 +130,23 @@ class Attacker:
     def _active(self, stage):
         key = (stage.name, str(sorted(stage.facts.items())))
         if key not in self._actives:
-            self._actives[key] = ActiveSet(self.predict, stage, self.norm, self.batch_size, strategy=self.strategy,
-                                           attacked=self.attacked)
+            self._actives[key] = ActiveSet(
+                self.predict, stage, self.norm, self.batch_size, strategy=self.strategy, attacked=self.attacked
+            )
         return self._actives[key]
 
 
 class _Chosen:
-    """Pictures with the targets and seeds of one stage."""
+    """Images with the targets and seeds of one stage."""
 
-    def __init__(self, pictures, logits, stage, number, seed):
-        self.images, self.labels = pictures.images, pictures.labels.astype(np.int32)
+    def __init__(self, examples, logits, stage, number, seed):
+        self.images, self.labels = examples.images, examples.labels.astype(np.int32)
         others = logits.astype(np.float64)
         others[np.arange(len(others)), self.labels] = -np.inf
         order = np.argsort(-others, axis=1, kind="stable")
         runs = np.arange(stage.runs)
         self.targets = order[:, runs % (logits.shape[1] - 1)].astype(np.int32)
-        ids = pictures.ids.astype(np.int32)[:, None] + 0 * runs.astype(np.int32)[None]
+        ids = examples.ids.astype(np.int32)[:, None] + 0 * runs.astype(np.int32)[None]
         if stage.paired:  # the first run's is the seed itself, as of `attacks.PGD`
             firsts = np.where(runs == 0, seed, attacks.hashed(tf.constant(seed), number, runs).numpy().astype(np.int32))
             self.seeds = np.stack([np.broadcast_to(firsts, ids.shape), ids], -1).astype(np.int32)
@@ -137,8 +157,8 @@ class _Chosen:
 class _Reporter:
     """What happens after every turn: results are taken down, the state is saved now and then, progress is told."""
 
-    def __init__(self, result, pictures, plan, store, identity, progress, begun):
-        self.result, self.pictures, self.plan, self.store, self.identity = result, pictures, plan, store, identity
+    def __init__(self, result, examples, plan, store, identity, progress, begun):
+        self.result, self.examples, self.plan, self.store, self.identity = result, examples, plan, store, identity
         self.progress, self.before, self.begun = progress or (lambda count: None), result.seconds, begun
         self.saved, self.saving, self.told, self.number = time.monotonic(), 0.0, 0.0, 0
 
@@ -154,14 +174,14 @@ class _Reporter:
             result.margin[place] = end.margin if first else min(result.margin[place], end.margin)
             if end.wrong is not None:
                 result.wrong[place] = end.wrong
-            misread = result.stage[place] == MISREAD
-            if misread and not end.broken:
+            misclassified = result.stage[place] == MISCLASSIFIED
+            if misclassified and not end.fooled:
                 result.stage[place] = ROBUST
-            elif end.broken and not misread:
+            elif end.fooled and not misclassified:
                 result.stage[place], result.run[place], result.step[place] = self.number, end.run, end.step
-            if misread != end.broken:
+            if misclassified != end.fooled:
                 result.adversarial[place] = end.adversarial
-                result.distance[place] = distances(end.adversarial[None], self.pictures.images[place], result.norm)[0]
+                result.distance[place] = distances(end.adversarial[None], self.examples.images[place], result.norm)[0]
         if self.store and time.monotonic() - self.saved > max(EVERY, self.saving / SHARE):
             self._save(self.number, work)
         self._tell(work)
@@ -184,7 +204,7 @@ class _Reporter:
         self.saving = self.saved - before
 
     def _tell(self, work):
-        """Say how many pictures are done, in parts: a robust one is done after every run of every stage."""
+        """Say how many images are done, in parts: a robust one is done after every run of every stage."""
         count, stages = len(self.result.stage), len(self.plan)
         left = int(self.result.robust.sum())
         if work is None:
@@ -212,7 +232,7 @@ def plan_of(name, classes, norm="linf", restarts=1, final=False, steps=None):
 
 
 def forward_equivalents(name, classes, norm="linf", restarts=1):
-    """Return how many forward passes an attack costs for a picture that withstands it, with one to classify it."""
+    """Return how many forward passes an attack costs for an image that withstands it, with one to classify it."""
     plan, _ = plan_of(name, classes, norm, restarts)
     ball = attacks.BALLS[norm](epsilon=1.0)
     return 1 + sum(stage.runs * stage.passes * stage.attack(ball, 1.0).evaluations for stage in plan)

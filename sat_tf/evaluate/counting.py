@@ -1,4 +1,4 @@
-"""Clean and robust accuracy: every picture once, whatever the batch and the number of replicas."""
+"""Clean and robust accuracy: every image once, whatever the batch and the number of replicas."""
 
 import time
 
@@ -7,14 +7,14 @@ import tensorflow as tf
 
 
 class Evaluator:
-    """Count how many pictures a model still gets right under an attack; compiled once, used often.
+    """Count how many images a model still gets right under an attack; compiled once, used often.
 
     Args:
-      model: pictures `[batch, h, w, 3]` in [0, 1] -> logits; called in inference mode.
+      model: images `[batch, h, w, 3]` in [0, 1] -> logits; called in inference mode.
       attack: `(loss_fn, images, seed) -> images`; where it also offers `iterates`, every iterate is counted.
       loss_fn: `(logits, labels) -> [batch]`, what the attack climbs.
       strategy: a `tf.distribute.Strategy`; batches are split over its replicas.
-      seed: an int; each picture's random start depends on it and on the picture's place in the data set alone.
+      seed: an int; each image's random start depends on it and on the image's place in the data set alone.
       attacked: the model as the attack sees it, with other gradients; None for the model itself.
     """
 
@@ -29,12 +29,12 @@ class Evaluator:
         self._count = tf.function(self._count_batch)
 
     def count(self, batches, progress=None):
-        """Return `{steps taken: correct pictures}` of the iterates, the number of pictures, and seconds.
+        """Return `{steps taken: correct images}` of the iterates, the number of images, and seconds.
 
         Args:
           batches: data set of images, labels and a mask that is 0 where a batch is padded; its batch size must be a
             multiple of the number of replicas.
-          progress: called with the number of pictures of every batch.
+          progress: called with the number of images of every batch.
         """
         started = time.perf_counter()
         correct, total = 0, 0
@@ -46,13 +46,13 @@ class Evaluator:
         return dict(zip(self.steps, correct.tolist(), strict=True)), int(total), time.perf_counter() - started
 
     def adversarial(self, images, labels, places):
-        """Return pictures as `count` attacks them, numpy `[batch, h, w, 3]`; `places` are theirs in the data set."""
+        """Return images as `count` attacks them, numpy `[batch, h, w, 3]`; `places` are theirs in the data set."""
         seeds = tf.stack([tf.fill([len(images)], self.seed), tf.constant(places, tf.int32)], 1)
         attack = tf.function(lambda x, y, s: self.attack(self._climb(y), x, s))
         return attack(tf.constant(images), tf.constant(labels), seeds).numpy()
 
     def predict(self, images):
-        """Return the predicted classes of one batch of pictures, as numpy `[batch]`."""
+        """Return the predicted classes of one batch of images, as numpy `[batch]`."""
         return np.argmax(self.model(tf.constant(images), training=False), -1)
 
     def _climb(self, labels):
@@ -77,7 +77,7 @@ class Evaluator:
 
 
 def numbered(batches):
-    """Add each picture's place in the data set, int32 `[batch]`, to batches of images, labels and mask."""
+    """Add each image's place in the data set, int32 `[batch]`, to batches of images, labels and mask."""
 
     def number(i, batch):
         images, labels, mask = batch

@@ -1,4 +1,4 @@
-"""What an evaluation's name means: stages, each an attack that is run on the pictures that are still robust."""
+"""What an evaluation's name means: stages, each an attack that is run on the images that are still robust."""
 
 import dataclasses
 from collections.abc import Callable
@@ -16,8 +16,8 @@ class Stage:
       name: for the report.
       attack: `(ball, step_size) -> attack` as `attacks.states` describes them.
       loss: `(logits, labels, targets) -> [batch]`.
-      runs: restarts, or targets: run r aims at the r-th most likely other class of the picture as it is.
-      paired: the attack takes seeds `[batch, 2]`, the seed and the picture's id, as `attacks.PGD` does.
+      runs: restarts, or targets: run r aims at the r-th most likely other class of the image as it is.
+      paired: the attack takes seeds `[batch, 2]`, the seed and the image's id, as `attacks.PGD` does.
       passes: forward-equivalents of an iteration.
       marks: numbers of steps at which the attack's state says whether the model was wrong.
       facts: parameters for the report.
@@ -46,10 +46,16 @@ def iterates(final):
 def _ascent(name, loss, steps, runs, final, facts=()):
     marks = attacks.marks(steps) if runs == 1 else ()
     return Stage(
-        name=name, runs=runs, loss=loss, paired=True, marks=marks,
-        attack=lambda ball, step_size: attacks.Ascent(ball=ball, step_size=step_size, steps=steps, final=final,
-                                                      marks=marks),
-        facts={"steps": steps, "restarts": runs, "random_start": True, "iterates": iterates(final), **dict(facts)})
+        name=name,
+        runs=runs,
+        loss=loss,
+        paired=True,
+        marks=marks,
+        attack=lambda ball, step_size: attacks.Ascent(
+            ball=ball, step_size=step_size, steps=steps, final=final, marks=marks
+        ),
+        facts={"steps": steps, "restarts": runs, "random_start": True, "iterates": iterates(final), **dict(facts)},
+    )
 
 
 def pgd(*, steps, restarts, final, classes, norm):
@@ -58,12 +64,17 @@ def pgd(*, steps, restarts, final, classes, norm):
 
 
 def fgsm(*, classes, steps=None, restarts=1, final=False, norm="linf"):
-    """Take one step to the edge of the ball from the picture itself (Goodfellow et al. 2015)."""
-    return [Stage(
-        name="fgsm", loss=untargeted(losses.cross_entropy),
-        facts={"steps": 1, "restarts": 1, "random_start": False, "iterates": iterates(final)},
-        attack=lambda ball, step_size: attacks.Ascent(ball=ball, step_size=ball.epsilon, steps=1, final=final,
-                                                      random_start=False))]
+    """Take one step to the edge of the ball from the image itself (Goodfellow et al. 2015)."""
+    return [
+        Stage(
+            name="fgsm",
+            loss=untargeted(losses.cross_entropy),
+            facts={"steps": 1, "restarts": 1, "random_start": False, "iterates": iterates(final)},
+            attack=lambda ball, step_size: attacks.Ascent(
+                ball=ball, step_size=ball.epsilon, steps=1, final=final, random_start=False
+            ),
+        )
+    ]
 
 
 def margin(*, steps, restarts, final, classes, norm):
@@ -90,23 +101,37 @@ def apgd_t(*, classes, steps=None, restarts=1, final=False, norm="linf"):
     The targeted ratio needs four classes, the untargeted one three; with two there is one margin.
     """
     if classes < 4:
-        loss, words = ((losses.dlr, "untargeted dlr, for 3 classes") if classes == 3
-                       else (losses.margin, "margin, for 2 classes"))
+        loss, words = (
+            (losses.dlr, "untargeted dlr, for 3 classes") if classes == 3 else (losses.margin, "margin, for 2 classes")
+        )
         return [_apgd("apgd-t", untargeted(loss), 1, {"loss": words})]
     runs = min(TARGETS, classes - 1)
     return [_apgd("apgd-t", losses.targeted_dlr, runs, {"loss": "targeted dlr", "targets": runs})]
 
 
 def _apgd(name, loss, runs, facts):
-    return Stage(name=name, attack=lambda ball, step_size: attacks.APGD(ball=ball), loss=loss, runs=runs,
-                 facts={"steps": attacks.APGD.steps, "random_start": True, **facts})
+    return Stage(
+        name=name,
+        attack=lambda ball, step_size: attacks.APGD(ball=ball),
+        loss=loss,
+        runs=runs,
+        facts={"steps": attacks.APGD.steps, "random_start": True, **facts},
+    )
 
 
 def fab_t(*, classes, steps=None, restarts=1, final=False, norm="linf"):
-    """Run FAB, the nearest picture of another class, 9 targets, 100 steps (Croce & Hein 2020a)."""
+    """Run FAB, the nearest image of another class, 9 targets, 100 steps (Croce & Hein 2020a)."""
     runs = min(TARGETS, classes - 1)
-    return [Stage(name="fab-t", attack=lambda ball, step_size: attacks.FAB(ball=ball), loss=losses.targeted_margin,
-                  runs=runs, passes=3, facts={"steps": attacks.FAB.steps, "targets": runs, "random_start": False})]
+    return [
+        Stage(
+            name="fab-t",
+            attack=lambda ball, step_size: attacks.FAB(ball=ball),
+            loss=losses.targeted_margin,
+            runs=runs,
+            passes=3,
+            facts={"steps": attacks.FAB.steps, "targets": runs, "random_start": False},
+        )
+    ]
 
 
 def square(*, classes, steps=None, restarts=1, final=False, norm="linf"):
@@ -116,9 +141,15 @@ def square(*, classes, steps=None, restarts=1, final=False, norm="linf"):
     """
     kind = {"linf": attacks.Square, "l2": attacks.SquareL2}[norm]
     queries, schedule = steps or kind.steps, steps or kind.schedule
-    return [Stage(name="square", passes=1, loss=untargeted(losses.margin),
-                  attack=lambda ball, step_size: kind(ball=ball, steps=queries, schedule=schedule),
-                  facts={"steps": queries, "random_start": True, "loss": "margin"})]
+    return [
+        Stage(
+            name="square",
+            passes=1,
+            loss=untargeted(losses.margin),
+            attack=lambda ball, step_size: kind(ball=ball, steps=queries, schedule=schedule),
+            facts={"steps": queries, "random_start": True, "loss": "margin"},
+        )
+    ]
 
 
 def autoattack(*, classes, steps=None, restarts=1, final=False, norm="linf"):
@@ -129,8 +160,15 @@ def autoattack(*, classes, steps=None, restarts=1, final=False, norm="linf"):
 def noise(*, classes, steps=None, restarts=1, final=False, norm="linf"):
     """Try 100 random points of the ball: no attack, but what every attack must be stronger than."""
     points = steps or 100
-    return [Stage(name="noise", passes=1, attack=lambda ball, step_size: attacks.Noise(ball=ball, steps=points),
-                  loss=untargeted(losses.margin), facts={"steps": points, "random_start": True})]
+    return [
+        Stage(
+            name="noise",
+            passes=1,
+            attack=lambda ball, step_size: attacks.Noise(ball=ball, steps=points),
+            loss=untargeted(losses.margin),
+            facts={"steps": points, "random_start": True},
+        )
+    ]
 
 
 PLANS = {

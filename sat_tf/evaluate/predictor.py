@@ -1,4 +1,4 @@
-"""Any model as a function from pictures to logits."""
+"""Any model as a function from images to logits."""
 
 import inspect
 
@@ -6,7 +6,7 @@ import tensorflow as tf
 
 
 def predictor(model):
-    """Return `pictures -> logits` of a Keras model, a SavedModel (loaded, or its folder), or a function."""
+    """Return `images -> logits` of a Keras model, a SavedModel (loaded, or its folder), or a function."""
     import keras
 
     if isinstance(model, (str, bytes)) or hasattr(model, "__fspath__"):
@@ -24,12 +24,16 @@ def predictor(model):
 def _signature(loaded):
     """Return the function behind the serving signature of a SavedModel; it keeps the model alive."""
     if "serving_default" not in loaded.signatures:
-        raise ValueError(f"Expected a SavedModel with the signature serving_default. Received: signatures of "
-                         f"{', '.join(loaded.signatures) or 'no name'}.")
+        raise ValueError(
+            f"Expected a SavedModel with the signature serving_default. Received: signatures of "
+            f"{', '.join(loaded.signatures) or 'no name'}."
+        )
     function = loaded.signatures["serving_default"]
     inputs, outputs = sorted(function.structured_input_signature[1]), sorted(function.structured_outputs)
     output = "logits" if "logits" in outputs else outputs[0]
     if len(inputs) != 1 or (len(outputs) > 1 and output != "logits"):
-        raise ValueError("Expected a signature serving_default with one input and one output, or one called logits. "
-                         f"Received: inputs {', '.join(inputs)}, outputs {', '.join(outputs)}.")
+        raise ValueError(
+            "Expected a signature serving_default with one input and one output, or one called logits. "
+            f"Received: inputs {', '.join(inputs)}, outputs {', '.join(outputs)}."
+        )
     return lambda images, kept=loaded: function(**{inputs[0]: images})[output]

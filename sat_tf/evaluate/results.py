@@ -7,11 +7,11 @@ import tensorflow as tf
 
 from sat_tf.evaluate.active import margin_of
 
-MISREAD, ROBUST = -2, -1  # in `Result.stage`: wrong without an attack; still right after all of them
+MISCLASSIFIED, ROBUST = -2, -1  # in `Result.stage`: wrong without an attack; still right after all of them
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Pictures:
+class Examples:
     """What is attacked: float32 `[n, h, w, 3]` in [0, 1], labels `[n]`, and each one's id, its place in the data."""
 
     images: np.ndarray
@@ -27,22 +27,23 @@ class Pictures:
 
     def take(self, chosen):
         """Return some of them."""
-        return Pictures(images=self.images[chosen], labels=self.labels[chosen], ids=self.ids[chosen])
+        return Examples(images=self.images[chosen], labels=self.labels[chosen], ids=self.ids[chosen])
 
 
 @dataclasses.dataclass(kw_only=True)
 class Result:
-    """What an attack left of a model's accuracy; all arrays `[n]` in the pictures' order.
+    """What an attack left of a model's accuracy; all arrays `[n]` in the images' order.
 
     Attributes:
       attack: its name. norm, epsilon, step_size: of the ball, and of PGD's steps. facts: of its stages.
-      ids, labels, predictions: of the pictures as they are. clean_margin: the label's logit minus the largest other.
-      stage: number of the stage that broke the picture, `ROBUST`, or `MISREAD` without an attack. Where the final
-        iterate counts, a picture that is misread as it is and right after the attack is `ROBUST`, as the paper counts.
+      ids, labels, predictions: of the images as they are. clean_margin: the label's logit minus the largest other.
+      stage: number of the stage that broke the image, `ROBUST`, or `MISCLASSIFIED` without an attack. Where the final
+        iterate counts, an image that is misclassified as it is and right after the attack is `ROBUST`, as the paper
+        counts.
       run, step: restart or target, and iteration, at which it broke (0 is the start); -1 where it did not.
-      margin: the smallest that was seen, negative where broken.
-      distance: of the adversarial picture in the norm, computed in float64.
-      adversarial: float32 `[n, h, w, 3]`; the clean picture where none was found is not stored: zeros.
+      margin: the smallest that was seen, negative where fooled.
+      distance: of the adversarial image in the norm, computed in float64.
+      adversarial: float32 `[n, h, w, 3]`; the clean image where none was found is not stored: zeros.
       marks, wrong: numbers of steps, and bool `[n, marks]`: whether the model was wrong after them, for PGD's final
         iterates; of worst iterates `step` tells.
       seconds: of wall time.
@@ -71,57 +72,66 @@ class Result:
 
     @property
     def robust(self):
-        """Which pictures are right, whatever was tried: bool `[n]`."""
+        """Which images are right, whatever was tried: bool `[n]`."""
         return self.stage == ROBUST
 
     @property
     def robust_accuracy(self):
-        """Share of all pictures that are right in every case."""
+        """Share of all images that are right in every case."""
         return float(self.robust.mean())
 
     @property
     def clean_accuracy(self):
-        """Share of the pictures that are right as they are."""
+        """Share of the images that are right as they are."""
         return float((self.predictions == self.labels).mean())
 
     @property
-    def broken_by(self):
-        """For each picture "clean" where it is misread as it is, the name of the stage that broke it, or ""."""
+    def fooled_by(self):
+        """For each image "clean" where it is misclassified as it is, the name of the stage that broke it, or ""."""
         words = np.array([*self.stages, "clean", ""])
         return words[self.stage]  # -2 and -1 count from the end
 
     def left(self, stage):
-        """Return how many pictures are right after a stage and those before it."""
+        """Return how many images are right after a stage and those before it."""
         return int((self.robust | (self.stage > self.stages.index(stage))).sum())
 
     @property
     def by_step(self):
-        """Return `{steps: share of the pictures that are right}`, for PGD without restarts; else nothing."""
+        """Return `{steps: share of the images that are right}`, for PGD without restarts; else nothing."""
         if self.final:
             return {mark: float((~wrong).mean()) for mark, wrong in zip(self.marks, self.wrong.T, strict=True)}
-        read = self.stage != MISREAD
-        broken = np.where(self.stage >= 0, self.step, np.iinfo(np.int32).max)
-        return {mark: float((read & (broken > mark)).mean()) for mark in self.marks}
+        read = self.stage != MISCLASSIFIED
+        fooled = np.where(self.stage >= 0, self.step, np.iinfo(np.int32).max)
+        return {mark: float((read & (fooled > mark)).mean()) for mark in self.marks}
 
     def table(self):
-        """Return one dict a picture, as `pictures.csv` holds them."""
-        names = ("id", "label", "clean_prediction", "broken_by", "run", "step", "margin", "clean_margin", "distance")
-        columns = (self.ids, self.labels, self.predictions, self.broken_by, self.run, self.step, self.margin,
-                   self.clean_margin, self.distance)
+        """Return one dict an image, as `images.csv` holds them."""
+        names = ("id", "label", "clean_prediction", "fooled_by", "run", "step", "margin", "clean_margin", "distance")
+        columns = (
+            self.ids,
+            self.labels,
+            self.predictions,
+            self.fooled_by,
+            self.run,
+            self.step,
+            self.margin,
+            self.clean_margin,
+            self.distance,
+        )
         return [dict(zip(names, row, strict=True)) for row in zip(*(c.tolist() for c in columns), strict=True)]
 
     def attacked(self, images):
-        """Return the pictures as the attack leaves them: the adversarial where there is one, else `images`."""
+        """Return the images as the attack leaves them: the adversarial where there is one, else `images`."""
         return np.where(self.changed[:, None, None, None], self.adversarial, images)
 
     @property
     def changed(self):
-        """Which pictures have an adversarial one: those that it broke, and those that a final iterate put right."""
+        """Which images have an adversarial one: those that it broke, and those that a final iterate put right."""
         return (self.stage >= 0) | ((self.stage == ROBUST) & (self.predictions != self.labels))
 
 
 def distances(moved, clean, norm):
-    """Return how far pictures are from others, computed in float64: `[n]`."""
+    """Return how far images are from others, computed in float64: `[n]`."""
     difference = (moved.astype(np.float64) - clean).reshape(len(moved), -1)
     return np.abs(difference).max(-1, initial=0.0) if norm == "linf" else np.sqrt(np.square(difference).sum(-1))
 
@@ -129,17 +139,32 @@ def distances(moved, clean, norm):
 KEPT = ("stage", "run", "step", "margin", "distance", "wrong")
 
 
-def blank(pictures, logits, name, norm, epsilon, step_size, plan, final, before):
-    """Return the `Result` of an attack that has not begun; what was broken `before` is broken."""
-    labels = pictures.labels.astype(np.int64)
+def blank(examples, logits, name, norm, epsilon, step_size, plan, final, before):
+    """Return the `Result` of an attack that has not begun; what was fooled `before` is fooled."""
+    labels = examples.labels.astype(np.int64)
     predictions, count = logits.argmax(-1), len(logits)
     margin = margin_of(tf.constant(logits), tf.constant(labels.astype(np.int32))).numpy()
     fresh = Result(
-        attack=name, norm=norm, epsilon=epsilon, step_size=step_size, stages=tuple(stage.name for stage in plan),
-        facts={stage.name: stage.facts for stage in plan}, ids=pictures.ids, labels=labels, predictions=predictions,
-        clean_margin=margin, stage=np.where(predictions == labels, ROBUST, MISREAD), run=np.full(count, -1),
-        step=np.full(count, -1), margin=margin.copy(), distance=np.zeros(count), adversarial=None, marks=plan[0].marks,
-        wrong=np.zeros([count, len(plan[0].marks)], bool), final=final)
+        attack=name,
+        norm=norm,
+        epsilon=epsilon,
+        step_size=step_size,
+        stages=tuple(stage.name for stage in plan),
+        facts={stage.name: stage.facts for stage in plan},
+        ids=examples.ids,
+        labels=labels,
+        predictions=predictions,
+        clean_margin=margin,
+        stage=np.where(predictions == labels, ROBUST, MISCLASSIFIED),
+        run=np.full(count, -1),
+        step=np.full(count, -1),
+        margin=margin.copy(),
+        distance=np.zeros(count),
+        adversarial=None,
+        marks=plan[0].marks,
+        wrong=np.zeros([count, len(plan[0].marks)], bool),
+        final=final,
+    )
     if before is not None:
         if before.stage.max(initial=0) >= len(plan):
             raise ValueError(f"Expected a result of the same attack before. Received: {before.attack} before {name}.")

@@ -1,4 +1,4 @@
-"""Adversarial pictures in 8 bits, and the file that `sat_tf.verify` reads."""
+"""Adversarial images in 8 bits, and the file that `sat_tf.verify` reads."""
 
 import contextlib
 import hashlib
@@ -11,19 +11,19 @@ import numpy as np
 FORMAT = 1
 SNAPPED = 1e-4  # grey levels: float32(k / 255) is off by 8e-6 of a level
 SHORT = 1e-6  # of an L2 radius: clean values are float32(k / 255), not k / 255
-CHUNK = 64  # pictures at a time, so that results larger than memory can be written
+CHUNK = 64  # images at a time, so that results larger than memory can be written
 
 
 def eight_bits(adversarial, clean, epsilon, norm):
-    """Round adversarial pictures to the nearest grey levels that stay in the ball, where the levels allow it.
+    """Round adversarial images to the nearest grey levels that stay in the ball, where the levels allow it.
 
     L-infinity: each value to the nearest level inside. L2: each to the nearest level, and as many as it takes to the
-    last one on the way to the clean value, those first whose error grows least. A picture leaves its ball only where
+    last one on the way to the clean value, those first whose error grows least. An image leaves its ball only where
     clean values lie between two levels, as a resized photograph's do, and no level is near enough.
 
     Args:
       adversarial, clean: float `[n, h, w, c]` in [0, 1].
-      epsilon: radius of the ball around each clean picture.
+      epsilon: radius of the ball around each clean image.
       norm: "linf" or "l2".
 
     Returns:
@@ -38,13 +38,14 @@ def eight_bits(adversarial, clean, epsilon, norm):
         low, high = np.ceil(origin - radius), np.floor(origin + radius)
         levels = np.where(low <= high, np.minimum(np.maximum(levels, low), high), np.round(origin))
     else:
-        levels = np.array([_drawn_in(*picture, epsilon * 255 * (1 - SHORT))
-                           for picture in zip(levels, moved, origin, strict=True)]).reshape(levels.shape)
+        levels = np.array(
+            [_drawn_in(*image, epsilon * 255 * (1 - SHORT)) for image in zip(levels, moved, origin, strict=True)]
+        ).reshape(levels.shape)
     return np.clip(levels, 0, 255).astype(np.uint8)
 
 
 def _drawn_in(levels, moved, origin, radius):
-    """Return one picture's levels with as many of them towards the clean picture as its L2 ball asks for."""
+    """Return one image's levels with as many of them towards the clean image as its L2 ball asks for."""
     excess = np.square(levels - origin).sum() - radius**2
     if excess <= 0:
         return levels
@@ -52,7 +53,7 @@ def _drawn_in(levels, moved, origin, radius):
     gains = (np.square(levels - origin) - np.square(towards - origin)).ravel()
     order = np.flatnonzero(gains > 0)
     order = order[np.argsort(-np.abs(levels - moved).ravel()[order], kind="stable")]
-    needed = order[:np.searchsorted(np.cumsum(gains[order]), excess) + 1]
+    needed = order[: np.searchsorted(np.cumsum(gains[order]), excess) + 1]
     levels = levels.copy()
     levels.ravel()[needed] = towards.ravel()[needed]
     return levels
@@ -64,41 +65,47 @@ def _snapped(levels):
     return np.where(np.abs(levels - whole) <= SNAPPED / 10, whole, levels)
 
 
-def write(path, pictures, result, *, dataset, preprocess, source):
-    """Write every picture as an attack leaves it: in float32 and in 8 bits, in the format of `sat_tf.verify`.
+def write(path, examples, result, *, dataset, preprocess, source):
+    """Write every image as an attack leaves it: in float32 and in 8 bits, in the format of `sat_tf.verify`.
 
     The file appears under its name when it is whole.
 
     Args:
       path: of the .npz file.
-      pictures: what was attacked, as `attacker.Pictures`, `[n, side, side, 3]`.
-      result: of the attack on these pictures, as `attacker.Result`.
-      dataset, preprocess, source: where the clean pictures come from, and what wrote the file.
+      examples: what was attacked, as `attacker.Examples`, `[n, side, side, 3]`.
+      result: of the attack on these images, as `attacker.Result`.
+      dataset, preprocess, source: where the clean images come from, and what wrote the file.
 
     Raises:
-      ValueError: the result is of other pictures, or pictures are not square and of three channels.
+      ValueError: the result is of other images, or images are not square and of three channels.
     """
-    count, height, width, channels = pictures.images.shape
+    count, height, width, channels = examples.images.shape
     if height != width or channels != 3:
-        raise ValueError(f"Expected pictures [n, side, side, 3]. Received: images={list(pictures.images.shape)}.")
-    if not np.array_equal(pictures.ids, result.ids):
-        raise ValueError(f"Expected a result of these {count} pictures. Received: ids of {len(result.ids)} others.")
+        raise ValueError(f"Expected images [n, side, side, 3]. Received: images={list(examples.images.shape)}.")
+    if not np.array_equal(examples.ids, result.ids):
+        raise ValueError(f"Expected a result of these {count} images. Received: ids of {len(result.ids)} others.")
     with _appearing(path) as file:
-        hashes = {"clean_sha256": _hashes(clean for clean, _ in _chunks(pictures, result))}
+        hashes = {"clean_sha256": _hashes(clean for clean, _ in _chunks(examples, result))}
         for name, kind in (("float32", np.float32), ("uint8", np.uint8)):
-            hashes[f"{name}_sha256"] = _stream(file, name, kind, pictures, result)
+            hashes[f"{name}_sha256"] = _stream(file, name, kind, examples, result)
         rest = {
-            **hashes, "format": np.int64(FORMAT), "ids": np.asarray(pictures.ids, np.int64),
-            "labels": np.asarray(pictures.labels, np.int32), "norm": result.norm,
-            "epsilon": np.float64(result.epsilon), "image_size": np.int64(height), "dataset": dataset,
-            "preprocess": preprocess, "source": source,
+            **hashes,
+            "format": np.int64(FORMAT),
+            "ids": np.asarray(examples.ids, np.int64),
+            "labels": np.asarray(examples.labels, np.int32),
+            "norm": result.norm,
+            "epsilon": np.float64(result.epsilon),
+            "image_size": np.int64(height),
+            "dataset": dataset,
+            "preprocess": preprocess,
+            "source": source,
         }
         for name, value in rest.items():
             _add(file, name, value)
 
 
 def join(path, parts):
-    """Write one file from those of the parts of a judgement, in the order of the ids; an array at a time in memory.
+    """Write one file from those of the parts of an evaluation, in the order of the ids; an array at a time in memory.
 
     Args:
       path: of the .npz file.
@@ -130,23 +137,26 @@ def _add(file, name, value):
         np.lib.format.write_array(member, np.asarray(value), allow_pickle=False)
 
 
-def _chunks(pictures, result):
-    """Give `(clean, attacked)` float32, `CHUNK` pictures at a time."""
-    for begin in range(0, len(pictures.images), CHUNK):
+def _chunks(examples, result):
+    """Give `(clean, attacked)` float32, `CHUNK` images at a time."""
+    for begin in range(0, len(examples.images), CHUNK):
         part = slice(begin, begin + CHUNK)
-        clean = np.asarray(pictures.images[part], np.float32)
-        broken = result.changed[part]
-        yield clean, np.where(broken[:, None, None, None], result.adversarial[part], clean)
+        clean = np.asarray(examples.images[part], np.float32)
+        fooled = result.changed[part]
+        yield clean, np.where(fooled[:, None, None, None], result.adversarial[part], clean)
 
 
-def _stream(file, name, kind, pictures, result):
-    """Write the attacked pictures as one array of a type; return their hashes."""
+def _stream(file, name, kind, examples, result):
+    """Write the attacked images as one array of a type; return their hashes."""
     hashes = []
     with file.open(f"{name}.npy", "w", force_zip64=True) as member:
-        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(kind)), "fortran_order": False,
-                  "shape": pictures.images.shape}
+        header = {
+            "descr": np.lib.format.dtype_to_descr(np.dtype(kind)),
+            "fortran_order": False,
+            "shape": examples.images.shape,
+        }
         np.lib.format.write_array_header_1_0(member, header)
-        for clean, attacked in _chunks(pictures, result):
+        for clean, attacked in _chunks(examples, result):
             if kind == np.uint8:
                 attacked = eight_bits(attacked, clean, result.epsilon, result.norm)
             hashes.append(_hashes([attacked]))
@@ -155,6 +165,7 @@ def _stream(file, name, kind, pictures, result):
 
 
 def _hashes(chunks):
-    """Return each picture's SHA-256 in hexadecimal, str `[n]`."""
-    return np.array([hashlib.sha256(np.ascontiguousarray(picture).tobytes()).hexdigest()
-                     for chunk in chunks for picture in chunk])
+    """Return each image's SHA-256 in hexadecimal, str `[n]`."""
+    return np.array(
+        [hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest() for chunk in chunks for image in chunk]
+    )

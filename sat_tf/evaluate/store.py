@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Store:
-    """The state of one attack in a folder: `state.npz`, replaced in one move, and the adversarial pictures beside it.
+    """The state of one attack in a folder: `state.npz`, replaced in one move, and the adversarial images beside it.
 
     Args:
       folder: is made when the first thing is written.
@@ -16,7 +16,7 @@ class Store:
 
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
-        self._pictures = None
+        self._images = None
 
     def load(self, identity=None):
         """Return what was saved last, None where nothing was.
@@ -37,15 +37,17 @@ class Store:
         except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
             raise OSError(f"{file} is damaged: {error}. Remove {self.folder} to begin this attack again.") from error
         if identity is not None and str(arrays.get("identity")) != identity:
-            raise ValueError(f"Expected the state of this attack ({identity}) in {self.folder}. Received that of "
-                             f"another ({arrays.get('identity')}). Name another folder.")
+            raise ValueError(
+                f"Expected the state of this attack ({identity}) in {self.folder}. Received that of "
+                f"another ({arrays.get('identity')}). Name another folder."
+            )
         work = {name.removeprefix("work/"): value for name, value in arrays.items() if name.startswith("work/")}
         return {**arrays, "work": work}
 
     def save(self, arrays, work):
-        """Replace what was saved; the adversarial pictures are on the disk before."""
-        if self._pictures is not None:
-            self._pictures.flush()
+        """Replace what was saved; the adversarial images are on the disk before."""
+        if self._images is not None:
+            self._images.flush()
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = self.folder / f".state-{os.getpid()}.npz"
         try:
@@ -58,7 +60,7 @@ class Store:
             partial.unlink(missing_ok=True)
 
     def array(self, shape, dtype):
-        """Return the adversarial pictures, an array on the disk: as they were left, else zeros.
+        """Return the adversarial images, an array on the disk: as they were left, else zeros.
 
         Raises:
           OSError: a state was saved with them, and they are damaged, of another shape, or gone.
@@ -67,15 +69,15 @@ class Store:
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             np.load(file, mmap_mode="r")  # "r+" would fill up a file that is cut short
-            self._pictures = np.load(file, mmap_mode="r+")
-            if self._pictures.shape == tuple(shape) and self._pictures.dtype == dtype:
-                return self._pictures
-            problem = f"holds {list(self._pictures.shape)} instead of {list(shape)}"
+            self._images = np.load(file, mmap_mode="r+")
+            if self._images.shape == tuple(shape) and self._images.dtype == dtype:
+                return self._images
+            problem = f"holds {list(self._images.shape)} instead of {list(shape)}"
         except FileNotFoundError:
             problem = "is missing"
         except (ValueError, EOFError) as error:
             problem = f"is damaged: {error}"
         if (self.folder / "state.npz").exists():
             raise OSError(f"{file} {problem}. Remove {self.folder} to begin this attack again.")
-        self._pictures = np.lib.format.open_memmap(file, "w+", dtype, tuple(shape))
-        return self._pictures
+        self._images = np.lib.format.open_memmap(file, "w+", dtype, tuple(shape))
+        return self._images

@@ -16,14 +16,25 @@ from sat_tf import corruptions, saving, verify
 from sat_tf.experiment import assembly, checkpoints, evaluating, places, verifying
 from sat_tf.experiment.drawing import draw
 from sat_tf.experiment.exporting import export
-from sat_tf.experiment.judging import judge
+from sat_tf.experiment.judging import evaluate_trained
 from sat_tf.experiment.merging import merge
 from sat_tf.experiment.planning import plan
 from sat_tf.experiment.training import Training
 from sat_tf.released import fetch
 
-__all__ = ["check_adversarial", "convert", "download", "draw", "evaluate", "export", "merge",
-           "naming_failures", "plan", "start", "train"]
+__all__ = [
+    "check_adversarial",
+    "convert",
+    "download",
+    "draw",
+    "evaluate",
+    "export",
+    "merge",
+    "naming_failures",
+    "plan",
+    "start",
+    "train",
+]
 
 
 class LogLines(logging.Handler):
@@ -44,7 +55,7 @@ def start():
 
 
 def train(recipe, model_dir, *, data_dir=None, command="", on_progress=None):
-    """Train by a recipe, or go on where the run in `model_dir` stopped; then judge the best checkpoint and report.
+    """Train by a recipe, or go on where the run in `model_dir` stopped; then evaluate the best checkpoint and report.
 
     Args:
       recipe: an `hparams.Recipe`.
@@ -75,30 +86,50 @@ def train(recipe, model_dir, *, data_dir=None, command="", on_progress=None):
         best = saving.find(model_dir, "best")
         checkpoints.restore_weights(best, run.state.model, recipe)
         found = checkpoints.open_checkpoint(best, {"eval_weights": recipe.eval_weights})
-        facts = {"mode": "train", "command": command, "seed": recipe.seed, "recipe": recipe.to_dict(),
-                 "training": run.summary(), "checkpoint": found.facts}
+        facts = {
+            "mode": "train",
+            "command": command,
+            "seed": recipe.seed,
+            "recipe": recipe.to_dict(),
+            "training": run.summary(),
+            "checkpoint": found.facts,
+        }
         batches = assembly.evaluation_batches(recipe, dataset.test, run.image_size, strategy)
         folder = places.report_folder(model_dir, recipe)
-        return judge(recipe, run.state.model, dataset, batches, strategy, folder, facts, run.history, model_dir)
+        return evaluate_trained(
+            recipe, run.state.model, dataset, batches, strategy, folder, facts, run.history, model_dir
+        )
 
 
-def evaluate(changes, *, model_dir=None, checkpoint=None, checkpoint_dir=None, data_dir=None, command="", subset=None,
-             shard=None, save_adversarial=False, sibling=None, force=False):
-    """Judge a checkpoint under the attacks of its recipe with `changes`, and report into a folder of its own.
+def evaluate(
+    changes,
+    *,
+    model_dir=None,
+    checkpoint=None,
+    checkpoint_dir=None,
+    data_dir=None,
+    command="",
+    subset=None,
+    shard=None,
+    save_adversarial=False,
+    sibling=None,
+    force=False,
+):
+    """Evaluate a checkpoint under the attacks of its recipe with `changes`, and report into a folder of its own.
 
     Stopped or killed, the same call goes on where it was.
 
     Args:
-      changes: `{field: value}` of the recipe, fields of `checkpoints.JUDGING_FIELDS`: what was trained can't be
+      changes: `{field: value}` of the recipe, fields of `checkpoints.EVALUATING_FIELDS`: what was trained can't be
         changed. Where they do not say `eval_active_set` it is on, but for released checkpoints with published numbers,
-        which are judged as those were.
+        which are evaluated as those were.
       model_dir: folder of a run, whose best checkpoint is taken; the report goes into `evaluations/` there.
       checkpoint: another checkpoint, as `checkpoints.open_checkpoint` names them; without model_dir its run gets the
         report.
       checkpoint_dir: where the files of released checkpoints lie.
-      subset: a file of ids: only these test pictures are judged.
-      shard: (i, n): only the i-th of n parts of the test pictures, counted from 1; `merge` puts the parts together.
-      save_adversarial: write the adversarial pictures, which `verify` reads.
+      subset: a file of ids: only these test images are evaluated.
+      shard: (i, n): only the i-th of n parts of the test images, counted from 1; `merge` puts the parts together.
+      save_adversarial: write the adversarial images, which `verify` reads.
       sibling: another checkpoint of the same data, as `checkpoint`: attacks on it must not be stronger.
       force: show accuracies that failed a check, with the warning.
 
@@ -117,35 +148,56 @@ def evaluate(changes, *, model_dir=None, checkpoint=None, checkpoint_dir=None, d
         failing.dataset = dataset = load_test(found, data_dir)
         dataset, subset = evaluating.chosen(dataset, subset, shard)
         if "eval_batch_size" in changes and recipe.eval_batch_size > dataset.test.size:
-            raise ValueError(f"Expected a batch of at most the {dataset.test.size} test pictures. "
-                             f"Received: batch_size={recipe.eval_batch_size}.")
+            raise ValueError(
+                f"Expected a batch of at most the {dataset.test.size} test images. "
+                f"Received: batch_size={recipe.eval_batch_size}."
+            )
         strategy = assembly.make_strategy(recipe, ["eval_batch_size"])
         batches = assembly.evaluation_batches(recipe, dataset.test, found.image_size, strategy)  # before any work
         with strategy.scope():
             model = found.load(dataset.classes)
             other = other and other.load(dataset.classes)
-        facts = {"mode": "eval", "command": command, "seed": recipe.seed, "training": None, "recipe": found.known,
-                 "judged_by": evaluating.judged_by(recipe), "checkpoint": found.facts,
-                 "published": found.published_facts}
-        return evaluating.judge(found, model, dataset, batches, strategy, home=model_dir, facts=facts, subset=subset,
-                                shard=shard, recorded=found.recorded(dataset.name), sibling=other, force=force,
-                                save_adversarial=save_adversarial)
+        facts = {
+            "mode": "eval",
+            "command": command,
+            "seed": recipe.seed,
+            "training": None,
+            "recipe": found.known,
+            "evaluated_by": evaluating.evaluated_by(recipe),
+            "checkpoint": found.facts,
+            "published": found.published_facts,
+        }
+        return evaluating.evaluate_checkpoint(
+            found,
+            model,
+            dataset,
+            batches,
+            strategy,
+            home=model_dir,
+            facts=facts,
+            subset=subset,
+            shard=shard,
+            recorded=found.recorded(dataset.name),
+            sibling=other,
+            force=force,
+            save_adversarial=save_adversarial,
+        )
 
 
 def load_test(found, data_dir):
-    """Return the data set that a checkpoint is judged on, with test pictures."""
+    """Return the data set that a checkpoint is evaluated on, with test images."""
     dataset = assembly.load_data(found.recipe, data_dir)
     if not dataset.test.size:
-        raise ValueError(f"Expected pictures in the test part of {dataset.source}. Received: none.")
+        raise ValueError(f"Expected images in the test part of {dataset.source}. Received: none.")
     return dataset
 
 
 def check_adversarial(file, changes, *, model_dir=None, checkpoint=None, checkpoint_dir=None, data_dir=None):
-    """Check a file of adversarial pictures against the data set, and rescore it with a checkpoint or a SavedModel.
+    """Check a file of adversarial images against the data set, and rescore it with a checkpoint or a SavedModel.
 
     Args:
       file: of `--save_adversarial`, or of anyone who writes the format of `verify`.
-      changes: how the checkpoint is judged, above all `eval_epsilon` and `eval_norm` where they should be checked.
+      changes: how the checkpoint is evaluated, above all `eval_epsilon` and `eval_norm` where they should be checked.
       checkpoint: as for `evaluate`, or the folder of an exported SavedModel, which needs `changes` to say dataset,
         image_size and eval_preprocess where the file's are not to be believed.
 
@@ -167,8 +219,10 @@ def convert(changes, *, model_dir=None, checkpoint=None, checkpoint_dir=None, da
     found = checkpoints.open_checkpoint(checkpoint or model_dir, changes, checkpoint_dir)
     file = pathlib.Path(model_dir or found.folder) / f"{found.name}.keras"
     path = checkpoints.write_converted(found, found.load(), file)
-    print(f"model: {path}\nrecipe: {path.with_suffix('.json')}\nweights: {found.weights}\n"
-          f"judge it: python main.py --mode=eval --checkpoint={path}")
+    print(
+        f"model: {path}\nrecipe: {path.with_suffix('.json')}\nweights: {found.weights}\n"
+        f"evaluate it: python main.py --mode=eval --checkpoint={path}"
+    )
     return path
 
 
@@ -177,16 +231,18 @@ def download(name, checkpoint_dir):
     release = hparams.release(name)
     paths = fetch.fetch(name, release.ids, checkpoint_dir)
     print("\n".join(f"{path.stat().st_size:>12,} bytes  {path}" for path in map(pathlib.Path, paths)))
-    print(f"judge it: python main.py --mode=eval --checkpoint=released:{name} --checkpoint_dir={checkpoint_dir} "
-          "--data_dir=DIR")
+    print(
+        f"evaluate it: python main.py --mode=eval --checkpoint=released:{name} --checkpoint_dir={checkpoint_dir} "
+        "--data_dir=DIR"
+    )
     return paths
 
 
 @contextlib.contextmanager
 def naming_failures():
-    """Turn TensorFlow's errors into what the user can act on: a broken picture is named, lack of memory explained.
+    """Turn TensorFlow's errors into what the user can act on: an unreadable image is named, lack of memory explained.
 
-    Yields a namespace whose `dataset` is asked for what is broken in it, as soon as it is set.
+    Yields a namespace whose `dataset` is asked for what is unreadable in it, as soon as it is set.
     """
     failing = types.SimpleNamespace(dataset=None)
     try:
@@ -196,5 +252,5 @@ def naming_failures():
             raise OSError(f"The disk is full: {error.message}") from error
         raise MemoryError("Out of memory. A smaller --batch_size (or --set eval_batch_size) needs less.") from error
     except tf.errors.OpError as error:
-        broken = failing.dataset and failing.dataset.diagnose()
-        raise OSError(broken or f"TensorFlow failed: {error.message.splitlines()[0]}") from error
+        unreadable = failing.dataset and failing.dataset.diagnose()
+        raise OSError(unreadable or f"TensorFlow failed: {error.message.splitlines()[0]}") from error

@@ -26,23 +26,29 @@ def check_names(recipe):
 def build_model(recipe, classes):
     """Return the recipe's model with fresh weights."""
     return models.build(
-        recipe.model, recipe.act, classes, momentum=recipe.norm_momentum, epsilon=recipe.norm_epsilon,
-        dropout=recipe.dropout, stochastic_depth=recipe.stochastic_depth,
+        recipe.model,
+        recipe.act,
+        classes,
+        momentum=recipe.norm_momentum,
+        epsilon=recipe.norm_epsilon,
+        dropout=recipe.dropout,
+        stochastic_depth=recipe.stochastic_depth,
     )
 
 
 def load_data(recipe, data_dir):
-    """Return the recipe's data set, its test part cut to what the recipe judges by."""
-    dataset = data.load(recipe.dataset, data_dir=data_dir, held_out=recipe.held_out, cache=recipe.cache)
-    if recipe.eval_pictures is None or recipe.eval_pictures >= dataset.test.size:
+    """Return the recipe's data set, its test part cut to what the recipe evaluates by."""
+    dataset = data.load(recipe.dataset, data_dir=data_dir, validation=recipe.validation, cache=recipe.cache)
+    if recipe.eval_images is None or recipe.eval_images >= dataset.test.size:
         return dataset
-    note = f"judged on {recipe.eval_pictures} of the {dataset.test.size} test pictures, the same ones every time"
-    return dataclasses.replace(dataset, test=data.sampled(dataset.test, recipe.eval_pictures),
-                               notes=(*dataset.notes, note))
+    note = f"evaluated on {recipe.eval_images} of the {dataset.test.size} test images, the same ones every time"
+    return dataclasses.replace(
+        dataset, test=data.sampled(dataset.test, recipe.eval_images), notes=(*dataset.notes, note)
+    )
 
 
 def image_size(recipe, dataset):
-    """Return the side of the pictures: the recipe's, the data's own, or for photographs the model's."""
+    """Return the side of the images: the recipe's, the data's own, or for photographs the model's."""
     return recipe.image_size or dataset.image_size or models.image_size(recipe.model)
 
 
@@ -55,8 +61,9 @@ def make_deterministic(seed):
 def make_strategy(recipe, batches=("batch_size", "eval_batch_size")):
     """Return the recipe's distribution strategy; the `batches` that will be used must split over its replicas."""
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    mirrored = recipe.strategy == "mirrored" or (recipe.strategy == "auto" and len(devices) > 1
-                                                 and devices[0].device_type == "GPU")
+    mirrored = recipe.strategy == "mirrored" or (
+        recipe.strategy == "auto" and len(devices) > 1 and devices[0].device_type == "GPU"
+    )
     strategy = mirrored_strategy(tuple(d.name for d in devices)) if mirrored else tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync
     for name in batches:
@@ -93,13 +100,12 @@ def evaluation_batches(recipe, split, image_size, strategy):
     replicas = strategy.num_replicas_in_sync
     most = -(-split.size // replicas) * replicas
     return data.evaluation_batches(
-        split, batch_size=min(recipe.eval_batch_size, most), image_size=image_size,
-        preprocess=preprocess(recipe),
+        split, batch_size=min(recipe.eval_batch_size, most), image_size=image_size, preprocess=preprocess(recipe)
     )
 
 
 def preprocess(recipe):
-    """Return how evaluation brings pictures to their size, a key of `preprocess.EVALUATIONS`."""
+    """Return how evaluation brings images to their size, a key of `preprocess.EVALUATIONS`."""
     return recipe.eval_preprocess or models.evaluation_preprocess(recipe.model)
 
 
@@ -111,24 +117,38 @@ def attack_facts(attack):
 
 def published_facts(name, accuracies, image_size):
     """Return what the release publishes of a checkpoint, for the report; None where it publishes nothing."""
-    return {"name": name, "dataset": "ImageNet validation set", "image_size": image_size, "epsilon": 4 / 255,
-            "step_size": 1 / 255, "accuracies": accuracies} if accuracies else None
+    return (
+        {
+            "name": name,
+            "dataset": "ImageNet validation set",
+            "image_size": image_size,
+            "epsilon": 4 / 255,
+            "step_size": 1 / 255,
+            "accuracies": accuracies,
+        }
+        if accuracies
+        else None
+    )
 
 
 def make_method(recipe):
     """Return the recipe's training method with its attack."""
     attack = attacks.PGD(
-        epsilon=recipe.epsilon, step_size=recipe.step_size, steps=recipe.attack_steps,
-        random_start=recipe.random_start, clean_start=recipe.clean_start,
+        epsilon=recipe.epsilon,
+        step_size=recipe.step_size,
+        steps=recipe.attack_steps,
+        random_start=recipe.random_start,
+        clean_start=recipe.clean_start,
     )
     backward = passes.Backward(attack=recipe.attack_backward, update=recipe.update_backward)
     return methods.METHODS[recipe.method](attack, losses.smoothed_cross_entropy(recipe.label_smoothing), backward)
 
 
 def make_optimizer(recipe, epoch_steps, total_steps):
-    """Return the recipe's optimizer; its rate is quoted for 256 pictures and scales with the batch."""
+    """Return the recipe's optimizer; its rate is quoted for 256 images and scales with the batch."""
     schedule = schedules.SCHEDULES[recipe.schedule](
-        peak=recipe.learning_rate * recipe.batch_size / 256, total_steps=total_steps,
+        peak=recipe.learning_rate * recipe.batch_size / 256,
+        total_steps=total_steps,
         decay_steps=[max(1, round(epoch * epoch_steps)) for epoch in recipe.decay_epochs],
         decay_rate=recipe.decay_rate,
     )
@@ -166,8 +186,17 @@ def make_progress(total, what, unit, done=0, *, passing=False):
     A `passing` bar disappears when it is done, and is not shown in a file.
     """
     pause = 0.5 if sys.stderr.isatty() else 10
-    return tqdm(total=total, initial=done, desc=what, unit=unit, dynamic_ncols=True, mininterval=pause, smoothing=0.1,
-                leave=not passing, disable=None if passing else False)
+    return tqdm(
+        total=total,
+        initial=done,
+        desc=what,
+        unit=unit,
+        dynamic_ncols=True,
+        mininterval=pause,
+        smoothing=0.1,
+        leave=not passing,
+        disable=None if passing else False,
+    )
 
 
 def whole_steps(progress):
@@ -184,13 +213,22 @@ def whole_steps(progress):
 
 def versions():
     """Return the versions that a number depends on."""
-    return {"python": platform.python_version(), "tensorflow": tf.__version__, "keras": keras.__version__,
-            "numpy": np.__version__, "sat_tf": sat_tf.__version__}
+    return {
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "sat_tf": sat_tf.__version__,
+    }
 
 
 def machine(strategy):
     """Return what the run computed on."""
-    return {"system": platform.platform(), "processor": platform.machine(), "cores": str(os.cpu_count()),
-            "threads of an operation": os.environ.get("TF_NUM_INTRAOP_THREADS", "all cores"),
-            "devices": ", ".join(sorted({d.device_type for d in tf.config.list_logical_devices()})),
-            "replicas": str(strategy.num_replicas_in_sync)}
+    return {
+        "system": platform.platform(),
+        "processor": platform.machine(),
+        "cores": str(os.cpu_count()),
+        "threads of an operation": os.environ.get("TF_NUM_INTRAOP_THREADS", "all cores"),
+        "devices": ", ".join(sorted({d.device_type for d in tf.config.list_logical_devices()})),
+        "replicas": str(strategy.num_replicas_in_sync),
+    }

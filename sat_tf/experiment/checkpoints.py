@@ -15,10 +15,18 @@ from sat_tf.experiment import assembly, places
 from sat_tf.experiment.training import STATE
 from sat_tf.released import fetch
 
-JUDGING_FIELDS = (*hparams.EVALUATION_FIELDS, "dataset", "image_size", "held_out", "seed", "strategy", "cache")
+EVALUATING_FIELDS = (*hparams.EVALUATION_FIELDS, "dataset", "image_size", "validation", "seed", "strategy", "cache")
 PUBLISHED_FIELDS = ("model", "act", "norm_momentum", "norm_epsilon")  # what is known of weights that others trained
-RELEASED_FIELDS = (*PUBLISHED_FIELDS, "method", "dataset", "image_size", "epochs", "epsilon", "step_size",
-                   "attack_steps")  # and of the authors' own, from their paper
+RELEASED_FIELDS = (
+    *PUBLISHED_FIELDS,
+    "method",
+    "dataset",
+    "image_size",
+    "epochs",
+    "epsilon",
+    "step_size",
+    "attack_steps",
+)  # and of the authors' own, from their paper
 RELEASED = "released:"  # begins the name of published weights
 FORMAT = 1  # of the file beside a converted model
 STATE_KEYS = ("recipe", "data", "step", "history")  # what it takes over from the checkpoint
@@ -48,7 +56,7 @@ class Checkpoint:
 
     @property
     def image_size(self):
-        """Pixels a side that it is judged at: the user's, or those it was trained at."""
+        """Pixels a side that it is evaluated at: the user's, or those it was trained at."""
         return self.recipe.image_size or self.state["data"]["image_size"]
 
     @property
@@ -63,22 +71,25 @@ class Checkpoint:
         if "weights" in self.state:
             return self.state["weights"]
         if self.source in ("torch", "tf1"):
-            return f"as published, {self.recipe.judged_weights}"
-        if self.recipe.judged_weights == "averaged":
+            return f"as published, {self.recipe.evaluated_weights}"
+        if self.recipe.evaluated_weights == "averaged":
             return f"averaged (decay {self.recipe.average_decay})"
         return "raw" if self.recipe.average_decay else "raw (the run keeps no average)"
 
     @property
     def name(self):
         """What its exports and converted files are called: the label, and that it is the average where it is."""
-        averaged = self.recipe.judged_weights == "averaged" and not self.label.endswith("-averaged")
+        averaged = self.recipe.evaluated_weights == "averaged" and not self.label.endswith("-averaged")
         return f"{self.label}-averaged" if averaged else self.label
 
     @property
     def published_facts(self):
         """What the release publishes of it, None where that is nothing."""
-        return assembly.published_facts(self.label.removesuffix("-averaged"), self.published,
-                                        self.state["recipe"]["image_size"] or self.state["data"]["image_size"])
+        return assembly.published_facts(
+            self.label.removesuffix("-averaged"),
+            self.published,
+            self.state["recipe"]["image_size"] or self.state["data"]["image_size"],
+        )
 
     def recorded(self, dataset):
         """Return the clean accuracy that is on record for a data set, None where none is: of its run, or published."""
@@ -97,8 +108,12 @@ class Checkpoint:
     @property
     def facts(self):
         """What a report says of it."""
-        return {"path": str(self.path), "kind": places.kind_of(self.path) if self.source == "run" else self.source,
-                "step": self.state["step"], "weights": self.weights}
+        return {
+            "path": str(self.path),
+            "kind": places.kind_of(self.path) if self.source == "run" else self.source,
+            "step": self.state["step"],
+            "weights": self.weights,
+        }
 
     @property
     def folder(self):
@@ -110,14 +125,16 @@ class Checkpoint:
     def load(self, classes=None):
         """Return its model; a data set's `classes` must be those it was trained on."""
         if classes is not None and list(classes) != self.classes:
-            raise ValueError(f"Expected the {len(self.classes)} classes that {self.path} was trained on: "
-                             f"{', '.join(self.classes[:5])}, ... Received: dataset={self.recipe.dataset} with "
-                             f"{len(classes)}: {', '.join(classes[:5])}, ...")
+            raise ValueError(
+                f"Expected the {len(self.classes)} classes that {self.path} was trained on: "
+                f"{', '.join(self.classes[:5])}, ... Received: dataset={self.recipe.dataset} with "
+                f"{len(classes)}: {', '.join(classes[:5])}, ..."
+            )
         return _LOADERS[self.source](self)
 
 
 def open_checkpoint(place, changes, checkpoint_dir=None):
-    """Return the `Checkpoint` that a user names; `changes` to how it is judged are made, others refused.
+    """Return the `Checkpoint` that a user names; `changes` to how it is evaluated are made, others refused.
 
     Args:
       place: "released:NAME", the path of published files (TF1's by their prefix, .pth), of a converted .keras file, of
@@ -132,11 +149,13 @@ def open_checkpoint(place, changes, checkpoint_dir=None):
         changes["act"] = released.tf1.ACTS.get(changes["act"], changes["act"])
     if changes.get("eval_weights") == "averaged" and not stored.average_decay:
         raise ValueError(f"Expected --eval_weights=raw. Received: {found.path}, which holds no averages.")
-    if found.source == "keras" and changes.get("eval_weights") not in (None, stored.judged_weights):
-        raise ValueError(f"Expected the weights that {found.path} was converted from: {found.weights}. "
-                         f"Received: eval_weights={changes['eval_weights']}.")
+    if found.source == "keras" and changes.get("eval_weights") not in (None, stored.evaluated_weights):
+        raise ValueError(
+            f"Expected the weights that {found.path} was converted from: {found.weights}. "
+            f"Received: eval_weights={changes['eval_weights']}."
+        )
     recipe = stored.replace(**changes)
-    trained = [name for name in stored.to_dict() if name not in JUDGING_FIELDS]
+    trained = [name for name in stored.to_dict() if name not in EVALUATING_FIELDS]
     lines = stored.differences(recipe, fields=trained)
     if lines:
         raise ValueError(f"Expected what the checkpoint {found.path} was trained with. Received: {'; '.join(lines)}.")
@@ -158,8 +177,9 @@ def _open(place, changes, checkpoint_dir):
         return _open_tf1(prefix, prefix.name, changes)
     path = saving.find(pathlib.Path(place), "best")
     state = saving.read_state(path, STATE)
-    return Checkpoint(path=path, source="run", label=path.name, state=state,
-                      recipe=hparams.Recipe.from_dict(state["recipe"]))
+    return Checkpoint(
+        path=path, source="run", label=path.name, state=state, recipe=hparams.Recipe.from_dict(state["recipe"])
+    )
 
 
 def released_prefix(name, checkpoint_dir):
@@ -169,8 +189,10 @@ def released_prefix(name, checkpoint_dir):
     for place in (folder / name, folder / name / name):
         if place.with_name(f"{name}.index").is_file():
             return place
-    raise FileNotFoundError(f"There is no {folder / name}.index. Get the files of {name} first: python main.py "
-                            f"--mode=download --checkpoint={RELEASED}{name} --checkpoint_dir={checkpoint_dir}")
+    raise FileNotFoundError(
+        f"There is no {folder / name}.index. Get the files of {name} first: python main.py "
+        f"--mode=download --checkpoint={RELEASED}{name} --checkpoint_dir={checkpoint_dir}"
+    )
 
 
 def _open_tf1(prefix, name, changes):
@@ -202,7 +224,7 @@ def _open_torch(path):
 
 def _published(source, path, label, recipe, classes, published=None):
     """Return published weights as a checkpoint of ours would have them; nothing need be held out for choosing them."""
-    recipe = recipe.replace(held_out=None)
+    recipe = recipe.replace(validation=None)
     data = {"classes": list(classes), "image_size": models.image_size(recipe.model)}
     state = {"recipe": recipe.to_dict(), "data": data, "step": None, "history": []}
     return Checkpoint(path=path, source=source, label=label, state=state, recipe=recipe, published=published or {})
@@ -222,8 +244,9 @@ def _open_keras(path):
         raise OSError(f"There is no {file}, the recipe of {path}, which --mode=convert writes beside it.") from None
     except (ValueError, TypeError, AttributeError) as error:
         raise OSError(f"{file} is damaged: {error}. Convert again.") from error
-    return Checkpoint(path=path, source="keras", label=state["label"], state=state, recipe=recipe,
-                      published=state["published"])
+    return Checkpoint(
+        path=path, source="keras", label=state["label"], state=state, recipe=recipe, published=state["published"]
+    )
 
 
 def _load_run(found):
@@ -233,11 +256,13 @@ def _load_run(found):
 
 
 def _load_tf1(found):
-    weights = "ema" if found.recipe.judged_weights == "averaged" else "raw"
+    weights = "ema" if found.recipe.evaluated_weights == "averaged" else "raw"
     model = released.tf1.load(found.path, found.recipe.model, found.recipe.act, weights)
     if model.output_shape[-1] != len(found.classes):
-        raise ValueError(f"Expected the {len(found.classes)} classes of ImageNet. Received: {found.path} with "
-                         f"{model.output_shape[-1]}. released.load in Python takes it.")
+        raise ValueError(
+            f"Expected the {len(found.classes)} classes of ImageNet. Received: {found.path} with "
+            f"{model.output_shape[-1]}. released.load in Python takes it."
+        )
     return model
 
 
@@ -251,8 +276,10 @@ def _load_keras(found):
     except Exception as error:  # Keras has no one error for a damaged file
         raise OSError(f"{found.path} is damaged: {str(error).splitlines()[0]} Convert again.") from error
     if (model.name, model.output_shape[-1]) != (found.recipe.model, len(found.classes)):
-        raise OSError(f"{found.path} holds {model.name} with {model.output_shape[-1]} classes, its recipe beside it is "
-                      f"that of {found.recipe.model} with {len(found.classes)}. Convert again.")
+        raise OSError(
+            f"{found.path} holds {model.name} with {model.output_shape[-1]} classes, its recipe beside it is "
+            f"that of {found.recipe.model} with {len(found.classes)}. Convert again."
+        )
     return model
 
 
@@ -260,8 +287,8 @@ _LOADERS = {"run": _load_run, "tf1": _load_tf1, "torch": _load_torch, "keras": _
 
 
 def restore_weights(path, model, recipe):
-    """Read the weights that the recipe judges, raw or averaged, into a model."""
-    group = "average" if recipe.judged_weights == "averaged" else "model"
+    """Read the weights that the recipe evaluates, raw or averaged, into a model."""
+    group = "average" if recipe.evaluated_weights == "averaged" else "model"
     saving.restore(path, {group: saving.by_path(model)})
 
 
@@ -277,12 +304,20 @@ def write_converted(found, model, path):
     path = pathlib.Path(path)
     for file in (path, path.with_suffix(".json")):
         if file.exists():
-            raise FileExistsError(f"Expected a new file. Received: {file}, which exists. Remove it, or name another "
-                                  "--model_dir.")
+            raise FileExistsError(
+                f"Expected a new file. Received: {file}, which exists. Remove it, or name another --model_dir."
+            )
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {**{key: found.state[key] for key in STATE_KEYS}, "format": FORMAT,
-             "recipe": found.recipe.to_dict(), "label": found.name, "known": list(found.known),
-             "weights": found.weights, "published": found.published, "converted_from": str(found.path)}
+    state = {
+        **{key: found.state[key] for key in STATE_KEYS},
+        "format": FORMAT,
+        "recipe": found.recipe.to_dict(),
+        "label": found.name,
+        "known": list(found.known),
+        "weights": found.weights,
+        "published": found.published,
+        "converted_from": str(found.path),
+    }
     partial = path.with_name(f".{path.stem}.partial.keras")
     try:
         model.save(partial)

@@ -17,7 +17,7 @@ def draw(title, acts, folder, *, edge=4.0, points=801):
       folder: where to.
 
     Returns:
-      The path of the picture.
+      The path of the image.
     """
     curves = {}
     for act in acts:

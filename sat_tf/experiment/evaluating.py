@@ -1,4 +1,4 @@
-"""The judgement of a checkpoint on the test pictures: resumable, checked, picture by picture."""
+"""The evaluation of a checkpoint on the test images: resumable, checked, image by image."""
 
 import contextlib
 import dataclasses
@@ -12,20 +12,20 @@ import numpy as np
 from absl import logging
 
 from sat_tf import corruptions, data, evaluate, report
-from sat_tf.evaluate import doctor, saved
+from sat_tf.evaluate import sanity, saved
 from sat_tf.experiment import assembly, places, reporting
 
-IN_MEMORY = 2 * 2**30  # bytes of pictures; more than that lie on the disk
-PROBES = 2000  # pictures that corruptions are judged on at most, 15 kinds in 5 severities
+IN_MEMORY = 2 * 2**30  # bytes of images; more than that lie on the disk
+PROBES = 2000  # images that corruptions are evaluated on at most, 15 kinds in 5 severities
 
 
 class Evaluation:
-    """A model on the test pictures under the recipe's attacks, with everything that it finds kept in a folder.
+    """A model on the test images under the recipe's attacks, with everything that it finds kept in a folder.
 
     Args:
       recipe: says which attacks.
-      model: pictures -> logits.
-      dataset: whose test part is judged.
+      model: images -> logits.
+      dataset: whose test part is evaluated.
       batches: of that part.
       strategy: a `tf.distribute.Strategy`.
       folder: where the state is kept as it goes, in `work/`.
@@ -37,17 +37,18 @@ class Evaluation:
         self.epsilon = recipe.epsilon if recipe.eval_epsilon is None else recipe.eval_epsilon
         attacked = assembly.attacked_view(recipe, model) if recipe.eval_backward else None
         size = batches.element_spec[1].shape[0]
-        self.attacker = evaluate.Attacker(model, norm=recipe.eval_norm, batch_size=size, strategy=strategy,
-                                          seed=recipe.seed, attacked=attacked)
-        self.pictures = load_pictures(batches, dataset.test, self.work)
-        with assembly.make_progress(dataset.test.size, "clean", "picture") as progress:
-            self.logits = self.attacker.logits(self.pictures.images, progress.update)
+        self.attacker = evaluate.Attacker(
+            model, norm=recipe.eval_norm, batch_size=size, strategy=strategy, seed=recipe.seed, attacked=attacked
+        )
+        self.examples = load_images(batches, dataset.test, self.work)
+        with assembly.make_progress(dataset.test.size, "clean", "image") as progress:
+            self.logits = self.attacker.logits(self.examples.images, progress.update)
         self.results = {}
 
     @property
     def correct(self):
-        """How many pictures are read right as they are."""
-        return int((self.logits.argmax(-1) == self.pictures.labels).sum())
+        """How many images are read right as they are."""
+        return int((self.logits.argmax(-1) == self.examples.labels).sum())
 
     def run(self):
         """Return the report's rows, one an attack, and accuracy by steps of the longest attack (None without one)."""
@@ -64,11 +65,19 @@ class Evaluation:
     def attack(self, name, epsilon, label, before=None, words=None):
         """Return the `Result` of one attack; `label` names its folder."""
         recipe = self.recipe
-        with assembly.make_progress(len(self.logits), words or name, "picture") as progress:
+        with assembly.make_progress(len(self.logits), words or name, "image") as progress:
             return self.attacker.attack(
-                self.pictures, name, epsilon=epsilon, step_size=recipe.eval_step_size, restarts=recipe.eval_restarts,
-                final=not recipe.eval_active_set, logits=self.logits, before=before,
-                store=evaluate.Store(self.work / label), progress=assembly.whole_steps(progress))
+                self.examples,
+                name,
+                epsilon=epsilon,
+                step_size=recipe.eval_step_size,
+                restarts=recipe.eval_restarts,
+                final=not recipe.eval_active_set,
+                logits=self.logits,
+                before=before,
+                store=evaluate.Store(self.work / label),
+                progress=assembly.whole_steps(progress),
+            )
 
     def radii(self):
         """Return accuracy against the radius under the last attack, for the report; None where none is asked for."""
@@ -83,8 +92,14 @@ class Evaluation:
             words = f"{name}, radius {report.format_length(epsilon, self.recipe.eval_norm)}"
             before = self.attack(name, epsilon, f"{name}-radius-{epsilon:.9g}", before, words)
             correct.append(int(before.robust.sum()))
-        return {"attack": name, "norm": self.recipe.eval_norm, "radii": radii, "correct": correct,
-                "accuracy": [count / len(self.logits) for count in correct], "count": len(self.logits)}
+        return {
+            "attack": name,
+            "norm": self.recipe.eval_norm,
+            "radii": radii,
+            "correct": correct,
+            "accuracy": [count / len(self.logits) for count in correct],
+            "count": len(self.logits),
+        }
 
     def _curve(self):
         found = [result for result in self.results.values() if len(result.by_step) > 1]
@@ -92,15 +107,21 @@ class Evaluation:
             return None
         longest = max(found, key=lambda result: result.marks[-1])
         steps, count = longest.by_step, len(self.logits)
-        return {"attack": longest.attack, "norm": longest.norm, "epsilon": longest.epsilon,
-                "step_size": longest.step_size, "count": count, "steps": [0, *steps],
-                "accuracy": [self.correct / count, *steps.values()]}
+        return {
+            "attack": longest.attack,
+            "norm": longest.norm,
+            "epsilon": longest.epsilon,
+            "step_size": longest.step_size,
+            "count": count,
+            "steps": [0, *steps],
+            "accuracy": [self.correct / count, *steps.values()],
+        }
 
     def panel(self, classes, most=8):
-        """Return the first picture of each of the first classes, clean and under the strongest attack."""
-        labels = self.pictures.labels
+        """Return the first image of each of the first classes, clean and under the strongest attack."""
+        labels = self.examples.labels
         first = [np.flatnonzero(labels == label)[0] for label in np.unique(labels)[:most]]
-        chosen = self.pictures.take(np.array(first))
+        chosen = self.examples.take(np.array(first))
         strongest = min(self.results.values(), key=lambda result: result.robust_accuracy, default=None)
         attacked, name, epsilon = chosen.images, "clean", 0.0
         if strongest:
@@ -108,9 +129,17 @@ class Evaluation:
             attacked = np.where(changed[:, None, None, None], strongest.adversarial[first], chosen.images)
             name, epsilon = strongest.attack, strongest.epsilon
         predictions = [self.attacker.logits(images).argmax(-1) for images in (chosen.images, attacked)]
-        return {"clean": chosen.images, "adversarial": attacked, "labels": chosen.labels,
-                "clean_predictions": predictions[0], "adversarial_predictions": predictions[1],
-                "classes": list(classes), "attack": name, "epsilon": epsilon, "norm": self.recipe.eval_norm}
+        return {
+            "clean": chosen.images,
+            "adversarial": attacked,
+            "labels": chosen.labels,
+            "clean_predictions": predictions[0],
+            "adversarial_predictions": predictions[1],
+            "classes": list(classes),
+            "attack": name,
+            "epsilon": epsilon,
+            "norm": self.recipe.eval_norm,
+        }
 
     def extras(self):
         """Return accuracies under corruptions and Gaussian noise, for the report; None where none is asked for."""
@@ -118,71 +147,96 @@ class Evaluation:
         if not (recipe.eval_corruptions or recipe.eval_noise):
             return None
         chosen = evaluate.evenly(len(self.logits), PROBES)
-        pictures = self.pictures.take(chosen)
+        examples = self.examples.take(chosen)
         kinds = corruptions.KINDS if recipe.eval_corruptions else ()
         steps = len(kinds) * len(corruptions.SEVERITIES) + len(recipe.eval_noise)
 
         def accuracy(changed):
-            return self.attacker.accuracy(changed, pictures.labels)
+            return self.attacker.accuracy(changed, examples.labels)
 
         with assembly.make_progress(steps, "corruptions and noise", "setting") as progress:
-            found = {"count": len(chosen), "clean": accuracy(pictures.images), "corruptions": {}, "noise": {},
-                     "library": corruptions.check() if kinds else None}
+            found = {
+                "count": len(chosen),
+                "clean": accuracy(examples.images),
+                "corruptions": {},
+                "noise": {},
+                "library": corruptions.check() if kinds else None,
+            }
             for kind in kinds:
                 found["corruptions"][kind] = []
                 for severity in corruptions.SEVERITIES:
-                    changed = corruptions.corrupt(pictures.images, kind, severity, recipe.seed, pictures.ids)
+                    changed = corruptions.corrupt(examples.images, kind, severity, recipe.seed, examples.ids)
                     found["corruptions"][kind].append(accuracy(changed))
                     progress.update()
             for sigma in recipe.eval_noise:
-                changed = corruptions.gaussian_noise(pictures.images, sigma, recipe.seed, pictures.ids)
+                changed = corruptions.gaussian_noise(examples.images, sigma, recipe.seed, examples.ids)
                 found["noise"][f"{sigma:g}"] = accuracy(changed)
                 progress.update()
         return found
 
     def checks_before(self, recorded):
-        """Return the doctor's `Check`s of model and pictures, none where the recipe asks for none; warn of failures."""
+        """Return the sanity `Check`s of model and images, none where the recipe asks for none; warn of failures."""
         if not self.recipe.eval_checks:
             return []
-        found = doctor.before(self.attacker, self.pictures, self.logits, recorded=recorded,
-                              sample=self.recipe.eval_checks)
+        found = sanity.before(
+            self.attacker, self.examples, self.logits, recorded=recorded, sample=self.recipe.eval_checks
+        )
         for check in found:
             if check.passed is False:
                 logging.warning("Check %s failed: %s.", check.name, check.figure)
         return found
 
     def checks_after(self, sibling):
-        """Return the doctor's `Check`s of what the attacks found."""
+        """Return the sanity checks' `Check`s of what the attacks found."""
         if not self.recipe.eval_checks:
             return []
         with assembly.make_progress(100, "checks", "%", passing=True) as progress:
             add = assembly.whole_steps(progress)
-            return doctor.after(self.attacker, self.pictures, self.logits, self.results, sibling=sibling,
-                                sample=self.recipe.eval_checks, progress=lambda share: add(100 * share))
+            return sanity.after(
+                self.attacker,
+                self.examples,
+                self.logits,
+                self.results,
+                sibling=sibling,
+                sample=self.recipe.eval_checks,
+                progress=lambda share: add(100 * share),
+            )
 
-    def write_pictures(self, names):
-        """Write pictures.csv, a line for each picture and attack; `names` of the pictures, None without."""
-        rows = [{"attack": attack, **row, **({"name": names[place]} if names is not None else {})}
-                for attack, result in self.results.items() for place, row in enumerate(result.table())]
+    def write_images(self, names):
+        """Write images.csv, a line for each image and attack; `names` of the images, None without."""
+        rows = [
+            {"attack": attack, **row, **({"name": names[place]} if names is not None else {})}
+            for attack, result in self.results.items()
+            for place, row in enumerate(result.table())
+        ]
         if not rows:
             return None
-        return places.write(self.folder / "pictures.csv", report.csv_text(rows))
+        return places.write(self.folder / "images.csv", report.csv_text(rows))
 
     def write_adversarial(self, preprocess):
         """Write adversarial-ATTACK.npz for each attack; return their paths."""
         paths = []
         for name, result in self.results.items():
             path = self.folder / f"adversarial-{name}.npz"
-            saved.write(path, self.pictures, result, dataset=self.dataset.name, preprocess=preprocess,
-                        source=self.dataset.source)
+            saved.write(
+                path,
+                self.examples,
+                result,
+                dataset=self.dataset.name,
+                preprocess=preprocess,
+                source=self.dataset.source,
+            )
             paths.append(str(path))
         return paths
 
 
 def clean_row(correct, count, recipe):
-    """Return the report's row of the pictures as they are."""
-    return {"attack": "clean", **dict.fromkeys(("norm", "epsilon", "step_size", "steps", "random_start")),
-            **reporting.counted(correct, count, recipe, None)}
+    """Return the report's row of the images as they are."""
+    return {
+        "attack": "clean",
+        **dict.fromkeys(("norm", "epsilon", "step_size", "steps", "random_start")),
+        **reporting.counted(correct, count, recipe, None),
+    }
 
 
 def row_of(result, recipe):
@@ -192,32 +246,40 @@ def row_of(result, recipe):
     sized = "iterates" in alone and result.attack != "fgsm"
     stages = [{"attack": stage, "correct": result.left(stage), **result.facts[stage]} for stage in result.stages]
     backward = {"backward": recipe.eval_backward} if recipe.eval_backward else {}
-    return {"attack": result.attack, "norm": result.norm, "epsilon": result.epsilon,
-            "step_size": result.step_size if sized else result.epsilon if result.attack == "fgsm" else None,
-            "steps": alone.get("steps"), "random_start": alone.get("random_start"), **backward,
-            "iterates": alone.get("iterates", "worst"), "restarts": alone.get("restarts"), "stages": stages,
-            **reporting.counted(int(result.robust.sum()), len(result.stage), recipe, result.seconds)}
+    return {
+        "attack": result.attack,
+        "norm": result.norm,
+        "epsilon": result.epsilon,
+        "step_size": result.step_size if sized else result.epsilon if result.attack == "fgsm" else None,
+        "steps": alone.get("steps"),
+        "random_start": alone.get("random_start"),
+        **backward,
+        "iterates": alone.get("iterates", "worst"),
+        "restarts": alone.get("restarts"),
+        "stages": stages,
+        **reporting.counted(int(result.robust.sum()), len(result.stage), recipe, result.seconds),
+    }
 
 
-def load_pictures(batches, split, folder):
-    """Return the `Pictures` of a split; where they are many, in a file of `folder`."""
+def load_images(batches, split, folder):
+    """Return the `Examples` of a split; where they are many, in a file of `folder`."""
     images_spec = batches.element_spec[0]
     shape = (split.size, *images_spec.shape[1:])
     if np.prod(shape, dtype=np.int64) * 4 > IN_MEMORY:
         folder.mkdir(parents=True, exist_ok=True)
-        images = np.lib.format.open_memmap(folder / "pictures.npy", "w+", np.float32, shape)
+        images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.float32, shape)
     else:
         images = np.empty(shape, np.float32)
     labels, place = np.empty(split.size, np.int32), 0
-    with assembly.make_progress(split.size, "reading", "picture", passing=True) as progress:
+    with assembly.make_progress(split.size, "reading", "image", passing=True) as progress:
         for batch, batch_labels, mask in batches.as_numpy_iterator():
             real = mask > 0
             count = int(real.sum())
-            images[place:place + count], labels[place:place + count] = batch[real], batch_labels[real]
+            images[place : place + count], labels[place : place + count] = batch[real], batch_labels[real]
             place += count
             progress.update(count)
     ids = np.arange(split.size) if split.places is None else split.places
-    return evaluate.Pictures(images=images, labels=labels, ids=ids)
+    return evaluate.Examples(images=images, labels=labels, ids=ids)
 
 
 def fingerprint(model):
@@ -260,17 +322,36 @@ def work_folder(parent, request):
             raise KeyboardInterrupt(f"Stopped in {folder}. The same command goes on there.") from error
 
 
-def judge(found, model, dataset, batches, strategy, *, home, facts, subset=None, shard=None, recorded=None,
-          save_adversarial=False, sibling=None, force=False):
-    """Judge a checkpoint, go on where the same judgement was stopped, and report into a folder of its own.
+def evaluate_checkpoint(
+    found,
+    model,
+    dataset,
+    batches,
+    strategy,
+    *,
+    home,
+    facts,
+    subset=None,
+    shard=None,
+    recorded=None,
+    save_adversarial=False,
+    sibling=None,
+    force=False,
+):
+    """Evaluate a checkpoint, go on where the same evaluation was stopped, and report into a folder of its own.
 
     Returns:
       The report; `trusted` says whether no hard check failed.
     """
     recipe = found.recipe
-    request = {"recipe": {name: recipe.to_dict()[name] for name in found.known} | judged_by(recipe),
-               "weights": fingerprint(model), "data": [dataset.source, dataset.test.size, list(dataset.notes)],
-               "subset": subset, "shard": shard, "versions": assembly.versions()}
+    request = {
+        "recipe": {name: recipe.to_dict()[name] for name in found.known} | evaluated_by(recipe),
+        "weights": fingerprint(model),
+        "data": [dataset.source, dataset.test.size, list(dataset.notes)],
+        "subset": subset,
+        "shard": shard,
+        "versions": assembly.versions(),
+    }
     with work_folder(home / "evaluations", request) as folder:
         run = Evaluation(recipe, model, dataset, batches, strategy, folder)
         checks = run.checks_before(recorded)
@@ -278,30 +359,47 @@ def judge(found, model, dataset, batches, strategy, *, home, facts, subset=None,
         radii, extras = run.radii(), run.extras()
         checks += run.checks_after(sibling)
         full = reporting.header(recipe, model, dataset, batches, strategy) | {
-            "evaluations": rows, "curve": curve, "radii": radii, "extras": extras,
-            "checks": [dataclasses.asdict(check) for check in checks], "checked": bool(recipe.eval_checks),
-            "trusted": doctor.trusted(checks), "forced": force, "subset": subset, "shard": shard, **facts}
+            "evaluations": rows,
+            "curve": curve,
+            "radii": radii,
+            "extras": extras,
+            "checks": [dataclasses.asdict(check) for check in checks],
+            "checked": bool(recipe.eval_checks),
+            "trusted": sanity.trusted(checks),
+            "forced": force,
+            "subset": subset,
+            "shard": shard,
+            **facts,
+        }
         full["robustbench"] = reporting.robustbench(full, found.label)
         names = dataset.test.names() if dataset.test.names and dataset.test.random_access else None
-        table = run.write_pictures(names)
+        table = run.write_images(names)
         adversarial = run.write_adversarial(full["dataset"]["preprocess"]) if save_adversarial else []
-        full["files"] = {"pictures": table and os.path.basename(table),
-                         "adversarial": [os.path.basename(path) for path in adversarial]}
-        reporting.conclude(full, found.state["history"], run.panel(dataset.classes), folder, home,
-                         {"per picture": table or "", "adversarial pictures": ", ".join(adversarial)})
+        full["files"] = {
+            "images": table and os.path.basename(table),
+            "adversarial": [os.path.basename(path) for path in adversarial],
+        }
+        reporting.conclude(
+            full,
+            found.state["history"],
+            run.panel(dataset.classes),
+            folder,
+            home,
+            {"per image": table or "", "adversarial images": ", ".join(adversarial)},
+        )
         del run
         shutil.rmtree(folder / "work", ignore_errors=True)
         return full
 
 
-def judged_by(recipe):
-    """Return the fields of a recipe that say how it is judged."""
+def evaluated_by(recipe):
+    """Return the fields of a recipe that say how it is evaluated."""
     values = recipe.to_dict()
     return {name: value for name, value in values.items() if name.startswith("eval_")} | {"seed": values["seed"]}
 
 
 def chosen(dataset, subset, shard):
-    """Return the data set with the test pictures that are to be judged, and facts about the subset for the report.
+    """Return the data set with the test images that are to be evaluated, and facts about the subset for the report.
 
     Args:
       dataset: a `data.Data`.
@@ -311,10 +409,10 @@ def chosen(dataset, subset, shard):
     facts, test, notes = None, dataset.test, dataset.notes
     if subset:
         where, digest = data.read_subset(subset, test)
-        facts = {"file": os.path.basename(subset), "pictures": len(where), "sha256": digest}
+        facts = {"file": os.path.basename(subset), "images": len(where), "sha256": digest}
         test = data.selected(test, where)
-        notes = (*notes, f"judged on the {len(where)} test pictures of {facts['file']}, SHA-256 {digest}")
+        notes = (*notes, f"evaluated on the {len(where)} test images of {facts['file']}, SHA-256 {digest}")
     if shard:
         test = data.part(test, shard[0] - 1, shard[1])
-        notes = (*notes, f"judged on part {shard[0]} of {shard[1]}: {test.size} pictures")
+        notes = (*notes, f"evaluated on part {shard[0]} of {shard[1]}: {test.size} images")
     return dataclasses.replace(dataset, test=test, notes=notes), facts

@@ -1,4 +1,4 @@
-"""A checkpoint on its way out: the pictures it is compared on, what reports say of it, where it goes."""
+"""A checkpoint on its way out: the images it is compared on, what reports say of it, where it goes."""
 
 import datetime
 import json
@@ -13,20 +13,28 @@ from sat_tf import cost, data, preprocess
 from sat_tf.experiment import assembly, checkpoints
 from sat_tf.export import signatures
 
-PICTURES = 200  # on which every format is compared with the model
+IMAGES = 200  # on which every format is compared with the model
 ATTACK_FLOPS = 4e12  # spent on PGD in the comparison, by model and export each
-LEAST_ATTACKED = 10  # pictures, whatever they cost
+LEAST_ATTACKED = 10  # images, whatever they cost
 EMBEDDED = "fashion_mnist_12k"
 
 
-def export(changes, *, model_dir=None, checkpoint=None, checkpoint_dir=None, data_dir=None, formats=("saved_model",),
-           command=""):
+def export(
+    changes,
+    *,
+    model_dir=None,
+    checkpoint=None,
+    checkpoint_dir=None,
+    data_dir=None,
+    formats=("saved_model",),
+    command="",
+):
     """Write a checkpoint in some formats into `export/` of its run's folder, compared with the model by consumers.
 
     Args:
       changes: as `evaluate` takes them.
       model_dir, checkpoint, checkpoint_dir: as `evaluate` takes them.
-      data_dir: where the data set lies whose test pictures are used for the comparison.
+      data_dir: where the data set lies whose test images are used for the comparison.
       formats: keys of `sat_tf.export.FORMATS`.
       command: what the user typed, for the card.
 
@@ -42,22 +50,34 @@ def export(changes, *, model_dir=None, checkpoint=None, checkpoint_dir=None, dat
     assembly.make_deterministic(recipe.seed)
     model = found.load()
     prepare = preprocess.EVALUATIONS[assembly.preprocess(recipe)]
-    pictures = sample(found, model, prepare, data_dir, required="dataset" in changes or data_dir is not None)
+    images = sample(found, model, prepare, data_dir, required="dataset" in changes or data_dir is not None)
     epsilon = recipe.epsilon if recipe.eval_epsilon is None else recipe.eval_epsilon
     pgd = assembly.make_attack("pgd-10", epsilon, recipe.eval_step_size)
     with_cost = ATTACK_FLOPS / (2 * pgd.steps * cost.forward_flops(model, found.image_size))
-    attack = {"epsilon": pgd.epsilon, "step_size": pgd.step_size, "steps": pgd.steps,
-              "count": min(len(pictures[0]), max(LEAST_ATTACKED, int(with_cost)))}
+    attack = {
+        "epsilon": pgd.epsilon,
+        "step_size": pgd.step_size,
+        "steps": pgd.steps,
+        "count": min(len(images[0]), max(LEAST_ATTACKED, int(with_cost))),
+    }
     result = sat_tf.export.write(
-        model, folder, facts=facts_of(found, formats, command), recipe=found.known, pictures=pictures,
-        attack=attack, evaluations=evaluations_of(found, model_dir), preprocess=prepare,
+        model,
+        folder,
+        facts=facts_of(found, formats, command),
+        recipe=found.known,
+        images=images,
+        attack=attack,
+        evaluations=evaluations_of(found, model_dir),
+        preprocess=prepare,
         attacked=assembly.attacked_view(recipe, model) if recipe.eval_backward else None,
-        progress=lambda what, total: assembly.make_progress(total, what, "picture" if "answers" in what else "format"),
+        progress=lambda what, total: assembly.make_progress(total, what, "image" if "answers" in what else "format"),
     )
     for name, row in result["formats"].items():
         attacked = f", {row['robust_export']} of {row['attacked']} right after PGD-10" if "attacked" in row else ""
-        print(f"{name}: {folder / sat_tf.export.FILES[name]} (logits within {row['difference']:.1e} of the model's, "
-              f"{row['same_classes']} of {row['pictures']} classes the same{attacked})")
+        print(
+            f"{name}: {folder / sat_tf.export.FILES[name]} (logits within {row['difference']:.1e} of the model's, "
+            f"{row['same_classes']} of {row['images']} classes the same{attacked})"
+        )
     print(f"weights: {found.weights}\nmodel card: {folder / 'README.md'}\nparity: {folder / 'parity.json'}", flush=True)
     return result
 
@@ -66,14 +86,23 @@ def facts_of(found, formats, command):
     """Return what the model card says of a checkpoint."""
     recipe = found.recipe
     return {
-        "model": recipe.model, "act": recipe.act, "method": recipe.method, "weights": found.weights,
+        "model": recipe.model,
+        "act": recipe.act,
+        "method": recipe.method,
+        "weights": found.weights,
         "backward": recipe.eval_backward,
-        "checkpoint": str(found.path), "step": found.state["step"], "image_size": found.image_size,
-        "classes": list(found.classes), "preprocess": assembly.preprocess(recipe), "formats": list(formats),
+        "checkpoint": str(found.path),
+        "step": found.state["step"],
+        "image_size": found.image_size,
+        "classes": list(found.classes),
+        "preprocess": assembly.preprocess(recipe),
+        "formats": list(formats),
         "trained_on": found.state["recipe"]["dataset"],
         "recipe": {name: hparams.show(name, value) for name, value in found.known.items()},
-        "published": found.published_facts, "versions": assembly.versions(),
-        "created": datetime.datetime.now().astimezone().isoformat("T", "seconds"), "command": command,
+        "published": found.published_facts,
+        "versions": assembly.versions(),
+        "created": datetime.datetime.now().astimezone().isoformat("T", "seconds"),
+        "command": command,
     }
 
 
@@ -88,9 +117,12 @@ def evaluations_of(found, model_dir):
             try:
                 report = json.loads(file.read_text())
                 about, dataset = report["checkpoint"], report["dataset"]
-                same = (pathlib.Path(about["path"]).resolve(), about["weights"], dataset["image_size"],
-                        dataset["preprocess"]) == (found.path.resolve(), found.weights, found.image_size,
-                                                   assembly.preprocess(found.recipe))
+                same = (
+                    pathlib.Path(about["path"]).resolve(),
+                    about["weights"],
+                    dataset["image_size"],
+                    dataset["preprocess"],
+                ) == (found.path.resolve(), found.weights, found.image_size, assembly.preprocess(found.recipe))
                 name = dataset["source"] if dataset["name"] in ("folder", "shards") else dataset["name"]
                 for row in report["evaluations"] if same else []:
                     key = tuple(str(row.get(name)) for name in ("attack", "epsilon", "step_size", "backward", "count"))
@@ -101,7 +133,7 @@ def evaluations_of(found, model_dir):
 
 
 def sample(found, model, prepare, data_dir, required):
-    """Return pictures for the comparison: images, labels, the same encoded, and where they are from.
+    """Return images for the comparison: images, labels, the same encoded, and where they are from.
 
     They are a fixed draw from the test part of the recipe's data set; where that is not at hand and nobody asked for
     it (`required`), from the embedded one, whatever the model was trained on. Labels of other classes than the model's
@@ -115,21 +147,22 @@ def sample(found, model, prepare, data_dir, required):
         dataset = data.load(EMBEDDED)
     split = dataset.test
     if not split.size:
-        raise ValueError(f"Expected pictures in the test part of {dataset.source}. Received: none.")
-    items = split.order(tf.constant([0, 0]), 0, 1, 1, 0).take(PICTURES)
+        raise ValueError(f"Expected images in the test part of {dataset.source}. Received: none.")
+    items = split.order(tf.constant([0, 0]), 0, 1, 1, 0).take(IMAGES)
     images, labels, encoded = [], [], []
     for item in items:
-        picture, label, _ = split.decode(item)
-        content = picture.numpy() if picture.dtype == tf.string else b""
+        image, label, _ = split.decode(item)
+        content = image.numpy() if image.dtype == tf.string else b""
         if not content.startswith((signatures.JPEG, signatures.PNG)):
-            content = tf.io.encode_png(preprocess.decode(picture)).numpy()
+            content = tf.io.encode_png(preprocess.decode(image)).numpy()
         encoded.append(content)
         images.append(prepare(tf.constant(content), found.image_size).numpy())
         labels.append(int(label))
-    description = f"{len(images)} of the {split.size} test pictures of {dataset.name}"
+    description = f"{len(images)} of the {split.size} test images of {dataset.name}"
     images, labels = np.stack(images), np.array(labels, np.int32)
     if list(dataset.classes) != list(found.classes):
-        description += ", which have other classes; right means: the class that the model gives the clean picture"
-        labels = np.concatenate([model(images[i:i + 8], training=False).numpy().argmax(-1) for i in
-                                 range(0, len(images), 8)]).astype(np.int32)
+        description += ", which have other classes; right means: the class that the model gives the clean image"
+        labels = np.concatenate(
+            [model(images[i : i + 8], training=False).numpy().argmax(-1) for i in range(0, len(images), 8)]
+        ).astype(np.int32)
     return images, labels, encoded, description

@@ -1,4 +1,4 @@
-"""The parts of one judgement, put together."""
+"""The parts of one evaluation, put together."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ SUMMED = ("correct", "count")
 
 
 def merge(parts, command=""):
-    """Write the report of a whole judgement from the reports of all its parts, `--shard=1/n` to `--shard=n/n`.
+    """Write the report of a whole evaluation from the reports of all its parts, `--shard=1/n` to `--shard=n/n`.
 
     Args:
       parts: their folders, in any order.
@@ -21,7 +21,7 @@ def merge(parts, command=""):
       The report, which lies in a new folder beside the first part.
 
     Raises:
-      ValueError: parts are missing, are there twice, or are of different judgements.
+      ValueError: parts are missing, are there twice, or are of different evaluations.
       OSError: a report can't be read.
     """
     parts = [pathlib.Path(part).expanduser() for part in parts]
@@ -30,22 +30,38 @@ def merge(parts, command=""):
     _check(parts, requests)
     reports = sorted(reports.values(), key=lambda one: one["shard"][0])
     first = reports[0]
-    whole = {**first, "shard": None, "command": command, "created": reports[-1]["created"],
-             "evaluations": [_sum(rows) for rows in zip(*(one["evaluations"] for one in reports), strict=True)],
-             "curve": _curve(reports), "radii": _radii(reports), "extras": _extras(reports),
-             "checks": [{**check, "name": f"{check['name']} (part {one['shard'][0]})"}
-                        for one in reports for check in one["checks"]],
-             "trusted": all(one["trusted"] for one in reports), "checked": all(one["checked"] for one in reports),
-             "forced": all(one["forced"] for one in reports), "merged": [str(part) for part in parts]}
-    notes = [note for note in first["dataset"]["notes"] if not note.startswith("judged on part ")]
+    whole = {
+        **first,
+        "shard": None,
+        "command": command,
+        "created": reports[-1]["created"],
+        "evaluations": [_sum(rows) for rows in zip(*(one["evaluations"] for one in reports), strict=True)],
+        "curve": _curve(reports),
+        "radii": _radii(reports),
+        "extras": _extras(reports),
+        "checks": [
+            {**check, "name": f"{check['name']} (part {one['shard'][0]})"} for one in reports for check in one["checks"]
+        ],
+        "trusted": all(one["trusted"] for one in reports),
+        "checked": all(one["checked"] for one in reports),
+        "forced": all(one["forced"] for one in reports),
+        "merged": [str(part) for part in parts],
+    }
+    notes = [note for note in first["dataset"]["notes"] if not note.startswith("evaluated on part ")]
     whole["dataset"] = {**first["dataset"], "notes": notes, "test": sum(one["dataset"]["test"] for one in reports)}
     whole["robustbench"] = reporting.robustbench(whole, first["robustbench"]["name"])
     folder = places.next_folder(parts[0].resolve().parent)
-    table = _merge_pictures(parts, folder)
+    table = _merge_images(parts, folder)
     adversarial = _join_adversarial(parts, reports, folder)
-    whole["files"] = {"pictures": table and pathlib.Path(table).name, "adversarial": adversarial}
-    return reporting.conclude(whole, [], None, folder, folder, {
-        "per picture": table or "", "adversarial pictures": ", ".join(str(folder / name) for name in adversarial)})
+    whole["files"] = {"images": table and pathlib.Path(table).name, "adversarial": adversarial}
+    return reporting.conclude(
+        whole,
+        [],
+        None,
+        folder,
+        folder,
+        {"per image": table or "", "adversarial images": ", ".join(str(folder / name) for name in adversarial)},
+    )
 
 
 def read(part):
@@ -53,12 +69,14 @@ def read(part):
     try:
         content = json.loads((part / "report.json").read_text())
     except FileNotFoundError:
-        raise FileNotFoundError(f"Expected the folder of a judgement that has ended. Received: {part}, which has no "
-                                "report.json. The part's command goes on with it.") from None
+        raise FileNotFoundError(
+            f"Expected the folder of an evaluation that has ended. Received: {part}, which has no "
+            "report.json. The part's command goes on with it."
+        ) from None
     except ValueError as error:
         raise OSError(f"{part / 'report.json'} is damaged: {error}.") from error
     if not content.get("shard"):
-        raise ValueError(f"Expected a part, made by --shard=i/n. Received: {part}, a whole judgement.")
+        raise ValueError(f"Expected a part, made by --shard=i/n. Received: {part}, a whole evaluation.")
     return content
 
 
@@ -67,16 +85,22 @@ def _check(parts, requests):
     total = shards[0][1]
     missing = sorted(set(range(1, total + 1)) - {number for number, _ in shards})
     if missing or len(shards) != total or any(count != total for _, count in shards):
-        raise ValueError(f"Expected each of the {total} parts once. Received: "
-                         f"{', '.join(f'{number}/{count}' for number, count in shards)}.")
+        raise ValueError(
+            f"Expected each of the {total} parts once. Received: "
+            f"{', '.join(f'{number}/{count}' for number, count in shards)}."
+        )
     first, *others = parts
     for other in others:
-        unlike = [name for name in requests[first] if name not in ("shard", "data")
-                  and requests[first][name] != requests[other].get(name)]
+        unlike = [
+            name
+            for name in requests[first]
+            if name not in ("shard", "data") and requests[first][name] != requests[other].get(name)
+        ]
         unlike += ["data"] if requests[first]["data"][0] != requests[other]["data"][0] else []
         if unlike:
-            raise ValueError(f"Expected parts of one judgement. Received: {first} and {other}, which differ in "
-                             f"{', '.join(unlike)}.")
+            raise ValueError(
+                f"Expected parts of one evaluation. Received: {first} and {other}, which differ in {', '.join(unlike)}."
+            )
 
 
 def _sum(rows):
@@ -112,8 +136,10 @@ def _extras(reports):
     if None in extras:
         return None
     counts, first = [one["count"] for one in extras], extras[0]
-    found = {part: {kind: _mean([one[part][kind] for one in extras], counts) for kind in first[part]}
-             for part in ("corruptions", "noise")}
+    found = {
+        part: {kind: _mean([one[part][kind] for one in extras], counts) for kind in first[part]}
+        for part in ("corruptions", "noise")
+    }
     return {**first, **found, "count": sum(counts), "clean": _mean([one["clean"] for one in extras], counts)}
 
 
@@ -127,7 +153,7 @@ def _radii(reports):
 
 
 def _join_adversarial(parts, reports, folder):
-    """Write the adversarial pictures of the whole; return the names of the files, none unless every part has them."""
+    """Write the adversarial images of the whole; return the names of the files, none unless every part has them."""
     of_parts = [set(one["files"]["adversarial"]) for one in reports]
     names = sorted(set.intersection(*of_parts))
     for name in names:
@@ -135,16 +161,16 @@ def _join_adversarial(parts, reports, folder):
     return names
 
 
-def _merge_pictures(parts, folder):
-    """Write pictures.csv of the whole, by attack and id; return its path, None where the parts have none."""
+def _merge_images(parts, folder):
+    """Write images.csv of the whole, by attack and id; return its path, None where the parts have none."""
     rows = []
     for part in parts:
-        if not (part / "pictures.csv").is_file():
+        if not (part / "images.csv").is_file():
             return None
-        with open(part / "pictures.csv", newline="") as file:
+        with open(part / "images.csv", newline="") as file:
             rows += list(csv.DictReader(file))
     attacks = list(dict.fromkeys(row["attack"] for row in rows))
     rows.sort(key=lambda row: (attacks.index(row["attack"]), int(row["id"])))
     if len({(row["attack"], row["id"]) for row in rows}) < len(rows):
-        raise ValueError("Expected parts that share no picture. Received: an id in two of them.")
-    return places.write(folder / "pictures.csv", report.csv_text(rows))
+        raise ValueError("Expected parts that share no image. Received: an id in two of them.")
+    return places.write(folder / "images.csv", report.csv_text(rows))

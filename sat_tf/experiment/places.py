@@ -21,8 +21,11 @@ def run_of(path):
 
 def kind_of(path):
     """Return "best" or "latest" as the pointers beside a checkpoint say, else "none"."""
-    pointers = [kind for kind in ("best", "latest") if (path.parent / kind).is_file()
-                and (path.parent / kind).read_text().strip() == path.name]
+    pointers = [
+        kind
+        for kind in ("best", "latest")
+        if (path.parent / kind).is_file() and (path.parent / kind).read_text().strip() == path.name
+    ]
     return pointers[0] if pointers else "none"
 
 
@@ -35,14 +38,17 @@ def check_folder(model_dir, recipe):
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise OSError(f"Expected a --model_dir that can be written. Received: model_dir={model_dir}: "
-                      f"{error.strerror}.") from error
+        raise OSError(
+            f"Expected a --model_dir that can be written. Received: model_dir={model_dir}: {error.strerror}."
+        ) from error
     file = model_dir / "recipe.json"
     if file.exists():
         differences = read_recipe(file).differences(recipe)
         if differences:
-            raise ValueError(f"Expected the recipe of the run in {model_dir}. Received another one: "
-                             f"{'; '.join(differences)}. Name another --model_dir, or repeat its flags to go on.")
+            raise ValueError(
+                f"Expected the recipe of the run in {model_dir}. Received another one: "
+                f"{'; '.join(differences)}. Name another --model_dir, or repeat its flags to go on."
+            )
     return model_dir
 
 
@@ -78,13 +84,14 @@ def locked(model_dir):
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise BlockingIOError(f"Another process is training in {model_dir}. Wait for it, or name another "
-                              "--model_dir.") from error
+                raise BlockingIOError(
+                    f"Another process is training in {model_dir}. Wait for it, or name another --model_dir."
+                ) from error
         yield
 
 
 def report_folder(model_dir, recipe):
-    """Return where a finished training reports: the run's folder, or a new one if another judgement lies there."""
+    """Return where a finished training reports: the run's folder, or a new one if another evaluation lies there."""
     file = model_dir / "report.json"
     if not file.exists() or read_recipe(file) == recipe:
         return model_dir

@@ -11,7 +11,7 @@ from sat_tf import data, interruption, report, saving, train
 from sat_tf.experiment import assembly, probing
 
 CALL_SECONDS = 5.0  # so that progress moves, and Ctrl-C is heard
-SHOWN = 20  # broken pictures in the log
+SHOWN = 20  # unreadable images in the log
 STATE = ("recipe", "data", "history", "best", "seconds", "sums", "summed")  # what a checkpoint holds beside variables
 
 
@@ -21,13 +21,13 @@ class Training:
     def __init__(self, recipe, dataset, strategy, model_dir):
         self.recipe, self.dataset, self.strategy, self.model_dir = recipe, dataset, strategy, model_dir
         self.image_size = assembly.image_size(recipe, dataset)
-        for part in ("held_out", "test"):
+        for part in ("validation", "test"):
             if not getattr(dataset, part).size:
-                raise ValueError(f"Expected pictures in the {part} part of {dataset.source}. Received: none.")
-        _refuse_broken(recipe, dataset)
+                raise ValueError(f"Expected images in the {part} part of {dataset.source}. Received: none.")
+        _refuse_unreadable(recipe, dataset)
         self.epoch_steps = data.steps_per_epoch(dataset.train, recipe.batch_size)
         self.total_steps = recipe.epochs * self.epoch_steps
-        self.probe_steps = max(1, round(recipe.probe_every * self.epoch_steps))
+        self.validation_steps = max(1, round(recipe.validation_every * self.epoch_steps))
         with strategy.scope():
             model = assembly.build_model(recipe, len(dataset.classes))
             optimizer = assembly.make_optimizer(recipe, self.epoch_steps, self.total_steps)
@@ -39,8 +39,12 @@ class Training:
         self.sums = [0.0] * len(train.METRICS)  # of the steps since the last probe
         self.summed = 0
         if recipe.method != "standard" and recipe.stop_on_overfitting and not probing.compares(recipe):
-            logging.info("Catastrophic overfitting will not be noticed: the probe %s takes no more steps than the "
-                         "training attack's %d.", recipe.probe_attack, recipe.attack_steps)
+            logging.info(
+                "Catastrophic overfitting will not be noticed: the probe %s takes no more steps than the "
+                "training attack's %d.",
+                recipe.validation_attack,
+                recipe.attack_steps,
+            )
         self.probe = probing.Probe(recipe, self.state, dataset, self.image_size, strategy)
 
     def restore(self):
@@ -63,13 +67,19 @@ class Training:
         mine, theirs = self._identity(), {key: state["data"].get(key) for key in self._identity()}
         differences += [f"{key}: {theirs[key]} there, {mine[key]} here" for key in mine if mine[key] != theirs[key]]
         if differences:
-            raise ValueError(f"Expected the recipe and the data of the run in {self.model_dir}. Received others: "
-                             f"{'; '.join(differences)}. Name another --model_dir.")
+            raise ValueError(
+                f"Expected the recipe and the data of the run in {self.model_dir}. Received others: "
+                f"{'; '.join(differences)}. Name another --model_dir."
+            )
 
     def _identity(self):
         """Return what tells one data set from another, as a checkpoint holds it."""
-        return {"source": self.dataset.source, "train": self.dataset.train.size, "image_size": self.image_size,
-                "classes": list(self.dataset.classes)}
+        return {
+            "source": self.dataset.source,
+            "train": self.dataset.train.size,
+            "image_size": self.image_size,
+            "classes": list(self.dataset.classes),
+        }
 
     def train(self, on_progress=None):
         """Run the remaining steps; probe and save at the recipe's epochs; stop early where a probe says so.
@@ -81,18 +91,26 @@ class Training:
             return
         recipe = self.recipe
         loop = train.Loop(
-            state=self.state, method=assembly.make_method(recipe), strategy=self.strategy, batch_size=recipe.batch_size,
-            seed=recipe.seed, weight_decay=recipe.weight_decay,
+            state=self.state,
+            method=assembly.make_method(recipe),
+            strategy=self.strategy,
+            batch_size=recipe.batch_size,
+            seed=recipe.seed,
+            weight_decay=recipe.weight_decay,
         )
         writer = tf.summary.create_file_writer(str(self.model_dir / "tensorboard"))
         first, saved, started = self.state.step, time.monotonic(), time.monotonic() - self.seconds
         with (
-            writer.as_default(), interruption.on_request() as requested,
+            writer.as_default(),
+            interruption.on_request() as requested,
             assembly.make_progress(self.total_steps, "training", "step", first) as progress,
         ):
             for step, metrics in loop.run(
-                self._batches(first), until=self.total_steps, steps_per_call=recipe.steps_per_call,
-                pauses=(self.epoch_steps, self.probe_steps), seconds_per_call=CALL_SECONDS,
+                self._batches(first),
+                until=self.total_steps,
+                steps_per_call=recipe.steps_per_call,
+                pauses=(self.epoch_steps, self.validation_steps),
+                seconds_per_call=CALL_SECONDS,
             ):
                 self.seconds = time.monotonic() - started
                 self._take(step, metrics, progress)
@@ -103,12 +121,19 @@ class Training:
                     self.save(kinds)
                     saved = time.monotonic()
                 if self.stopped:
-                    logging.warning("%s. Training ends at step %d of %d; the best checkpoint is that of step %d.",
-                                    self.stopped, step, self.total_steps, self.best["step"])
+                    logging.warning(
+                        "%s. Training ends at step %d of %d; the best checkpoint is that of step %d.",
+                        self.stopped,
+                        step,
+                        self.total_steps,
+                        self.best["step"],
+                    )
                     return
                 if requested() and step < self.total_steps:
-                    raise KeyboardInterrupt(f"Stopped at step {step} of {self.total_steps}; the checkpoint in "
-                                            f"{self.model_dir} holds it, and the same command goes on from there.")
+                    raise KeyboardInterrupt(
+                        f"Stopped at step {step} of {self.total_steps}; the checkpoint in "
+                        f"{self.model_dir} holds it, and the same command goes on from there."
+                    )
 
     def variables(self):
         """Return every variable of the run, as a checkpoint groups them."""
@@ -117,14 +142,22 @@ class Training:
 
     def save(self, kinds=()):
         """Write a checkpoint, the latest and whatever else `kinds` says."""
-        broken = [v.path for v in self.state.model.variables if not np.isfinite(v.numpy()).all()]
-        if broken:
-            raise FloatingPointError(f"After step {self.state.step} {broken[0]} is not finite. A lower learning_rate "
-                                     "helps most often.")
+        unreadable = [v.path for v in self.state.model.variables if not np.isfinite(v.numpy()).all()]
+        if unreadable:
+            raise FloatingPointError(
+                f"After step {self.state.step} {unreadable[0]} is not finite. A lower learning_rate helps most often."
+            )
         state = {
-            "step": self.state.step, "recipe": self.recipe.to_dict(), "data": self._identity(),
-            "history": self.history, "best": self.best, "seconds": self.seconds,
-            "sums": self.sums, "summed": self.summed, "stopped": self.stopped, "versions": assembly.versions(),
+            "step": self.state.step,
+            "recipe": self.recipe.to_dict(),
+            "data": self._identity(),
+            "history": self.history,
+            "best": self.best,
+            "seconds": self.seconds,
+            "sums": self.sums,
+            "summed": self.summed,
+            "stopped": self.stopped,
+            "versions": assembly.versions(),
         }
         saving.save(self.model_dir / "checkpoints", self.variables(), state, kinds=("latest", *kinds))
 
@@ -132,29 +165,39 @@ class Training:
         """Return the report's facts about the training."""
         steps = self.state.step
         return {
-            "steps": steps, "epochs": self.recipe.epochs, "wall_time_seconds": round(self.seconds, 1),
+            "steps": steps,
+            "epochs": self.recipe.epochs,
+            "wall_time_seconds": round(self.seconds, 1),
             "images_per_second": round(steps * self.recipe.batch_size / max(self.seconds, 1e-9), 1),
             "train_loss": last_loss(self.history, self.epoch_steps // 2),
-            "ended": self.stopped or report.WHOLE, "left_out": list(self.dataset.train.broken),
-            "probe": self.recipe.probe_attack, "probe_weights": self.recipe.probe_weights,
+            "ended": self.stopped or report.WHOLE,
+            "left_out": list(self.dataset.train.unreadable),
+            "probe": self.recipe.validation_attack,
+            "validation_weights": self.recipe.validation_weights,
             "best_step": self.best["step"],
-            f"best_held_out_{assembly.best_by(self.recipe)}_accuracy": self.best["score"][0],
+            f"best_validation_{assembly.best_by(self.recipe)}_accuracy": self.best["score"][0],
         }
 
     def _batches(self, step):
         def per_host(context):
             hosts = context.num_input_pipelines
             batches = data.train_batches(
-                self.dataset.train, batch_size=self.recipe.batch_size // hosts, image_size=self.image_size,
-                augment=self.recipe.augment, policy=assembly.make_policy(self.recipe), seed=self.recipe.seed,
-                start_step=step, host=context.input_pipeline_id, hosts=hosts,
+                self.dataset.train,
+                batch_size=self.recipe.batch_size // hosts,
+                image_size=self.image_size,
+                augment=self.recipe.augment,
+                policy=assembly.make_policy(self.recipe),
+                seed=self.recipe.seed,
+                start_step=step,
+                host=context.input_pipeline_id,
+                hosts=hosts,
             )
             return one_replica_each(batches, context.num_replicas_in_sync // hosts)
 
         return self.strategy.distribute_datasets_from_function(per_host)
 
     def _due(self, step):
-        return step % self.probe_steps == 0 or step == self.total_steps
+        return step % self.validation_steps == 0 or step == self.total_steps
 
     def _take(self, step, metrics, progress):
         for row in metrics:  # one by one: how many steps a call holds depends on the clock, a sum must not
@@ -168,14 +211,17 @@ class Training:
         tf.summary.scalar("train/learning_rate", self.state.optimizer.learning_rate, step)
 
     def _probe(self, step):
-        """Judge the held-out pictures, add a row to the history; return ("best",) where it is the best so far."""
-        row = {"step": step, "epoch": step / self.epoch_steps,
-               "learning_rate": float(self.state.optimizer.learning_rate), "seconds": self.seconds}
-        row |= {f"train/{name}": total / self.summed
-                for name, total in zip(train.METRICS, self.sums, strict=True)}
+        """Evaluate the held-out images, add a row to the history; return ("best",) where it is the best so far."""
+        row = {
+            "step": step,
+            "epoch": step / self.epoch_steps,
+            "learning_rate": float(self.state.optimizer.learning_rate),
+            "seconds": self.seconds,
+        }
+        row |= {f"train/{name}": total / self.summed for name, total in zip(train.METRICS, self.sums, strict=True)}
         row |= self.probe.measure()
         for name, value in row.items():
-            if name.startswith("held_out/"):
+            if name.startswith("validation/"):
                 tf.summary.scalar(name, value, step)
         self.history.append(row)
         self.sums, self.summed = [0.0] * len(train.METRICS), 0
@@ -196,24 +242,33 @@ def last_loss(history, steps):
     return total / covered if covered else None
 
 
-def _refuse_broken(recipe, dataset):
-    """Say which training pictures are left out; more of them than the recipe allows are an error."""
-    broken = dataset.train.broken
-    if len(broken) > recipe.broken_limit:
-        raise ValueError(f"Expected at most broken_limit={recipe.broken_limit} training pictures that can't be read. "
-                         f"Received: {len(broken)} in {dataset.source}, the first: {broken[0]}. Mend them, or allow "
-                         f"more: --set broken_limit={len(broken)}.")
-    for name in broken[:SHOWN]:
+def _refuse_unreadable(recipe, dataset):
+    """Say which training images are left out; more of them than the recipe allows are an error."""
+    unreadable = dataset.train.unreadable
+    if len(unreadable) > recipe.unreadable_limit:
+        raise ValueError(
+            f"Expected at most unreadable_limit={recipe.unreadable_limit} training images that can't be read. "
+            f"Received: {len(unreadable)} in {dataset.source}, the first: {unreadable[0]}. Mend them, or allow "
+            f"more: --set unreadable_limit={len(unreadable)}."
+        )
+    for name in unreadable[:SHOWN]:
         logging.warning("Left out: %s.", name)
-    if broken:
-        logging.warning("Left out %d of %d training pictures that can't be read%s; the report names all.", len(broken),
-                        len(broken) + dataset.train.size + dataset.held_out.size,
-                        f", {len(broken) - SHOWN} of them not shown here" if len(broken) > SHOWN else "")
-    if dataset.test.broken:
-        logging.warning("Training can go on, but its judgement will be refused: %d of the test pictures can't be read, "
-                        "the first %s. Replace them meanwhile.", len(dataset.test.broken), dataset.test.broken[0])
+    if unreadable:
+        logging.warning(
+            "Left out %d of %d training images that can't be read%s; the report names all.",
+            len(unreadable),
+            len(unreadable) + dataset.train.size + dataset.validation.size,
+            f", {len(unreadable) - SHOWN} of them not shown here" if len(unreadable) > SHOWN else "",
+        )
+    if dataset.test.unreadable:
+        logging.warning(
+            "Training can go on, but its evaluation will be refused: %d of the test images can't be read, "
+            "the first %s. Replace them meanwhile.",
+            len(dataset.test.unreadable),
+            dataset.test.unreadable[0],
+        )
     for note in dataset.notes:
-        logging.info("Worth knowing of the pictures: %s.", note)
+        logging.info("Worth knowing of the images: %s.", note)
 
 
 def one_replica_each(batches, replicas):

@@ -1,4 +1,4 @@
-"""Adversarial pictures of a file, checked against the data set and read again by a model."""
+"""Adversarial images of a file, checked against the data set and read again by a model."""
 
 import pathlib
 
@@ -12,25 +12,39 @@ def run(content, changes, place, checkpoint_dir, data_dir):
 
     Args:
       content: as `verify.read` returns it.
-      changes: `{field: value}` of how the pictures are judged.
+      changes: `{field: value}` of how the images are evaluated.
       place: a checkpoint, or the folder of a SavedModel.
     """
     exported = is_saved_model(place)
     if exported:
-        recipe = hparams.choose({"dataset": str(content["dataset"]), "eval_preprocess": str(content["preprocess"]),
-                                 "image_size": str(content["image_size"]), **changes})
+        recipe = hparams.choose(
+            {
+                "dataset": str(content["dataset"]),
+                "eval_preprocess": str(content["preprocess"]),
+                "image_size": str(content["image_size"]),
+                **changes,
+            }
+        )
         image_size, classes = int(content["image_size"]), None
     else:
         found = checkpoints.open_checkpoint(place, changes, checkpoint_dir)
         recipe, image_size, classes = found.recipe, found.image_size, found.classes
-    recipe = recipe.replace(eval_pictures=None)  # ids are places in the whole test part
+    recipe = recipe.replace(eval_images=None)  # ids are places in the whole test part
     dataset = assembly.load_data(recipe, data_dir)
     if classes is not None and list(dataset.classes) != list(classes):
-        raise ValueError(f"Expected the {len(classes)} classes of the checkpoint. Received: dataset={recipe.dataset} "
-                         f"with {len(dataset.classes)}.")
-    clean = pictures_of(dataset.test, content["ids"], recipe, image_size)
-    findings = verify.check(content, clean.images, clean.labels, clean.ids,
-                            norm=recipe.eval_norm if "eval_norm" in changes else None, epsilon=recipe.eval_epsilon)
+        raise ValueError(
+            f"Expected the {len(classes)} classes of the checkpoint. Received: dataset={recipe.dataset} "
+            f"with {len(dataset.classes)}."
+        )
+    clean = images_of(dataset.test, content["ids"], recipe, image_size)
+    findings = verify.check(
+        content,
+        clean.images,
+        clean.labels,
+        clean.ids,
+        norm=recipe.eval_norm if "eval_norm" in changes else None,
+        epsilon=recipe.eval_epsilon,
+    )
     model = evaluate.predictor(place) if exported else evaluate.predictor(found.load(dataset.classes))
     size = min(recipe.eval_batch_size, len(content["ids"]))
     counts = verify.rescore(content, lambda images: model(images), size)
@@ -42,10 +56,14 @@ def is_saved_model(place):
     return place is not None and (pathlib.Path(place).expanduser() / "saved_model.pb").is_file()
 
 
-def pictures_of(split, ids, recipe, image_size):
-    """Return the `Pictures` of the data set that a file's ids name, in increasing order; unknown ids are left out."""
+def images_of(split, ids, recipe, image_size):
+    """Return the `Examples` of the data set that a file's ids name, in increasing order; unknown ids are left out."""
     known = sorted({int(place) for place in ids if 0 <= place < split.size})
     chosen = data.selected(split, known)
-    batches = data.evaluation_batches(chosen, batch_size=min(recipe.eval_batch_size, max(len(known), 1)),
-                                      image_size=image_size, preprocess=assembly.preprocess(recipe))
-    return evaluating.load_pictures(batches, chosen, pathlib.Path("."))
+    batches = data.evaluation_batches(
+        chosen,
+        batch_size=min(recipe.eval_batch_size, max(len(known), 1)),
+        image_size=image_size,
+        preprocess=assembly.preprocess(recipe),
+    )
+    return evaluating.load_images(batches, chosen, pathlib.Path("."))

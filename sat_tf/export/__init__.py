@@ -12,17 +12,17 @@ from sat_tf.export.formats import FILES, FORMATS, check
 __all__ = ["FILES", "FORMATS", "check", "write"]
 
 
-def write(model, directory, *, facts, recipe, pictures, attack, evaluations, preprocess, progress, attacked=None):
+def write(model, directory, *, facts, recipe, examples, attack, evaluations, preprocess, progress, attacked=None):
     """Write a model in some formats with its card, and compare each with the model in its consumer's own process.
 
     The directory appears when all is written and compared, not before.
 
     Args:
-      model: pictures `[n, size, size, 3]` in [0, 1] -> logits.
+      model: images `[n, size, size, 3]` in [0, 1] -> logits.
       directory: where to; must not exist.
       facts: what `card.write` takes, "formats", keys of `FORMATS`, among them; written as export.json.
       recipe: the fields of the recipe that are known, as JSON takes them.
-      pictures: `(images, labels, encoded)` as `parity.prepare` takes them, with their description as a fourth.
+      examples: `(images, labels, encoded)` as `parity.prepare` takes them, with their description as a fourth.
       attack: as `parity.prepare` takes it.
       evaluations: rows of reports about these weights.
       preprocess: `(bytes of an image file, size) -> image`, the model's evaluation preprocessing.
@@ -51,7 +51,7 @@ def write(model, directory, *, facts, recipe, pictures, attack, evaluations, pre
             for name in formats:
                 FORMATS[name](model, facts["image_size"], partial / FILES[name], preprocess, assets, attacked)
                 bar.update(1)
-        result = compare(attacked or model, partial, formats, pictures, attack, progress)
+        result = compare(attacked or model, partial, formats, examples, attack, progress)
         (partial / "parity.json").write_text(json.dumps(result, indent=1) + "\n")
         (partial / "README.md").write_text(card.write(facts, evaluations, result))
         if "saved_model" in formats:  # the folder by which TensorFlow lets a SavedModel carry what it does not read
@@ -69,14 +69,16 @@ def refuse_existing(directory):
     if "[" in str(directory.resolve()):
         raise ValueError(f"Expected a path without '[', which TensorFlow takes for a pattern. Received: {directory}.")
     if directory.exists():
-        raise FileExistsError(f"Expected a new folder for the export. Received: {directory}, which exists. Remove it "
-                              "first, or export to another --model_dir with --checkpoint.")
+        raise FileExistsError(
+            f"Expected a new folder for the export. Received: {directory}, which exists. Remove it "
+            "first, or export to another --model_dir with --checkpoint."
+        )
 
 
-def compare(model, directory, formats, pictures, attack, progress):
+def compare(model, directory, formats, examples, attack, progress):
     """Return the parity of all formats; one that differs is a ValueError."""
-    images, labels, encoded, description = pictures
-    result = {"pictures": description, "attack": attack, "tolerance": parity.TOLERANCE, "formats": {}}
+    images, labels, encoded, description = examples
+    result = {"images": description, "attack": attack, "tolerance": parity.TOLERANCE, "formats": {}}
     with tempfile.TemporaryDirectory() as folder:
         attacked = attack["count"] if "saved_model" in formats else 0
         wanted = None
@@ -92,7 +94,9 @@ def compare(model, directory, formats, pictures, attack, progress):
             result["formats"][name] = parity.compare(wanted, found, labels)
     failed = {name: row for name, row in result["formats"].items() if not row["passed"]}
     if failed:
-        words = "; ".join(f"{name}: {', '.join(f'{key} {value:g}' for key, value in row.items() if key != 'passed')}"
-                          for name, row in failed.items())
+        words = "; ".join(
+            f"{name}: {', '.join(f'{key} {value:g}' for key, value in row.items() if key != 'passed')}"
+            for name, row in failed.items()
+        )
         raise ValueError(f"Expected the answers of the model itself from every format. Received others: {words}.")
     return result

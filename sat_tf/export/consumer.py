@@ -3,7 +3,7 @@
   python -I consumer.py FORMAT MODEL FOLDER
 
 FORMAT is a key of `CONSUMERS`. FOLDER holds images.npy float32 `[n, size, size, 3]`, labels.npy, attack.json and the
-same pictures encoded in encoded/; the answers go to FORMAT.npz there. Prints a line "done N" after every N pictures.
+same images encoded in encoded/; the answers go to FORMAT.npz there. Prints a line "done N" after every N images.
 Imports NumPy and the consumer's own library, nothing else.
 """
 
@@ -63,7 +63,7 @@ CONSUMERS = {"saved_model": open_saved_model, "keras": open_keras, "litert": ope
 
 
 def pgd(gradient_fn, images, labels, *, epsilon, step_size, steps):
-    """Climb `steps` signs of the gradient from the pictures inside the L-infinity ball and [0, 1]."""
+    """Climb `steps` signs of the gradient from the images inside the L-infinity ball and [0, 1]."""
     low, high = np.maximum(images - np.float32(epsilon), 0), np.minimum(images + np.float32(epsilon), 1)
     adversarial = images
     for _ in range(steps):
@@ -73,12 +73,12 @@ def pgd(gradient_fn, images, labels, *, epsilon, step_size, steps):
 
 
 def batches(number):
-    """Return the slices of `number` pictures."""
+    """Return the slices of `number` images."""
     return [slice(start, min(start + BATCH, number)) for start in range(0, number, BATCH)]
 
 
 def answers(functions, folder):
-    """Yield after each batch how many pictures were done, and at last `{name: array}` of all answers."""
+    """Yield after each batch how many images were done, and at last `{name: array}` of all answers."""
     images = np.load(folder / "images.npy", mmap_mode="r")
     logits = {"logits": [], "encoded": [], "attacked": []}
     for part in batches(len(images)):
@@ -100,7 +100,7 @@ def answers(functions, folder):
 
 
 def main(kind, model, folder):
-    """Answer for all pictures of a folder."""
+    """Answer for all images of a folder."""
     folder = pathlib.Path(folder)
     for answer in answers(CONSUMERS[kind](model), folder):
         if isinstance(answer, dict):

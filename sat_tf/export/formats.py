@@ -1,6 +1,6 @@
 """Writers of the formats in which a model leaves, one function a format.
 
-Each takes the model, the side of its pictures, where to write, the evaluation's preprocessing, files to carry along,
+Each takes the model, the side of its images, where to write, the evaluation's preprocessing, files to carry along,
 and the model with other gradients or None; only a SavedModel makes use of the last three.
 """
 
@@ -20,7 +20,7 @@ from sat_tf.export import signatures, stock
 
 
 def saved_model(model, image_size, path, preprocess, assets, attacked=None):
-    """SavedModel for TensorFlow Serving: pictures, encoded pictures, gradients; no project needed to load it."""
+    """SavedModel for TensorFlow Serving: images, encoded images, gradients; no project needed to load it."""
     serving = signatures.Serving(model, image_size, preprocess, assets, attacked)
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=True)  # so that it can be differentiated again
     with quiet():
@@ -47,9 +47,13 @@ def onnx(model, image_size, path, preprocess, assets, attacked=None):
 
     with quiet():
         plain = Plain(model, image_size)
-        tf2onnx.convert.from_function(plain.classify, input_signature=plain.classify.input_signature, opset=OPSET,
-                                      custom_op_handlers=HANDLERS,
-                                      output_path=str(path))
+        tf2onnx.convert.from_function(
+            plain.classify,
+            input_signature=plain.classify.input_signature,
+            opset=OPSET,
+            custom_op_handlers=HANDLERS,
+            output_path=str(path),
+        )
 
 
 def _with_one(inner, outer):
@@ -87,8 +91,10 @@ def _native_convolution(layer, inputs, kernel):
 OPSET = 17  # of ONNX: what ONNX Runtime has read since 2022
 FORMATS = {"saved_model": saved_model, "keras": keras_file, "litert": litert, "onnx": onnx}
 FILES = {"saved_model": "saved_model/1", "keras": "model.keras", "litert": "model.tflite", "onnx": "model.onnx"}
-PACKAGES = {"litert": {"ai_edge_litert": "ai-edge-litert"},
-            "onnx": {"tf2onnx": "tf2onnx", "onnx": "onnx", "onnxruntime": "onnxruntime"}}
+PACKAGES = {
+    "litert": {"ai_edge_litert": "ai-edge-litert"},
+    "onnx": {"tf2onnx": "tf2onnx", "onnx": "onnx", "onnxruntime": "onnxruntime"},
+}
 
 
 def check(names):
@@ -101,11 +107,17 @@ def check(names):
     unknown = [name for name in names if name not in FORMATS]
     if unknown or not names:
         raise ValueError(f"Expected formats of {', '.join(FORMATS)}. Received: format={','.join(names)}.")
-    missing = [package for name in names for module, package in PACKAGES.get(name, {}).items()
-               if importlib.util.find_spec(module) is None]
+    missing = [
+        package
+        for name in names
+        for module, package in PACKAGES.get(name, {}).items()
+        if importlib.util.find_spec(module) is None
+    ]
     if missing:
-        raise OSError(f"Missing for --format={','.join(names)}: {', '.join(missing)}. "
-                      'pip install "sat-tf[export]" has them; from a clone pip install -e ".[export]".')
+        raise OSError(
+            f"Missing for --format={','.join(names)}: {', '.join(missing)}. "
+            'pip install "sat-tf[export]" has them; from a clone pip install -e ".[export]".'
+        )
 
 
 class Plain(tf.Module):

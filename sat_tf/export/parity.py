@@ -14,19 +14,19 @@ from sat_tf.export import consumer
 TOLERANCE = 1e-4  # of logits, relative to the largest of them
 
 
-def prepare(model, folder, pictures, attack):
+def prepare(model, folder, examples, attack):
     """Write what consumers are asked, and return what the model answers.
 
     Args:
-      model: pictures -> logits.
+      model: images -> logits.
       folder: where to.
-      pictures: images float32 `[n, size, size, 3]`, labels int `[n]`, the same pictures encoded, bytes `[n]`.
-      attack: epsilon, step_size, steps and count, on how many of the pictures, of PGD without a random start.
+      examples: images float32 `[n, size, size, 3]`, labels int `[n]`, the same images encoded, bytes `[n]`.
+      attack: epsilon, step_size, steps and count, on how many of the images, of PGD without a random start.
 
     Yields:
-      After each batch how many pictures were done; at last `{"logits", "encoded", "attacked"}`, arrays of logits.
+      After each batch how many images were done; at last `{"logits", "encoded", "attacked"}`, arrays of logits.
     """
-    images, labels, encoded = pictures
+    images, labels, encoded = examples
     folder = pathlib.Path(folder)
     np.save(folder / "images.npy", np.asarray(images, np.float32))
     np.save(folder / "labels.npy", np.asarray(labels, np.int32))
@@ -44,8 +44,10 @@ def prepare(model, folder, pictures, attack):
             loss = tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits(y, model(x, training=False)))
         return tape.gradient(loss, x)
 
-    functions = {"images": lambda x: predict(tf.constant(x)).numpy(),
-                 "gradient": lambda x, y: gradient(tf.constant(x), tf.constant(y)).numpy()}
+    functions = {
+        "images": lambda x: predict(tf.constant(x)).numpy(),
+        "gradient": lambda x, y: gradient(tf.constant(x), tf.constant(y)).numpy(),
+    }
     yield from consumer.answers(functions, folder)
 
 
@@ -56,15 +58,17 @@ def ask(kind, path, folder, progress):
       kind: a key of `consumer.CONSUMERS`.
       path: of the exported file or folder.
       folder: what `prepare` wrote.
-      progress: called with the number of pictures of every batch.
+      progress: called with the number of images of every batch.
 
     Raises:
       OSError: the consumer failed; the message is the last line that it wrote.
     """
     command = [sys.executable, "-I", consumer.__file__, kind, str(pathlib.Path(path).resolve()), str(folder)]
     log = pathlib.Path(folder) / f"{kind}.log"
-    with log.open("w") as errors, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True,
-                                                   cwd=folder) as process:
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=folder) as process,
+    ):
         for line in process.stdout:
             if line.startswith("done "):
                 progress(int(line.split()[1]))
@@ -81,12 +85,12 @@ def compare(wanted, found, labels):
 
     Args:
       wanted: `{"logits", "attacked"}` of the model, logits `[n, classes]`.
-      found: the consumer's, with "encoded" where it takes encoded pictures.
+      found: the consumer's, with "encoded" where it takes encoded images.
       labels: int `[n]`, against which accuracy is counted.
     """
     logits = wanted["logits"]
     scale = float(np.abs(logits).max())
-    result = {"pictures": len(logits)}
+    result = {"images": len(logits)}
     good = []
     for name in ("logits", "encoded"):
         if name not in found:
@@ -99,7 +103,9 @@ def compare(wanted, found, labels):
         result |= {f"{prefix}difference": difference, f"{prefix}same_classes": int(same.sum())}
         good += [difference <= TOLERANCE, bool((same | tied).all())]
     if "attacked" in found:
-        mine, theirs = (answer["attacked"].argmax(-1) == labels[:len(answer["attacked"])] for answer in (wanted, found))
+        mine, theirs = (
+            answer["attacked"].argmax(-1) == labels[: len(answer["attacked"])] for answer in (wanted, found)
+        )
         result |= {"attacked": len(mine), "robust_model": int(mine.sum()), "robust_export": int(theirs.sum())}
         good.append(mine.sum() == theirs.sum())
     return {**result, "passed": bool(all(good))}

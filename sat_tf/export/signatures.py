@@ -1,4 +1,4 @@
-"""What a SavedModel answers to: pictures, encoded pictures, and pictures with labels for the gradient of the loss.
+"""What a SavedModel answers to: images, encoded images, and images with labels for the gradient of the loss.
 
 A request that makes no sense is an error of that request (`tf.errors.InvalidArgumentError`, TensorFlow Serving's
 INVALID_ARGUMENT), raised before anything large is decoded or computed, and the process goes on serving.
@@ -6,7 +6,7 @@ INVALID_ARGUMENT), raised before anything large is decoded or computed, and the 
 
 import tensorflow as tf
 
-MOST_PIXELS = 2**26  # of one encoded picture: 64 million
+MOST_PIXELS = 2**26  # of one encoded image: 64 million
 MOST_ASPECT = 100  # long side to short side; evaluation scales by the short one
 TOLERANCE = 1e-4  # by which pixels may leave [0, 1], so that rounding of a client does not matter
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -18,8 +18,8 @@ class Serving(tf.Module):
     """A model behind the signatures `serving_default`, `image_bytes` and `input_gradient`.
 
     Args:
-      model: pictures `[n, size, size, 3]` in [0, 1] -> logits `[n, classes]`.
-      image_size: height and width of its pictures.
+      model: images `[n, size, size, 3]` in [0, 1] -> logits `[n, classes]`.
+      image_size: height and width of its images.
       preprocess: `(bytes of an image file, size) -> float32 [size, size, 3]`, the model's evaluation preprocessing.
       assets: paths of files to carry along.
       attacked: the model with other gradients, which the SavedModel then has; None for its own.
@@ -42,8 +42,11 @@ class Serving(tf.Module):
     @property
     def signatures(self):
         """Name of each signature and its function."""
-        return {"serving_default": self.classify, "image_bytes": self.classify_bytes,
-                "input_gradient": self.differentiate}
+        return {
+            "serving_default": self.classify,
+            "image_bytes": self.classify_bytes,
+            "input_gradient": self.differentiate,
+        }
 
     def _classify(self, images):
         """images float32 `[n, size, size, 3]` -> logits, probabilities `[n, classes]`, classes int32 `[n]`."""
@@ -75,7 +78,7 @@ def outputs(logits):
 
 
 def checked_images(images, size):
-    """Return pictures after making sure that they are `[n, size, size, 3]`, finite and in [0, 1]."""
+    """Return images after making sure that they are `[n, size, size, 3]`, finite and in [0, 1]."""
     images = checked_number(tf.ensure_shape(images, [None, size, size, 3]))
     inside = tf.reduce_all((images >= -TOLERANCE) & (images <= 1 + TOLERANCE))  # false for NaN, too
     check = tf.debugging.Assert(inside, ["Expected finite pixels in [0, 1]; divide 8-bit values by 255."])
@@ -85,7 +88,7 @@ def checked_images(images, size):
 
 def checked_number(values):
     """Return a batch after making sure that something is in it."""
-    check = tf.debugging.Assert(tf.shape(values)[0] > 0, ["Expected at least one picture."])
+    check = tf.debugging.Assert(tf.shape(values)[0] > 0, ["Expected at least one image."])
     with tf.control_dependencies([check]):
         return tf.identity(values)
 
@@ -94,9 +97,10 @@ def checked_labels(labels, logits):
     """Return labels `[n]` after making sure that there is one for each row of logits, below the number of classes."""
     classes = logits.shape[-1]
     checks = [
-        tf.debugging.Assert(tf.equal(tf.shape(labels)[0], tf.shape(logits)[0]), ["Expected one label a picture."]),
-        tf.debugging.Assert(tf.reduce_all((labels >= 0) & (labels < classes)),
-                            [f"Expected labels from 0 to {classes - 1}."]),
+        tf.debugging.Assert(tf.equal(tf.shape(labels)[0], tf.shape(logits)[0]), ["Expected one label an image."]),
+        tf.debugging.Assert(
+            tf.reduce_all((labels >= 0) & (labels < classes)), [f"Expected labels from 0 to {classes - 1}."]
+        ),
     ]
     with tf.control_dependencies(checks):
         return tf.identity(labels)
@@ -105,7 +109,7 @@ def checked_labels(labels, logits):
 def checked_content(content):
     """Return the bytes of an image file after making sure that it is a JPEG or PNG of reasonable size.
 
-    The sides are read from the file's head: a picture that would not fit into memory is refused before it is decoded.
+    The sides are read from the file's head: an image that would not fit into memory is refused before it is decoded.
     """
     is_png = tf.strings.substr(content, 0, len(PNG)) == PNG
     is_jpeg = tf.strings.substr(content, 0, len(JPEG)) == JPEG
@@ -114,14 +118,16 @@ def checked_content(content):
         whole = tf.debugging.Assert(tf.strings.length(content) >= _LEAST, ["Expected the bytes of a whole file."])
     with tf.control_dependencies([whole]):
         content = tf.identity(content)
-    sides = tf.cond(is_jpeg, lambda: tf.cast(tf.io.extract_jpeg_shape(content)[:2], tf.int64),
-                    lambda: _png_sides(content))
+    sides = tf.cond(
+        is_jpeg, lambda: tf.cast(tf.io.extract_jpeg_shape(content)[:2], tf.int64), lambda: _png_sides(content)
+    )
     short, long = tf.reduce_min(sides), tf.reduce_max(sides)
     checks = [
-        tf.debugging.Assert(short > 0, ["Expected a picture with pixels."]),
-        tf.debugging.Assert(short * long <= MOST_PIXELS, [f"Expected at most {MOST_PIXELS} pixels a picture."]),
-        tf.debugging.Assert(long <= MOST_ASPECT * short,
-                            [f"Expected a long side of at most {MOST_ASPECT} times the short one."]),
+        tf.debugging.Assert(short > 0, ["Expected an image with pixels."]),
+        tf.debugging.Assert(short * long <= MOST_PIXELS, [f"Expected at most {MOST_PIXELS} pixels an image."]),
+        tf.debugging.Assert(
+            long <= MOST_ASPECT * short, [f"Expected a long side of at most {MOST_ASPECT} times the short one."]
+        ),
     ]
     with tf.control_dependencies(checks):
         return tf.identity(content)

@@ -54,9 +54,11 @@ def _check_keras_own(layer):
     """Raise ValueError unless a layer, and all that its config holds, is found in Keras."""
     foreign = sorted(set(_foreign(keras.saving.serialize_keras_object(layer))))
     if foreign:
-        raise ValueError(f"Expected layers of Keras' own or of {', '.join(row.__name__ for row in STOCK)}. Received: "
-                         f"layer={layer.name!r}, which needs {', '.join(foreign)}. Write its function of Keras' own "
-                         "layers and add its row to STOCK in sat_tf/export/stock.py.")
+        raise ValueError(
+            f"Expected layers of Keras' own or of {', '.join(row.__name__ for row in STOCK)}. Received: "
+            f"layer={layer.name!r}, which needs {', '.join(foreign)}. Write its function of Keras' own "
+            "layers and add its row to STOCK in sat_tf/export/stock.py."
+        )
 
 
 def _foreign(config):
@@ -85,10 +87,18 @@ def _convolve_and_normalise(layer, x, convolution, sizes):
     side = layer.kernel_size // 2 if layer.padding == "symmetric" and layer.strides > 1 else 0
     if side:
         x = keras.layers.ZeroPadding2D(side, name=f"{layer.name}_pad", dtype=layer.dtype_policy)(x)
-    conv = convolution(kernel_size=layer.kernel_size, strides=layer.strides, padding="valid" if side else "same",
-                       use_bias=False, name=f"{layer.name}_conv", **sizes, **same)
-    norm = keras.layers.BatchNormalization(momentum=layer.momentum, epsilon=layer.epsilon, name=f"{layer.name}_norm",
-                                           **same)
+    conv = convolution(
+        kernel_size=layer.kernel_size,
+        strides=layer.strides,
+        padding="valid" if side else "same",
+        use_bias=False,
+        name=f"{layer.name}_conv",
+        **sizes,
+        **same,
+    )
+    norm = keras.layers.BatchNormalization(
+        momentum=layer.momentum, epsilon=layer.epsilon, name=f"{layer.name}_norm", **same
+    )
     x = norm(conv(x))
     conv.set_weights(_numbers(layer.kernel))
     norm.set_weights(_numbers(layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance))

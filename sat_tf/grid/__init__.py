@@ -18,7 +18,7 @@ from sat_tf.grid import runs, table
 __all__ = ["plan", "run"]
 
 PAUSE = 0.2  # seconds between two looks at the runs
-TRAINING = 0.85  # of a run's time, about; the rest is start and judgement
+TRAINING = 0.85  # of a run's time, about; the rest is start and evaluation
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,16 +58,28 @@ def plan(name, *, scale, seeds, results_dir, changes=None, rows=None):
     recipes = {row: hparams.row_recipe(name, row, scale, changes) for row in hparams.rows_of(name, scale)}
     first = recipes[chosen[0]].to_dict()
     if "clean" not in first["eval_attacks"] or len(first["eval_attacks"]) < 2:
-        raise ValueError("Expected clean and at least one attack, such as eval_attacks=clean,pgd-10. "
-                         f"Received: eval_attacks={','.join(first['eval_attacks'])}.")
+        raise ValueError(
+            "Expected clean and at least one attack, such as eval_attacks=clean,pgd-10. "
+            f"Received: eval_attacks={','.join(first['eval_attacks'])}."
+        )
     home = results_dir / f"{scale}-{first['dataset']}"
     wanted = [(row, seed) for seed in range(seeds) for row in chosen]
-    found = [(row, int(file.parent.name.removeprefix("seed"))) for row in recipes
-             for file in sorted(home.glob(f"{hparams.run_name(name, row, scale)}/seed*/report.json"))]
-    items = [Run(row=row, label=hparams.EXPERIMENTS[name].rows[row].label, seed=seed,
-                 recipe=recipes[row].replace(seed=seed), planned=(row, seed) in wanted,
-                 folder=home / hparams.run_name(name, row, scale) / f"seed{seed}")
-             for row, seed in dict.fromkeys(wanted + found)]
+    found = [
+        (row, int(file.parent.name.removeprefix("seed")))
+        for row in recipes
+        for file in sorted(home.glob(f"{hparams.run_name(name, row, scale)}/seed*/report.json"))
+    ]
+    items = [
+        Run(
+            row=row,
+            label=hparams.EXPERIMENTS[name].rows[row].label,
+            seed=seed,
+            recipe=recipes[row].replace(seed=seed),
+            planned=(row, seed) in wanted,
+            folder=home / hparams.run_name(name, row, scale) / f"seed{seed}",
+        )
+        for row, seed in dict.fromkeys(wanted + found)
+    ]
     for item in items:
         _check_recipe(item)
     _check_data(items)
@@ -75,8 +87,8 @@ def plan(name, *, scale, seeds, results_dir, changes=None, rows=None):
 
 
 def _check_recipe(item):
-    """Refuse a folder where another recipe was run; what it was judged by counts once it has been judged."""
-    for file, judged in ((item.folder / "report.json", True), (item.folder / "recipe.json", False)):
+    """Refuse a folder where another recipe was run; what it was evaluated by counts once it has been evaluated."""
+    for file, evaluated in ((item.folder / "report.json", True), (item.folder / "recipe.json", False)):
         if not file.exists():
             continue
         try:
@@ -85,23 +97,27 @@ def _check_recipe(item):
         except (ValueError, AttributeError, TypeError) as error:
             raise OSError(f"{file} is damaged: {error}. Remove {item.folder}, or name another --results_dir.") from None
         differences = known.differences(item.recipe)
-        if judged:
+        if evaluated:
             differences += known.differences(item.recipe, fields=hparams.EVALUATION_FIELDS)
         if differences:
-            raise ValueError(f"Expected the recipe of the run in {item.folder}. Received another one: "
-                             f"{'; '.join(differences)}. Name another --results_dir.")
+            raise ValueError(
+                f"Expected the recipe of the run in {item.folder}. Received another one: "
+                f"{'; '.join(differences)}. Name another --results_dir."
+            )
 
 
 def _check_data(items):
-    """Refuse to compare runs on different pictures."""
+    """Refuse to compare runs on different images."""
     first = None
     for item in filter(lambda item: item.finished, items):
         data = table.read(item.folder)["dataset"]
         identity = {name: data.get(name) for name in ("source", "train", "test")}
         first = first or (item.folder, identity)
         if identity != first[1]:
-            raise ValueError(f"Expected runs on the same pictures. Received: {first[0]} on {first[1]}, {item.folder} "
-                             f"on {identity}. Name another --results_dir for other data.")
+            raise ValueError(
+                f"Expected runs on the same images. Received: {first[0]} on {first[1]}, {item.folder} "
+                f"on {identity}. Name another --results_dir for other data."
+            )
 
 
 def run(name, *, scale, seeds, results_dir, data_dir=None, changes=None, rows=None, jobs=None, command=""):
@@ -153,13 +169,20 @@ def _work(items, jobs, options, name, failures):
     done, begun = before, before > 0
     pause, shown = 0.5 if sys.stderr.isatty() else 10, 0.0
     with (
-        tqdm(total=len(unique), initial=before, desc=name, unit="run", dynamic_ncols=True, smoothing=0,
-             bar_format="{l_bar}{bar}| {n:.2f}/{total} runs [{elapsed}<{remaining}{postfix}]") as progress,
+        tqdm(
+            total=len(unique),
+            initial=before,
+            desc=name,
+            unit="run",
+            dynamic_ncols=True,
+            smoothing=0,
+            bar_format="{l_bar}{bar}| {n:.2f}/{total} runs [{elapsed}<{remaining}{postfix}]",
+        ) as progress,
         _stopping(running),
     ):
         while waiting or running:
             done += _drop_finished(waiting)
-            for item in [item for item in waiting if not runs.is_busy(item.folder)][:jobs - len(running)]:
+            for item in [item for item in waiting if not runs.is_busy(item.folder)][: jobs - len(running)]:
                 waiting.remove(item)
                 running.append(runs.Child(item, options))
             time.sleep(PAUSE)
@@ -196,6 +219,7 @@ def _drop_finished(waiting):
 @contextlib.contextmanager
 def _stopping(running):
     """On Ctrl-C or SIGTERM let the runs that are at work save their state, then raise KeyboardInterrupt."""
+
     def stop(number, frame):
         raise KeyboardInterrupt
 

@@ -32,7 +32,7 @@ def is_busy(folder):
 
 
 class Child:
-    """A process that trains and judges one `Run`.
+    """A process that trains and evaluates one `Run`.
 
     Args:
       item: the run.
@@ -44,14 +44,15 @@ class Child:
         self.item = item
         self._answer, other = context.Pipe(duplex=False)
         self._share = context.Value("d", 0.0, lock=False)
-        self.process = context.Process(target=_work, daemon=True,
-                                       args=(item.recipe, str(item.folder), options, other, self._share))
+        self.process = context.Process(
+            target=_work, daemon=True, args=(item.recipe, str(item.folder), options, other, self._share)
+        )
         self.process.start()
         other.close()
 
     @property
     def share(self):
-        """How much of the training is done, in [0, 1]; the judgement is not counted."""
+        """How much of the training is done, in [0, 1]; the evaluation is not counted."""
         return self._share.value
 
     @property
@@ -75,7 +76,7 @@ class Child:
 
 
 def _work(recipe, folder, options, answer, share):
-    """Train and judge, in the new process; send None, `BUSY` or an error's sentence."""
+    """Train and evaluate, in the new process; send None, `BUSY` or an error's sentence."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # until the training listens
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -101,8 +102,9 @@ def _attempt(recipe, folder, options, share):
         if os.path.exists(os.path.join(folder, "report.json")):
             return None  # another process was faster
         experiment.start()
-        experiment.train(recipe, folder, data_dir=options["data_dir"], command=options["command"],
-                         on_progress=on_progress)
+        experiment.train(
+            recipe, folder, data_dir=options["data_dir"], command=options["command"], on_progress=on_progress
+        )
     except BlockingIOError:
         return BUSY
     except (ValueError, OSError, ArithmeticError, MemoryError) as error:

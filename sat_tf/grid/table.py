@@ -8,8 +8,36 @@ import hparams
 from sat_tf import report
 
 T95 = (  # 97.5 % quantiles of Student's t for 1 to 30 degrees of freedom
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
-    2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+    12.706,
+    4.303,
+    3.182,
+    2.776,
+    2.571,
+    2.447,
+    2.365,
+    2.306,
+    2.262,
+    2.228,
+    2.201,
+    2.179,
+    2.160,
+    2.145,
+    2.131,
+    2.120,
+    2.110,
+    2.101,
+    2.093,
+    2.086,
+    2.080,
+    2.074,
+    2.069,
+    2.064,
+    2.060,
+    2.056,
+    2.052,
+    2.048,
+    2.045,
+    2.042,
 )
 
 
@@ -39,26 +67,48 @@ def write(name, scale, folder, items, failures, command=""):
     measured = {row: {seed: numbers(content) for seed, content in by_seed.items()} for row, by_seed in reports.items()}
     baseline = next(item.recipe for item in items if item.row == experiment.baseline).to_dict()
     content = {
-        "schema_version": report.SCHEMA_VERSION, "experiment": name, "title": experiment.title, "scale": scale,
-        "command": command, "created": datetime.datetime.now().astimezone().isoformat("T", "seconds"),
-        "dataset": found[0]["dataset"] if found else None, "baseline": experiment.baseline,
-        "attack": _strongest(found[0]["evaluations"]) if found else None, "recipe": baseline,
-        "versions": _all([one["versions"] for one in found]), "machine": _all([one["machine"] for one in found]),
+        "schema_version": report.SCHEMA_VERSION,
+        "experiment": name,
+        "title": experiment.title,
+        "scale": scale,
+        "command": command,
+        "created": datetime.datetime.now().astimezone().isoformat("T", "seconds"),
+        "dataset": found[0]["dataset"] if found else None,
+        "baseline": experiment.baseline,
+        "attack": _strongest(found[0]["evaluations"]) if found else None,
+        "recipe": baseline,
+        "versions": _all([one["versions"] for one in found]),
+        "machine": _all([one["machine"] for one in found]),
         "connected": list(experiment.connected),
-        "rows": [_row(row, experiment.rows[row], measured.get(row, {}), measured.get(experiment.baseline, {}))
-                 for row in experiment.rows if any(item.row == row for item in items)],
-        "planned": len(items), "failures": failures,
-        "early": {f"{item.row}, seed {item.seed}": ended for item in items if item.finished
-                  if (ended := reports[item.row][item.seed]["training"]["ended"]) != report.WHOLE},
+        "rows": [
+            _row(row, experiment.rows[row], measured.get(row, {}), measured.get(experiment.baseline, {}))
+            for row in experiment.rows
+            if any(item.row == row for item in items)
+        ],
+        "planned": len(items),
+        "failures": failures,
+        "early": {
+            f"{item.row}, seed {item.seed}": ended
+            for item in items
+            if item.finished
+            if (ended := reports[item.row][item.seed]["training"]["ended"]) != report.WHOLE
+        },
     }
     report.write_table(folder, content)
     return content
 
 
 def _row(name, row, runs, baseline):
-    return {"row": name, "label": row.label, "source": row.source, "paper": row.paper, "changes": row.changes,
-            "n": len(runs), "quantities": summary(runs, baseline),
-            "runs": {str(seed): runs[seed] for seed in sorted(runs)}}
+    return {
+        "row": name,
+        "label": row.label,
+        "source": row.source,
+        "paper": row.paper,
+        "changes": row.changes,
+        "n": len(runs),
+        "quantities": summary(runs, baseline),
+        "runs": {str(seed): runs[seed] for seed in sorted(runs)},
+    }
 
 
 def _strongest(evaluations):
@@ -75,15 +125,21 @@ def numbers(content):
     """Return `{quantity: number}` of a run's report: accuracies in %, training loss, seconds of training."""
     found = {row["attack"]: 100 * row["accuracy"] for row in content["evaluations"]}
     training = content["training"]
-    return {**found, "robust": found[_strongest(content["evaluations"])],
-            "train_loss": float(training["train_loss"]), "seconds": float(training["wall_time_seconds"])}
+    return {
+        **found,
+        "robust": found[_strongest(content["evaluations"])],
+        "train_loss": float(training["train_loss"]),
+        "seconds": float(training["wall_time_seconds"]),
+    }
 
 
 def in_short(folder):
     """Return the accuracies of a finished run in a few words."""
     found = numbers(read(folder))
-    return (f"{found['clean']:.1f} % clean, {found['robust']:.1f} % robust, training loss {found['train_loss']:.3f}, "
-            f"{found['seconds']:.0f} s")
+    return (
+        f"{found['clean']:.1f} % clean, {found['robust']:.1f} % robust, training loss {found['train_loss']:.3f}, "
+        f"{found['seconds']:.0f} s"
+    )
 
 
 def summary(runs, baseline):

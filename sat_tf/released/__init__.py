@@ -11,7 +11,7 @@ WEIGHTS = ("raw", "ema")
 
 
 def load(path, model=None, act=None, weights="raw"):
-    """Return a model with published weights; it takes RGB pictures in [0, 1], whatever the weights were trained on.
+    """Return a model with published weights; it takes RGB images in [0, 1], whatever the weights were trained on.
 
     The authors' ResNets saw BGR in [-1, 1], so the input channels of their first kernel are flipped; scaling is the
     model's first layer. Every variable of the file and of the model is accounted for: one that is missing, extra or of
@@ -27,7 +27,7 @@ def load(path, model=None, act=None, weights="raw"):
       weights: "raw", or "ema" for the moving averages of weights and statistics.
 
     Returns:
-      A `keras.Model`: pictures `[batch, h, w, 3]` in [0, 1] -> logits `[batch, classes]`.
+      A `keras.Model`: images `[batch, h, w, 3]` in [0, 1] -> logits `[batch, classes]`.
 
     Raises:
       ValueError: the file holds something else; the message says what, or how it differs.
@@ -48,8 +48,10 @@ def load(path, model=None, act=None, weights="raw"):
     if act is None:
         act = held.act or ("swish" if model.startswith("efficientnet") else None)
     if act is None:
-        raise ValueError(f"Expected the activation of {prefix}, such as act='swish': its variables do not tell, nor "
-                         "does a graph in a .meta file beside it. Received: act=None.")
+        raise ValueError(
+            f"Expected the activation of {prefix}, such as act='swish': its variables do not tell, nor "
+            "does a graph in a .meta file beside it. Received: act=None."
+        )
     return tf1.load(prefix, model, tf1.ACTS.get(act, act) if isinstance(act, str) else act, weights)
 
 
@@ -68,10 +70,13 @@ def find(path):
     if prefix is None:
         several = sorted(file.name for file in pathlib.Path(path).expanduser().glob("*.index"))
         if len(several) > 1:
-            raise FileNotFoundError(f"Expected one checkpoint in {path}, there are several: {', '.join(several)}. Name "
-                                    "one of them.")
-        raise FileNotFoundError(f"Expected a TF1 checkpoint, looked for {path}.index: not there. Name the files by "
-                                "what comes before .index, .data-00000-of-00001 and .meta.")
+            raise FileNotFoundError(
+                f"Expected one checkpoint in {path}, there are several: {', '.join(several)}. Name one of them."
+            )
+        raise FileNotFoundError(
+            f"Expected a TF1 checkpoint, looked for {path}.index: not there. Name the files by "
+            "what comes before .index, .data-00000-of-00001 and .meta."
+        )
     return prefix
 
 

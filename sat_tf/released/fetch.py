@@ -1,9 +1,9 @@
 """The files of a published TF1 checkpoint: from Google Drive or by hand, checked, their SHA-256 kept in a lock file.
 
-    <directory>/NAME.index, NAME.meta, NAME.data-00000-of-00001
-                released.lock.json    what arrived: {"format": 1, "releases": {NAME: {suffix: {"file", "sha256", ...}}}}
-                .NAME.partial.*       what has arrived so far; the next try goes on there
-                NAME.index.bad        what came in place of an index, to look at
+<directory>/NAME.index, NAME.meta, NAME.data-00000-of-00001
+            released.lock.json    what arrived: {"format": 1, "releases": {NAME: {suffix: {"file", "sha256", ...}}}}
+            .NAME.partial.*       what has arrived so far; the next try goes on there
+            NAME.index.bad        what came in place of an index, to look at
 """
 
 import contextlib
@@ -33,11 +33,13 @@ _MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")  # the end of every table of T
 REASONS = {  # name of an error's class, or of one it derives from: what to tell
     "ImportError": 'Expected the package gdown, 6.3 or later: pip install "sat-tf[download]" or pip install gdown',
     "FileURLRetrievalError": "Google Drive shows a page in place of the file: it was downloaded too often of late (try "
-                             "again tomorrow) or is not public any more; the page says: {error}",
+    "again tomorrow) or is not public any more; the page says: {error}",
     "SSLError": "The certificate of drive.google.com is refused: {error}",
     "HTTPError": "Google Drive refuses: {error}",
-    **dict.fromkeys(("ConnectionError", "Timeout", "TimeoutError", "gaierror"),
-                    "no network: drive.google.com can't be reached ({kind}). Repeat the command when there is one"),
+    **dict.fromkeys(
+        ("ConnectionError", "Timeout", "TimeoutError", "gaierror"),
+        "no network: drive.google.com can't be reached ({kind}). Repeat the command when there is one",
+    ),
     "DownloadError": "The download broke off, and the same command goes on: {error}",
     "Exception": "{error}",
 }
@@ -103,8 +105,10 @@ def _check(ids, directory):
     if set(ids) != set(SUFFIXES):
         raise ValueError(f"Expected Google Drive ids of {', '.join(SUFFIXES)}. Received: ids={', '.join(ids)}.")
     if "[" in str(directory):  # TensorFlow takes a checkpoint's name for a pattern
-        raise ValueError("Expected a folder without '[' in its path, where TensorFlow finds checkpoints. Received: "
-                         f"directory={directory}. Name another one.")
+        raise ValueError(
+            "Expected a folder without '[' in its path, where TensorFlow finds checkpoints. Received: "
+            f"directory={directory}. Name another one."
+        )
 
 
 def _accept(name, suffix, path, ids, tell):
@@ -157,8 +161,10 @@ def _advice(error, name, ids, directory):
     text = getattr(error, "strerror", None) or " ".join(text.split())[:300]
     missing = [suffix for suffix in SUFFIXES if not (directory / f"{name}.{suffix}").exists()]
     links = ", ".join(f"{URL}{ids[suffix]} as {name}.{suffix}" for suffix in missing)
-    return (f"{reason.format(error=text.rstrip('.'), kind=kinds[0])}. Or download the files by hand in a browser into "
-            f"{directory} and repeat the command: {links}.")
+    return (
+        f"{reason.format(error=text.rstrip('.'), kind=kinds[0])}. Or download the files by hand in a browser into "
+        f"{directory} and repeat the command: {links}."
+    )
 
 
 def _gdown(drive_id, path, tell):
@@ -174,9 +180,15 @@ def _gdown(drive_id, path, tell):
         part.touch()  # with the usual permissions; gdown's own temporary files can be read by their owner only
         before = part.stat().st_size
         try:
-            gdown.download(id=drive_id, output=str(path), resume=True, quiet=tell is not None, timeout=TIMEOUT,
-                           log_messages={"start": "", "output": ""},
-                           progress=_tenths(path.name, tell) if tell else None)
+            gdown.download(
+                id=drive_id,
+                output=str(path),
+                resume=True,
+                quiet=tell is not None,
+                timeout=TIMEOUT,
+                log_messages={"start": "", "output": ""},
+                progress=_tenths(path.name, tell) if tell else None,
+            )
             return
         except Exception as error:
             gained = part.exists() and part.stat().st_size > before
@@ -280,8 +292,10 @@ def _read_lock(directory):
     except FileNotFoundError:
         return {"format": FORMAT, "releases": {}}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise OSError(f"The lock file {file} is damaged: {error}. Remove it, and the next fetch checks the files and "
-                      "records them anew.") from error
+        raise OSError(
+            f"The lock file {file} is damaged: {error}. Remove it, and the next fetch checks the files and "
+            "records them anew."
+        ) from error
 
 
 def _record(name, suffix, path, digest, drive_id):
@@ -289,7 +303,11 @@ def _record(name, suffix, path, digest, drive_id):
     with _alone(path.parent):
         content = _read_lock(path.parent)
         content["releases"].setdefault(name, {})[suffix] = {
-            "file": path.name, "sha256": digest, "bytes": path.stat().st_size, "google_drive_id": drive_id}
+            "file": path.name,
+            "sha256": digest,
+            "bytes": path.stat().st_size,
+            "google_drive_id": drive_id,
+        }
         temporary = path.with_name(f".{LOCK}.{os.getpid()}.tmp")
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         os.replace(temporary, path.parent / LOCK)

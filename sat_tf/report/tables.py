@@ -5,7 +5,7 @@ import textwrap
 import numpy as np
 
 from sat_tf.report import words
-from sat_tf.report.pictures import CYCLE, GREY, figure_of, styled
+from sat_tf.report.figures import CYCLE, GREY, figure_of, styled
 
 _DIGITS = {"train_loss": 3, "seconds": 0}
 _DEFINITIONS = """\
@@ -13,7 +13,7 @@ _DEFINITIONS = """\
   same seed (same data order, same attack seeds), in brackets its 95 % confidence interval by Student's t. An interval
   that holds 0 does not tell the row from the baseline.
 * **Training loss** is the mean over the last half epoch, or since the last but one probe where that is longer, on the
-  pictures that the update saw.
+  images that the update saw.
 * **Seconds** are wall time of a run's training; runs at work at the same time slow each other.
 * Accuracy under attack is that of the final iterate."""
 
@@ -21,17 +21,29 @@ _DEFINITIONS = """\
 def markdown(table: dict) -> str:
     """Return table.md: what was run, the measured numbers beside the paper's, the failures."""
     measured = ["![](figure.png)", "## Measured", _measured(table)] if _points(table) else []
-    parts = [f"# {table['title']}", _setting(table), *measured, "## The paper's numbers", _paper(table),
-             "## What the words mean", _DEFINITIONS]
+    parts = [
+        f"# {table['title']}",
+        _setting(table),
+        *measured,
+        "## The paper's numbers",
+        _paper(table),
+        "## What the words mean",
+        _DEFINITIONS,
+    ]
     if table["early"]:
         early = "\n".join(f"* {run}: {why}." for run, why in table["early"].items())
         parts += ["## Runs that were stopped early", early]
     if table["failures"]:
         failed = "\n".join(f"* `{run}`: {what}" for run, what in table["failures"].items())
         parts += ["## Runs that failed", "The same command tries them again.", failed]
-    parts += ["## How it was run", words.facts({"command": table["command"], "created": table["created"],
-                                                **table["versions"], **table["machine"]}),
-              "## The baseline's recipe", words.facts(table["recipe"])]
+    parts += [
+        "## How it was run",
+        words.facts(
+            {"command": table["command"], "created": table["created"], **table["versions"], **table["machine"]}
+        ),
+        "## The baseline's recipe",
+        words.facts(table["recipe"]),
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -42,18 +54,27 @@ def _setting(table):
     runs = sum(row["n"] for row in table["rows"])
     epochs = f"{recipe['epochs']} epoch{'s' if recipe['epochs'] > 1 else ''}"
     epsilon = recipe["epsilon"] if recipe["eval_epsilon"] is None else recipe["eval_epsilon"]
-    training = "no attack" if recipe["method"] == "standard" else (
-        f"PGD-{recipe['attack_steps']} at epsilon {words.format_radius(recipe['epsilon'])}")
-    return (f"Scale: {table['scale']}. The baseline: {recipe['model']} on {data['source']}, {epochs} of "
-            f"{data['train']} pictures, {training} in training. Robust: under {table['attack'].upper()} at epsilon "
-            f"{words.format_radius(epsilon)} on {data['test']} test pictures. {runs} of {table['planned']} runs.")
+    training = (
+        "no attack"
+        if recipe["method"] == "standard"
+        else (f"PGD-{recipe['attack_steps']} at epsilon {words.format_radius(recipe['epsilon'])}")
+    )
+    return (
+        f"Scale: {table['scale']}. The baseline: {recipe['model']} on {data['source']}, {epochs} of "
+        f"{data['train']} images, {training} in training. Robust: under {table['attack'].upper()} at epsilon "
+        f"{words.format_radius(epsilon)} on {data['test']} test images. {runs} of {table['planned']} runs."
+    )
 
 
 def _columns(table):
     """Return `{quantity: title}`: clean and robust accuracy, the attacks that the paper names, the training loss."""
     named = dict.fromkeys(name for row in table["rows"] for name in row["paper"] if "-" in name)
-    return {"clean": "clean (%)", "robust": f"robust, {table['attack'].upper()} (%)",
-            **{name: f"{name.upper()} (%)" for name in named}, "train_loss": "training loss"}
+    return {
+        "clean": "clean (%)",
+        "robust": f"robust, {table['attack'].upper()} (%)",
+        **{name: f"{name.upper()} (%)" for name in named},
+        "train_loss": "training loss",
+    }
 
 
 def _measured(table):
@@ -62,10 +83,18 @@ def _measured(table):
     rows = []
     for row in table["rows"]:
         found = row["quantities"]
-        differences = [_difference(found.get(name), name) if row["row"] != table["baseline"] else ""
-                       for name in columns]
-        rows.append([row["label"], str(row["n"]), *(_mean(found.get(name), name) for name in columns), *differences,
-                     _mean(found.get("seconds"), "seconds")])
+        differences = [
+            _difference(found.get(name), name) if row["row"] != table["baseline"] else "" for name in columns
+        ]
+        rows.append(
+            [
+                row["label"],
+                str(row["n"]),
+                *(_mean(found.get(name), name) for name in columns),
+                *differences,
+                _mean(found.get("seconds"), "seconds"),
+            ]
+        )
     return words.table(header, rows)
 
 
@@ -90,8 +119,9 @@ def _difference(found, name):
 def _paper(table):
     names = dict.fromkeys(name for row in table["rows"] for name in row["paper"])
     titles = {"robust": "robust, PGD-200 (%)", "clean": "clean (%)", "train_loss": "training loss"}
-    rows = [[row["label"], *(str(row["paper"].get(name, "")) for name in names), row["source"]]
-            for row in table["rows"]]
+    rows = [
+        [row["label"], *(str(row["paper"].get(name, "")) for name in names), row["source"]] for row in table["rows"]
+    ]
     return words.table(["", *(titles.get(name, f"{name.upper()} (%)") for name in names), "source"], rows)
 
 
@@ -101,10 +131,14 @@ def _points(table):
 
 def draw_table(table: dict):
     """Return the figure of a table: robustness against clean accuracy, measured and, where known, the paper's."""
-    measured = [(row["row"], row["label"], *(row["quantities"][name] for name in ("clean", "robust")))
-                for row in _points(table)]
-    paper = [(row["row"], row["label"], *({"mean": row["paper"][name], "std": None} for name in ("clean", "robust")))
-             for row in table["rows"] if {"clean", "robust"} <= set(row["paper"])]
+    measured = [
+        (row["row"], row["label"], *(row["quantities"][name] for name in ("clean", "robust"))) for row in _points(table)
+    ]
+    paper = [
+        (row["row"], row["label"], *({"mean": row["paper"][name], "std": None} for name in ("clean", "robust")))
+        for row in table["rows"]
+        if {"clean", "robust"} <= set(row["paper"])
+    ]
     colours = {row["row"]: (CYCLE[i % len(CYCLE)], "osD^vP*X<>hp"[i % 12]) for i, row in enumerate(table["rows"])}
     if not measured:
         return None
@@ -130,8 +164,17 @@ def _draw_points(axes, points, colours, connected, columns):
     axes.plot([x["mean"] for *_, x, _ in joined], [y["mean"] for *_, y in joined], "-", color=GREY, zorder=1)
     for name, label, x, y in points:
         color, marker = colours[name]
-        axes.errorbar(x["mean"], y["mean"], xerr=x["std"], yerr=y["std"], fmt=marker, color=color, capsize=3,
-                      elinewidth=1, label=label)
+        axes.errorbar(
+            x["mean"],
+            y["mean"],
+            xerr=x["std"],
+            yerr=y["std"],
+            fmt=marker,
+            color=color,
+            capsize=3,
+            elinewidth=1,
+            label=label,
+        )
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=columns)
     axes.margins(0.12)
 
@@ -142,8 +185,13 @@ def draw_activations(title: str, curves: dict):
         figure = figure_of(10, 4.4, layout="constrained")
         for axes, what, place in zip(figure.subplots(1, 2), ("function", "derivative"), (1, 2), strict=True):
             for i, (name, lines) in enumerate(curves.items()):
-                axes.plot(lines[0], lines[place], color=CYCLE[i % len(CYCLE)], label=name,
-                          linestyle=("-", "--", "-.", ":")[i % 4])
+                axes.plot(
+                    lines[0],
+                    lines[place],
+                    color=CYCLE[i % len(CYCLE)],
+                    label=name,
+                    linestyle=("-", "--", "-.", ":")[i % 4],
+                )
             axes.set(title=what, xlabel="x")
         axes.legend()
         figure.suptitle(title)

@@ -5,18 +5,18 @@ import math
 import os
 
 _DEFINITIONS = """\
-* **Accuracy** is correct / count, every picture of the split counted once.
-* **Iterates**: *final* counts what PGD's last iterate does to a picture, whether or not an earlier one had fooled the
-  model, as papers on training do. *Worst* counts a picture as broken where any iterate, the random start among them,
+* **Accuracy** is correct / count, every image of the split counted once.
+* **Iterates**: *final* counts what PGD's last iterate does to an image, whether or not an earlier one had fooled the
+  model, as papers on training do. *Worst* counts an image as unreadable where any iterate, the random start among them,
   or any restart, target or attack of an ensemble fools the model; it then leaves the batch (active set). Worst is never
   above final for the same iterates.
-* **Interval**: 95 % Wilson score interval for the sampling of the pictures. It holds neither the variation between
+* **Interval**: 95 % Wilson score interval for the sampling of the images. It holds neither the variation between
   training seeds nor what a stronger attack might find: accuracy under attack is an upper bound of the robustness.
 * **Epsilon** and **step size** are fractions of the pixel range [0, 1], written in 255ths; in the norm L2 they are
-  Euclidean lengths of the whole picture.
+  Euclidean lengths of the whole image.
 * **PGD-k**: projected gradient ascent of the loss in k steps inside the ball of radius epsilon and [0, 1].
 * **AutoAttack** (Croce & Hein 2020): APGD-CE, APGD-T with 9 targets, FAB-T with 9 targets, Square with 5,000 queries,
-  each on the pictures that are still robust; the worst case of each picture counts."""
+  each on the images that are still robust; the worst case of each image counts."""
 
 
 def format_radius(radius: float) -> str:
@@ -102,8 +102,9 @@ def facts(facts: dict) -> str:
 
 
 def _evaluation_cells(row: dict) -> list[str]:
-    epsilon, step_size = (format_length(row[key], row["norm"]) if row[key] is not None else ""
-                          for key in ("epsilon", "step_size"))
+    epsilon, step_size = (
+        format_length(row[key], row["norm"]) if row[key] is not None else "" for key in ("epsilon", "step_size")
+    )
     start = {None: "", False: "no", True: f"yes (seed {row['seed']})"}[row["random_start"]]
     name = f"{row['attack'].upper()} ({row['norm']})" if is_attack(row) else "clean"
     name += f", gradient of {row['backward']}" if row.get("backward") else ""
@@ -119,14 +120,18 @@ def _headline(report: dict) -> str:
     """Return the clean accuracy and the lowest one under attack, or why that one is withheld."""
     clean = [row for row in report["evaluations"] if not is_attack(row)][:1]
     attacked = [row for row in report["evaluations"] if is_attack(row)]
-    strongest = sorted(attacked, key=lambda row: (row["correct"] / row["count"], -len(row.get("stages", [])),
-                                                  -(row["steps"] or 0)))[:1]
+    strongest = sorted(
+        attacked, key=lambda row: (row["correct"] / row["count"], -len(row.get("stages", [])), -(row["steps"] or 0))
+    )[:1]
     if withheld(report):
         strongest = []
     lines = [f"* **{describe(row)}: {score(row)}**, 95 % interval {_interval(row)}" for row in clean + strongest]
     if failed := failures(report):
-        lines.append("* **Accuracy under attack is withheld**, because it can't be trusted:" if withheld(report) else
-                     "* **Not to be trusted**, and only shown because that was asked for (`--force`):")
+        lines.append(
+            "* **Accuracy under attack is withheld**, because it can't be trusted:"
+            if withheld(report)
+            else "* **Not to be trusted**, and only shown because that was asked for (`--force`):"
+        )
         lines += [f"  * [{check['name']}](#checks): {check['figure']}" for check in failed]
     elif report.get("checked") is False:
         lines.append("* **Not checked**: no sanity check was made of these numbers.")
@@ -134,7 +139,7 @@ def _headline(report: dict) -> str:
                       if row["split"] == "test" and row["count"] < report["dataset"]["test"]})  # fmt: skip
     if partial:
         counts = ", ".join(map(str, partial))
-        lines.append(f"* **Not the whole test split**: evaluated on {counts} of {report['dataset']['test']} pictures.")
+        lines.append(f"* **Not the whole test split**: evaluated on {counts} of {report['dataset']['test']} images.")
     return "\n".join(lines or ["Nothing was evaluated."])
 
 
@@ -151,19 +156,31 @@ def withheld(report: dict) -> bool:
 def _checks(report: dict) -> str:
     """Return what was checked, with its figures; "" where nothing was."""
     words = {True: "passed", False: "**failed**", None: "not possible"}
-    rows = [[check["name"], "hard" if check["hard"] else "soft", words[check["passed"]], _text(check["figure"])]
-            for check in report.get("checks", [])]
+    rows = [
+        [check["name"], "hard" if check["hard"] else "soft", words[check["passed"]], _text(check["figure"])]
+        for check in report.get("checks", [])
+    ]
     if not rows:
         return ""
-    return (f"{table(['check', 'kind', 'outcome', 'figure'], rows)}\n\nA failed hard check withholds the accuracy "
-            "under attack; a failed soft one is a warning. docs/doctor.md explains each.")
+    return (
+        f"{table(['check', 'kind', 'outcome', 'figure'], rows)}\n\nA failed hard check withholds the accuracy "
+        "under attack; a failed soft one is a warning. docs/sanity_checks.md explains each."
+    )
 
 
 def _stages(report: dict) -> str:
-    """Return how many pictures each stage of an ensemble left."""
-    rows = [[row["attack"], stage["attack"], f"{stage['correct']} / {row['count']}",
-             _text({k: v for k, v in stage.items() if k not in ("attack", "correct")})]
-            for row in report["evaluations"] if len(row.get("stages", [])) > 1 for stage in row["stages"]]
+    """Return how many images each stage of an ensemble left."""
+    rows = [
+        [
+            row["attack"],
+            stage["attack"],
+            f"{stage['correct']} / {row['count']}",
+            _text({k: v for k, v in stage.items() if k not in ("attack", "correct")}),
+        ]
+        for row in report["evaluations"]
+        if len(row.get("stages", [])) > 1
+        for stage in row["stages"]
+    ]
     return table(["attack", "stage", "right after it", "parameters"], rows) if rows else ""
 
 
@@ -172,8 +189,10 @@ def _radii(report: dict) -> str:
     curve = report.get("radii")
     if not curve:
         return ""
-    rows = [[format_length(radius, curve["norm"]), f"{correct} / {curve['count']}", f"{100 * accuracy:.2f} %"]
-            for radius, correct, accuracy in zip(curve["radii"], curve["correct"], curve["accuracy"], strict=True)]
+    rows = [
+        [format_length(radius, curve["norm"]), f"{correct} / {curve['count']}", f"{100 * accuracy:.2f} %"]
+        for radius, correct, accuracy in zip(curve["radii"], curve["correct"], curve["accuracy"], strict=True)
+    ]
     text = table([f"radius ({curve['norm']})", "correct / count", "accuracy"], rows)
     return f"{text}\n\nUnder {curve['attack'].upper()}, worst case of all iterates and smaller radii."
 
@@ -183,15 +202,23 @@ def _extras(report: dict) -> str:
     extras = report.get("extras")
     if not extras:
         return ""
-    parts = [f"{extras['count']} pictures, {100 * extras['clean']:.2f} % of them right as they are."]
+    parts = [f"{extras['count']} images, {100 * extras['clean']:.2f} % of them right as they are."]
     if extras["corruptions"]:
-        rows = [[kind.replace("_", " "), *(f"{100 * value:.1f}" for value in values),
-                 f"{100 * sum(values) / len(values):.1f}"] for kind, values in extras["corruptions"].items()]
+        rows = [
+            [
+                kind.replace("_", " "),
+                *(f"{100 * value:.1f}" for value in values),
+                f"{100 * sum(values) / len(values):.1f}",
+            ]
+            for kind, values in extras["corruptions"].items()
+        ]
         means = [sum(values) / len(values) for values in zip(*extras["corruptions"].values(), strict=True)]
         rows.append(["mean", *(f"{100 * mean:.1f}" for mean in means), f"{100 * sum(means) / len(means):.1f}"])
         parts.append(table(["corruption, severity", "1", "2", "3", "4", "5", "mean"], rows))
-        parts.append(f"Accuracy in %; the corruptions of ImageNet-C (Hendrycks & Dietterich 2019) by "
-                     f"{extras['library']}, whose constants are chosen for 224 pixels.")
+        parts.append(
+            f"Accuracy in %; the corruptions of ImageNet-C (Hendrycks & Dietterich 2019) by "
+            f"{extras['library']}, whose constants are chosen for 224 pixels."
+        )
     if extras["noise"]:
         rows = [[sigma, f"{100 * value:.2f} %"] for sigma, value in extras["noise"].items()]
         parts.append(table(["Gaussian noise, standard deviation", "accuracy"], rows))
@@ -199,8 +226,17 @@ def _extras(report: dict) -> str:
 
 
 def _evaluations(report: dict) -> str:
-    header = ["attack", "epsilon", "step size", "steps", "random start", "iterates", "correct / count",
-              "accuracy (95 %)", "time"]
+    header = [
+        "attack",
+        "epsilon",
+        "step size",
+        "steps",
+        "random start",
+        "iterates",
+        "correct / count",
+        "accuracy (95 %)",
+        "time",
+    ]
     splits = ", ".join(sorted({row["split"] for row in report["evaluations"]})) or "none"
     return f"{table(header, [_evaluation_cells(row) for row in report['evaluations']])}\n\nSplit: {splits}."
 
@@ -230,9 +266,11 @@ def _published(report: dict) -> str:
         rows.append([attack if attack == "clean" else attack.upper(), f"{100 * number:.1f} %", *ours])
     header = ["attack", "published", "measured here", "95 % interval", "difference in points"]
     sizes = f"epsilon {format_radius(known['epsilon'])} and step size {format_radius(known['step_size'])}"
-    return (f"{table(header, rows)}\n\nThe numbers of {known['name']} were published for the {known['dataset']} at "
-            f"{known['image_size']} pixels, attacks with {sizes}. Measured here at "
-            f"{report['dataset']['image_size']} pixels on: {report['dataset']['source']}.")
+    return (
+        f"{table(header, rows)}\n\nThe numbers of {known['name']} were published for the {known['dataset']} at "
+        f"{known['image_size']} pixels, attacks with {sizes}. Measured here at "
+        f"{report['dataset']['image_size']} pixels on: {report['dataset']['source']}."
+    )
 
 
 def _training(report: dict) -> str:
@@ -241,8 +279,8 @@ def _training(report: dict) -> str:
     return f"{run}\n\nThe recipe:\n\n{facts(report['recipe'])}"
 
 
-def markdown(report: dict, pictures: list[str]) -> str:
-    """Return report.md, which embeds `pictures` by their paths relative to it."""
+def markdown(report: dict, figures: list[str]) -> str:
+    """Return report.md, which embeds `figures` by their paths relative to it."""
     parameters = {f"parameters ({kind})": number for kind, number in report["parameters"].items()}
     sections = {
         "Evaluations": _evaluations(report),
@@ -251,7 +289,7 @@ def markdown(report: dict, pictures: list[str]) -> str:
         "Accuracy by radius": _radii(report),
         "Corruptions and noise": _extras(report),
         "Published and measured": _published(report),
-        "Pictures": "\n\n".join(f"![{os.path.basename(name)[:-4].replace('_', ' ')}]({name})" for name in pictures),
+        "Figures": "\n\n".join(f"![{os.path.basename(name)[:-4].replace('_', ' ')}]({name})" for name in figures),
         "How it was trained": _training(report),
         "Data": facts(report["dataset"] | {"classes": _few(report["dataset"]["classes"])}),
         "Checkpoint and model": facts({**(report["checkpoint"] or {}), **parameters}),

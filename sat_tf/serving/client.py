@@ -1,8 +1,8 @@
 """Ask a model behind TensorFlow Serving's REST interface, or behind `sat_tf.serving.server`.
 
-    python -m sat_tf.serving.client --url=http://localhost:8501/v1/models/classifier PICTURE [PICTURE ...]
+    python -m sat_tf.serving.client --url=http://localhost:8501/v1/models/classifier IMAGE [IMAGE ...]
 
-prints the likeliest classes of each picture. From Python:
+prints the likeliest classes of each image. From Python:
 
     client = Client("http://localhost:8501/v1/models/classifier")
     client.classify([open("cat.jpg", "rb").read()])["probabilities"]
@@ -85,11 +85,11 @@ class Client:
         """Run one signature, by rows: as `predict`, with a list of `{input name: value}`, answered by a list."""
         return self._predict("instances", instances, signature, "predictions")
 
-    def classify(self, pictures):
-        """Return logits, probabilities and classes of pictures.
+    def classify(self, images):
+        """Return logits, probabilities and classes of images.
 
         Args:
-            pictures: List of bytes, each a whole JPEG or PNG file.
+            images: List of bytes, each a whole JPEG or PNG file.
 
         Returns:
             `{"logits": [n, classes], "probabilities": [n, classes], "classes": [n]}` as nested lists.
@@ -97,10 +97,10 @@ class Client:
         Raises:
             ServingError: as `predict`.
         """
-        return self.predict({"image_bytes": [bytes(picture) for picture in pictures]}, "image_bytes")
+        return self.predict({"image_bytes": [bytes(image) for image in images]}, "image_bytes")
 
     def gradient(self, images, labels):
-        """Return the loss of each picture and its gradient with respect to the picture.
+        """Return the loss of each image and its gradient with respect to the image.
 
         Args:
             images: Array or nested lists `[n, size, size, 3]` in [0, 1].
@@ -121,8 +121,11 @@ class Client:
             raise ValueError(f"Expected numbers, strings, bytes, arrays or lists. Received: {error}.") from None
         answer = self._ask(":predict", body.encode())
         if answer_key not in answer:
-            raise ServingError(f"Expected '{answer_key}' in the answer of {self.url}. Received: {sorted(answer)}. "
-                               "Is it TensorFlow Serving that answers there?", 200)
+            raise ServingError(
+                f"Expected '{answer_key}' in the answer of {self.url}. Received: {sorted(answer)}. "
+                "Is it TensorFlow Serving that answers there?",
+                200,
+            )
         return answer[answer_key]
 
     def _ask(self, suffix, body=None):
@@ -144,8 +147,11 @@ class Client:
             answer = None
         if not isinstance(answer, dict):
             start = " ".join(content[:200].decode(errors="replace").split())
-            raise ServingError(f"Expected a JSON object from {self.url}. Received: HTTP {status}, '{start}'. Another "
-                               "program or a proxy may answer there: mend the URL, or set no_proxy.", status)
+            raise ServingError(
+                f"Expected a JSON object from {self.url}. Received: HTTP {status}, '{start}'. Another "
+                "program or a proxy may answer there: mend the URL, or set no_proxy.",
+                status,
+            )
         if "error" in answer or status >= 400:
             raise ServingError(f"{answer.get('error', answer)} (HTTP {status})", status)
         return answer
@@ -153,13 +159,19 @@ class Client:
     def _silence(self, reason):
         """Say in one sentence why there is no answer, and what to do."""
         if isinstance(reason, TimeoutError):
-            return (f"No answer from {self.url} within {self.timeout:g} s. Give it a longer timeout, or fewer pictures "
-                    "in a request.")
+            return (
+                f"No answer from {self.url} within {self.timeout:g} s. Give it a longer timeout, or fewer images "
+                "in a request."
+            )
         if isinstance(reason, (BrokenPipeError, ConnectionResetError, ConnectionAbortedError)):
-            return (f"{self.url} hung up ({_words(reason)}). Was the request too large, or is that not the REST port "
-                    "(usually 8501; gRPC's is 8500)?")
-        return (f"No answer from {self.url} ({_words(reason)}). Start the server, or mend the URL: the REST port is "
-                "usually 8501, gRPC's 8500.")
+            return (
+                f"{self.url} hung up ({_words(reason)}). Was the request too large, or is that not the REST port "
+                "(usually 8501; gRPC's is 8500)?"
+            )
+        return (
+            f"No answer from {self.url} ({_words(reason)}). Start the server, or mend the URL: the REST port is "
+            "usually 8501, gRPC's 8500."
+        )
 
 
 def _words(reason):
@@ -184,11 +196,11 @@ def _decode(found):
 
 
 def describe(client, path, classes, top):
-    """Return one line: a picture file and its likeliest classes.
+    """Return one line: an image file and its likeliest classes.
 
     Args:
         client: Client.
-        path: Picture file.
+        path: Image file.
         classes: List of class names; None to print the numbers of the classes.
         top: How many classes to print.
 
@@ -197,7 +209,7 @@ def describe(client, path, classes, top):
 
     Raises:
         OSError: the file can't be read.
-        ServingError: the server refuses the picture, or gives no usable answer.
+        ServingError: the server refuses the image, or gives no usable answer.
         ValueError: the number of names is not the number of classes.
     """
     with open(path, "rb") as file:
@@ -205,19 +217,23 @@ def describe(client, path, classes, top):
     try:
         probabilities = [float(value) for value in outputs["probabilities"][0]]
     except (TypeError, KeyError, IndexError, ValueError):
-        raise ServingError("Expected an output 'probabilities' [n, classes] of the signature image_bytes. Received: "
-                           f"{json.dumps(outputs, default=_encode)[:100]}. See the model's metadata.") from None
+        raise ServingError(
+            "Expected an output 'probabilities' [n, classes] of the signature image_bytes. Received: "
+            f"{json.dumps(outputs, default=_encode)[:100]}. See the model's metadata."
+        ) from None
     if classes is not None and len(classes) != len(probabilities):
-        raise ValueError(f"Expected a file of {len(probabilities)} class names, one a line. Received: {len(classes)}. "
-                         "Give --classes the model's own assets/classes.txt.")
+        raise ValueError(
+            f"Expected a file of {len(probabilities)} class names, one a line. Received: {len(classes)}. "
+            "Give --classes the model's own assets/classes.txt."
+        )
     order = sorted(range(len(probabilities)), key=lambda place: -probabilities[place])[:top]
     names = classes or range(len(probabilities))
     return f"{path}: " + ", ".join(f"{names[place]} {probabilities[place]:.2%}" for place in order)
 
 
 def _arguments(arguments):
-    parser = argparse.ArgumentParser(description="Print the likeliest classes of picture files, from a served model.")
-    parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="JPEG or PNG file")
+    parser = argparse.ArgumentParser(description="Print the likeliest classes of image files, from a served model.")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="JPEG or PNG file")
     parser.add_argument("--url", required=True, help=f"of the model, such as {_EXAMPLE}")
     parser.add_argument("--classes", metavar="FILE", help="class names, one a line: the export's assets/classes.txt")
     parser.add_argument("--top", type=int, default=5, help="how many classes to print; default: 5")
@@ -229,7 +245,7 @@ def _arguments(arguments):
 
 
 def main(arguments=None):
-    """Run the command line; return its exit status: 0, or 1 where a picture failed or nothing could be asked."""
+    """Run the command line; return its exit status: 0, or 1 where an image failed or nothing could be asked."""
     found = _arguments(arguments)
     try:
         classes = None
@@ -237,12 +253,12 @@ def main(arguments=None):
             with open(found.classes, encoding="utf-8") as file:
                 classes = file.read().splitlines()
         client = Client(found.url, found.timeout)
-        client.status()  # a server that is not there is said once, not for every picture
+        client.status()  # a server that is not there is said once, not for every image
     except (OSError, ValueError, ServingError) as error:
         print(f"client: {error}", file=sys.stderr)
         return 1
     failed = 0
-    for path in found.pictures:
+    for path in found.images:
         try:
             print(describe(client, path, classes, found.top), flush=True)
         except (OSError, ValueError, ServingError) as error:

@@ -32,7 +32,8 @@ _PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+))?(:predict|/metadata)
 _STATUS = {3: 400, 5: 404, 8: 429, 9: 400, 11: 400, 12: 501}  # TensorFlow's error code -> HTTP status; else 500
 _DECORATION = re.compile(  # what TensorFlow writes around the words of an error
     r"Graph execution error:\s+|Detected at node .* defined at \(most recent call last\):\n<stack traces unavailable>\n"
-    r"|\n\s*\[\[.*?\]\](?=\s|$)| \[Op:\S*\]$")
+    r"|\n\s*\[\[.*?\]\](?=\s|$)| \[Op:\S*\]$"
+)
 
 
 class Refusal(Exception):
@@ -64,20 +65,27 @@ class Model:
     def metadata(self):
         """Return the answer to the question for the signatures."""
         signatures = {
-            name: {"inputs": {key: _describe(info) for key, info in signature.inputs.items()},
-                   "outputs": {key: _describe(info) for key, info in signature.outputs.items()},
-                   "method_name": signature.method_name, "defaults": {}}
+            name: {
+                "inputs": {key: _describe(info) for key, info in signature.inputs.items()},
+                "outputs": {key: _describe(info) for key, info in signature.outputs.items()},
+                "method_name": signature.method_name,
+                "defaults": {},
+            }
             for name, signature in self._definitions.items()
         }
-        return {"model_spec": {"name": self.name, "signature_name": "", "version": self.version},
-                "metadata": {"signature_def": {"signature_def": signatures}}}
+        return {
+            "model_spec": {"name": self.name, "signature_name": "", "version": self.version},
+            "metadata": {"signature_def": {"signature_def": signatures}},
+        }
 
     def predict(self, request):
         """Run a signature: `{"inputs" or "instances": ..}` -> `{"outputs" or "predictions": ..}`, or raise Refusal."""
         name = request.get("signature_name", "") or "serving_default"
         if not isinstance(name, str) or name not in self._signatures:
-            raise Refusal(f'Serving signature name: "{name}" not found in signature def. Expected one of: '
-                          f"{', '.join(sorted(self._signatures)) or 'none, the SavedModel was saved without'}.")
+            raise Refusal(
+                f'Serving signature name: "{name}" not found in signature def. Expected one of: '
+                f"{', '.join(sorted(self._signatures)) or 'none, the SavedModel was saved without'}."
+            )
         rows = "instances" in request
         if rows == ("inputs" in request):
             raise Refusal(f"Expected either 'inputs' (columns) or 'instances' (rows). Received: {sorted(request)}.")
@@ -102,8 +110,11 @@ def _describe(info):
     from tensorflow.core.framework import types_pb2
 
     dims = [{"size": str(dim.size), "name": dim.name} for dim in info.tensor_shape.dim]
-    return {"dtype": types_pb2.DataType.Name(info.dtype), "name": info.name,
-            "tensor_shape": {"dim": dims, "unknown_rank": info.tensor_shape.unknown_rank}}
+    return {
+        "dtype": types_pb2.DataType.Name(info.dtype),
+        "name": info.name,
+        "tensor_shape": {"dim": dims, "unknown_rank": info.tensor_shape.unknown_rank},
+    }
 
 
 def _columns(inputs, specs):
@@ -162,8 +173,10 @@ def _array(name, value, spec):
     items, shape = [value], []
     while items and isinstance(items[0], list):
         if any(not isinstance(item, list) or len(item) != len(items[0]) for item in items):
-            raise Refusal(f"Expected lists of equal length in the input '{name}'. Received: ragged lists at level "
-                          f"{len(shape) + 1}, the first of length {len(items[0])}.")
+            raise Refusal(
+                f"Expected lists of equal length in the input '{name}'. Received: ragged lists at level "
+                f"{len(shape) + 1}, the first of length {len(items[0])}."
+            )
         shape.append(len(items[0]))
         items = list(itertools.chain.from_iterable(items))
     if not spec.shape.is_compatible_with(shape):
@@ -186,8 +199,10 @@ def _nested_lists(name, array):
     if array.dtype.kind not in "OS":
         return array.tolist()
     binary = name.endswith("_bytes")
-    encode = np.vectorize(lambda text: {"b64": base64.b64encode(text).decode()} if binary else
-                          text.decode(errors="replace"), otypes=[object])
+    encode = np.vectorize(
+        lambda text: {"b64": base64.b64encode(text).decode()} if binary else text.decode(errors="replace"),
+        otypes=[object],
+    )
     return encode(array).tolist()
 
 
@@ -233,8 +248,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             raise Refusal("Expected a body with its Content-Length. Received: none, or a chunked one.", 411)
         if int(length) > MAX_BODY:
             self.close_connection = True
-            raise Refusal(f"Expected a body of {MAX_BODY} bytes at most. Received: {length} bytes. Send fewer pictures "
-                          "in a request, or encoded ones to the signature image_bytes.", 413)
+            raise Refusal(
+                f"Expected a body of {MAX_BODY} bytes at most. Received: {length} bytes. Send fewer images "
+                "in a request, or encoded ones to the signature image_bytes.",
+                413,
+            )
         body = self.rfile.read(int(length))
         if len(body) < int(length):
             raise ConnectionAbortedError(f"hung up after {len(body)} of {length} bytes")
@@ -253,8 +271,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         found = _PATH.fullmatch(urllib.parse.unquote(self.path.partition("?")[0]))
         asked = {"POST": (":predict",), "GET": (None, "/metadata")}
         if not found or found[3] not in asked.get(self.command, ()):
-            raise Refusal(f"Malformed request: {self.command} {self.path}. Expected GET /v1/models/{model.name}, GET "
-                          f"/v1/models/{model.name}/metadata or POST /v1/models/{model.name}:predict.")
+            raise Refusal(
+                f"Malformed request: {self.command} {self.path}. Expected GET /v1/models/{model.name}, GET "
+                f"/v1/models/{model.name}/metadata or POST /v1/models/{model.name}:predict."
+            )
         if found[1] != model.name or found[2] not in (None, model.version):
             wanted = f"Specific({found[1]}, {found[2]})" if found[2] else f"Latest({found[1]})"
             raise Refusal(f"Servable not found for request: {wanted}. Served: {model.name}, {model.version}.", 404)
@@ -300,8 +320,10 @@ def find(folder):
     numbered = [path for path in folder.glob("*") if path.name.isdecimal()] if folder.is_dir() else []
     versions = [path for path in (folder, *numbered) if (path / "saved_model.pb").is_file()]
     if not versions:
-        raise ValueError(f"Expected a folder with saved_model.pb, or with versions of it such as 1/saved_model.pb. "
-                         f"Received: model={folder}. Export one first, or mend --model.")
+        raise ValueError(
+            f"Expected a folder with saved_model.pb, or with versions of it such as 1/saved_model.pb. "
+            f"Received: model={folder}. Export one first, or mend --model."
+        )
     best = max(versions, key=lambda path: int(path.name) if path.name.isdecimal() else -1)
     return best, str(int(best.name)) if best.name.isdecimal() else "1"
 
@@ -313,12 +335,14 @@ def serve(model_dir, host, port, name):
         server = Server((host, port), Handler, bind_and_activate=False)
         server.server_bind()
     except OSError as error:
-        raise ValueError(f"Expected a free port. Received: host={host}, port={port} ({error.strerror}). Give another "
-                         "--port, or --port=0 for any free one.") from None
+        raise ValueError(
+            f"Expected a free port. Received: host={host}, port={port} ({error.strerror}). Give another "
+            "--port, or --port=0 for any free one."
+        ) from None
     with server:
         try:
             server.model = Model(folder, name, version)
-        except Exception as error:  # TensorFlow has many names for a broken file
+        except Exception as error:  # TensorFlow has many names for an unreadable file
             words = " ".join(str(error).split())
             raise ValueError(f"Expected a whole SavedModel. Received: {folder} ({words}). Export it again.") from None
         server.server_activate()
@@ -335,8 +359,10 @@ def main(arguments=None):
     parser.add_argument("--host", default="localhost", help="0.0.0.0 to be reached from elsewhere; default: localhost")
     found = parser.parse_args(arguments)
     if not re.fullmatch("[^/:]+", found.name) or not 0 <= found.port < 2**16:
-        parser.error(f"Expected a name without / and :, and a port from 0 to 65535. Received: name={found.name}, "
-                     f"port={found.port}.")
+        parser.error(
+            f"Expected a name without / and :, and a port from 0 to 65535. Received: name={found.name}, "
+            f"port={found.port}."
+        )
     for number in (signal.SIGINT, signal.SIGTERM):  # also where a script started this in the background
         signal.signal(number, signal.default_int_handler)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

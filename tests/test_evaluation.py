@@ -1,4 +1,4 @@
-"""Judgements of a checkpoint: picture by picture, stopped and gone on with, in parts, withheld, verified."""
+"""Evaluations of a checkpoint: image by image, stopped and gone on with, in parts, withheld, verified."""
 
 import csv
 import json
@@ -16,14 +16,25 @@ import pytest
 import hparams
 import main
 from sat_tf import corruptions, experiment, verify
-from sat_tf.evaluate import attacker, doctor, store
+from sat_tf.evaluate import attacker, sanity, store
 from sat_tf.experiment import evaluating, merging
 
 ROOT = pathlib.Path(__file__).parents[1]
-TINY = {"model": "resnet20-w8", "dataset": "synthetic", "epochs": 5, "norm_momentum": 0.5,
-        "batch_size": 64, "held_out": 40, "eval_attacks": "clean,pgd-1",
-        "probe_attack": "pgd-1", "eval_batch_size": 50, "steps_per_call": 2, "eval_checks": 0, "eval_pictures": 90}
-JUDGED = {"eval_attacks": "clean,pgd-5,apgd-ce", "eval_batch_size": 16}
+TINY = {
+    "model": "resnet20-w8",
+    "dataset": "synthetic",
+    "epochs": 5,
+    "norm_momentum": 0.5,
+    "batch_size": 64,
+    "validation": 40,
+    "eval_attacks": "clean,pgd-1",
+    "validation_attack": "pgd-1",
+    "eval_batch_size": 50,
+    "steps_per_call": 2,
+    "eval_checks": 0,
+    "eval_images": 90,
+}
+EVALUATED = {"eval_attacks": "clean,pgd-5,apgd-ce", "eval_batch_size": 16}
 
 
 @pytest.fixture(scope="module")
@@ -36,31 +47,31 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(trained):
-    """Return the report of a judgement, and its folder."""
-    report = experiment.evaluate(JUDGED, model_dir=trained, save_adversarial=True)
+    """Return the report of an evaluation, and its folder."""
+    report = experiment.evaluate(EVALUATED, model_dir=trained, save_adversarial=True)
     return report, max((trained / "evaluations").iterdir())
 
 
 def table(folder):
-    with open(folder / "pictures.csv", newline="") as file:
+    with open(folder / "images.csv", newline="") as file:
         return list(csv.DictReader(file))
 
 
-def test_every_picture_is_accounted_for(whole):
+def test_every_image_is_accounted_for(whole):
     report, folder = whole
     rows = {row["attack"]: row for row in report["evaluations"]}
     assert list(rows) == ["clean", "pgd-5", "apgd-ce"] and all(row["count"] == 90 for row in rows.values())
     assert (rows["pgd-5"]["iterates"], rows["pgd-5"]["norm"], rows["apgd-ce"]["steps"]) == ("worst", "linf", 100)
-    pictures = table(folder)
-    assert len(pictures) == 180
+    examples = table(folder)
+    assert len(examples) == 180
     for name in ("pgd-5", "apgd-ce"):
-        mine = [row for row in pictures if row["attack"] == name]
-        assert sum(row["broken_by"] == "" for row in mine) == rows[name]["correct"]
-        assert sum(row["broken_by"] != "clean" for row in mine) == rows["clean"]["correct"]
+        mine = [row for row in examples if row["attack"] == name]
+        assert sum(row["fooled_by"] == "" for row in mine) == rows[name]["correct"]
+        assert sum(row["fooled_by"] != "clean" for row in mine) == rows["clean"]["correct"]
         for row in mine:
-            assert (row["broken_by"] == "clean") == (row["label"] != row["clean_prediction"])
-            assert (float(row["margin"]) <= 0) == (row["broken_by"] != "")
-            assert float(row["distance"]) <= 8 / 255 and (row["broken_by"] == name) == (float(row["distance"]) > 0)
+            assert (row["fooled_by"] == "clean") == (row["label"] != row["clean_prediction"])
+            assert (float(row["margin"]) <= 0) == (row["fooled_by"] != "")
+            assert float(row["distance"]) <= 8 / 255 and (row["fooled_by"] == name) == (float(row["distance"]) > 0)
     assert report["curve"]["steps"] == [0, 1, 2, 5] and report["curve"]["accuracy"][-1] == rows["pgd-5"]["accuracy"]
     assert not (folder / "work").exists() and report["checked"] is False and report["trusted"] is True
     assert {"name", "dataset", "architecture", "eps", "clean_acc", "autoattack_acc"} <= report["robustbench"].keys()
@@ -69,14 +80,16 @@ def test_every_picture_is_accounted_for(whole):
 
 
 def test_final_iterates_are_the_papers_and_no_fewer_survive_them(trained, whole, capsys):
-    final = experiment.evaluate({**JUDGED, "eval_attacks": "clean,pgd-5", "eval_active_set": False}, model_dir=trained)
+    final = experiment.evaluate(
+        {**EVALUATED, "eval_attacks": "clean,pgd-5", "eval_active_set": False}, model_dir=trained
+    )
     assert final["evaluations"][1]["iterates"] == "final"
     assert final["evaluations"][1]["correct"] >= whole[0]["evaluations"][1]["correct"]
     assert "worst iterate" not in capsys.readouterr().out
     assert final["curve"]["steps"] == [0, 1, 2, 5]
 
 
-def test_the_file_of_adversarial_pictures_is_read_by_another_reader(trained, whole):
+def test_the_file_of_adversarial_images_is_read_by_another_reader(trained, whole):
     report, folder = whole
     assert report["files"]["adversarial"] == ["adversarial-pgd-5.npz", "adversarial-apgd-ce.npz"]
     file = folder / "adversarial-apgd-ce.npz"
@@ -93,7 +106,7 @@ def test_the_file_of_adversarial_pictures_is_read_by_another_reader(trained, who
     assert [f.name for f in findings if not f.passed] == ["ball"]
 
 
-def test_a_stopped_judgement_goes_on_and_ends_alike(trained, whole, monkeypatch):
+def test_a_stopped_evaluation_goes_on_and_ends_alike(trained, whole, monkeypatch):
     monkeypatch.setattr(attacker, "EVERY", 0.0)
     monkeypatch.setattr(attacker, "SHARE", 1e9)
     save = store.Store.save
@@ -110,9 +123,9 @@ def test_a_stopped_judgement_goes_on_and_ends_alike(trained, whole, monkeypatch)
 
         monkeypatch.setattr(store.Store, "save", saving)
         with pytest.raises(KeyboardInterrupt):
-            experiment.evaluate(JUDGED, model_dir=trained)
+            experiment.evaluate(EVALUATED, model_dir=trained)
         monkeypatch.setattr(store.Store, "save", save)
-        report = experiment.evaluate(JUDGED, model_dir=trained)
+        report = experiment.evaluate(EVALUATED, model_dir=trained)
         (folder,) = set((trained / "evaluations").iterdir()) - taken
         assert table(folder) == table(whole[1])
         assert [row["correct"] for row in report["evaluations"]] == [r["correct"] for r in whole[0]["evaluations"]]
@@ -127,18 +140,19 @@ experiment.evaluate({changes!r}, model_dir={model_dir!r})
 """
 
 
-def test_a_killed_judgement_goes_on_and_ends_alike(trained, whole):
+def test_a_killed_evaluation_goes_on_and_ends_alike(trained, whole):
     taken = set((trained / "evaluations").iterdir())
-    code = KILLED.format(changes=JUDGED, model_dir=str(trained))
+    code = KILLED.format(changes=EVALUATED, model_dir=str(trained))
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                               env=environment)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment
+    )
     while not list((trained / "evaluations").glob("*/*/*/state.npz")):
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    experiment.evaluate(JUDGED, model_dir=trained)
+    experiment.evaluate(EVALUATED, model_dir=trained)
     (folder,) = set((trained / "evaluations").iterdir()) - taken
     assert table(folder) == table(whole[1])
 
@@ -150,8 +164,8 @@ def test_another_request_has_a_folder_of_its_own(trained, monkeypatch):
     taken = set((trained / "evaluations").iterdir())
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(evaluating.Evaluation, "run", stopped)
-        experiment.evaluate({**JUDGED, "seed": 3}, model_dir=trained)
-    experiment.evaluate({**JUDGED, "eval_attacks": "clean"}, model_dir=trained)
+        experiment.evaluate({**EVALUATED, "seed": 3}, model_dir=trained)
+    experiment.evaluate({**EVALUATED, "eval_attacks": "clean"}, model_dir=trained)
     first, second = sorted(set((trained / "evaluations").iterdir()) - taken)
     assert not (first / "report.json").exists() and (second / "report.json").exists()
 
@@ -159,14 +173,15 @@ def test_another_request_has_a_folder_of_its_own(trained, monkeypatch):
 def test_parts_are_the_whole(trained, whole, tmp_path):
     folders = []
     for number in (1, 2, 3):
-        report = experiment.evaluate(JUDGED, model_dir=trained, shard=(number, 3), save_adversarial=True)
+        report = experiment.evaluate(EVALUATED, model_dir=trained, shard=(number, 3), save_adversarial=True)
         folders.append(max((trained / "evaluations").iterdir()))
         assert report["dataset"]["test"] == 30 and report["shard"] == (number, 3)
     merged = experiment.merge([folders[2], folders[0], folders[1]])
     folder = max((trained / "evaluations").iterdir())
-    expected, found = ({(row["attack"], row["id"]): row["broken_by"] for row in table(place)}
-                       for place in (whole[1], folder))
-    order = JUDGED["eval_attacks"].split(",")
+    expected, found = (
+        {(row["attack"], row["id"]): row["fooled_by"] for row in table(place)} for place in (whole[1], folder)
+    )
+    order = EVALUATED["eval_attacks"].split(",")
     assert list(found) == sorted(found, key=lambda key: (order.index(key[0]), int(key[1])))
     assert found.keys() == expected.keys() and sum(found[key] != expected[key] for key in found) <= 1
     for row in merged["evaluations"]:
@@ -187,62 +202,81 @@ def test_parts_are_the_whole(trained, whole, tmp_path):
     for parts, says in (((0, 1), "each of the 3 parts once"), ((0, 1, 1), "each of the 3 parts once")):
         with pytest.raises(ValueError, match=says):
             experiment.merge([folders[part] for part in parts])
-    other = experiment.evaluate({**JUDGED, "seed": 1}, model_dir=trained, shard=(3, 3))
+    other = experiment.evaluate({**EVALUATED, "seed": 1}, model_dir=trained, shard=(3, 3))
     assert other["seed"] == 1
     with pytest.raises(ValueError, match="differ in recipe"):
         experiment.merge([folders[0], folders[1], max((trained / "evaluations").iterdir())])
-    with pytest.raises(ValueError, match="a whole judgement"):
+    with pytest.raises(ValueError, match="a whole evaluation"):
         experiment.merge([whole[1]])
     with pytest.raises(FileNotFoundError, match="no report.json"):
         experiment.merge([tmp_path])
 
 
-def test_what_parts_found_beside_attacks_is_weighed_by_their_pictures():
-    parts = [{"extras": {"count": count, "clean": share, "corruptions": {"fog": [share, 0.0]}, "noise": {"0.1": share},
-                         "library": "1.0"}, "curve": None} for count, share in ((30, 0.5), (10, 0.9))]
-    assert merging._extras(parts) == {"count": 40, "clean": pytest.approx(0.6), "noise": {"0.1": pytest.approx(0.6)},
-                                      "corruptions": {"fog": [pytest.approx(0.6), 0.0]}, "library": "1.0"}
+def test_what_parts_found_beside_attacks_is_weighed_by_their_images():
+    parts = [
+        {
+            "extras": {
+                "count": count,
+                "clean": share,
+                "corruptions": {"fog": [share, 0.0]},
+                "noise": {"0.1": share},
+                "library": "1.0",
+            },
+            "curve": None,
+        }
+        for count, share in ((30, 0.5), (10, 0.9))
+    ]
+    assert merging._extras(parts) == {
+        "count": 40,
+        "clean": pytest.approx(0.6),
+        "noise": {"0.1": pytest.approx(0.6)},
+        "corruptions": {"fog": [pytest.approx(0.6), 0.0]},
+        "library": "1.0",
+    }
     assert merging._curve(parts) is None and merging._extras([parts[0], {"extras": None}]) is None
 
 
-def test_a_subset_is_judged_and_named(trained, whole, tmp_path):
+def test_a_subset_is_evaluated_and_named(trained, whole, tmp_path):
     file = tmp_path / "ids.txt"
     ids = [int(row["id"]) for row in table(whole[1])[:40:2]]
     file.write_text("# chosen\n" + "\n".join(map(str, reversed(ids))))
-    report = experiment.evaluate(JUDGED, model_dir=trained, subset=str(file))
-    assert report["subset"]["pictures"] == 20 and len(report["subset"]["sha256"]) == 64
+    report = experiment.evaluate(EVALUATED, model_dir=trained, subset=str(file))
+    assert report["subset"]["images"] == 20 and len(report["subset"]["sha256"]) == 64
     assert report["evaluations"][0]["count"] == 20
     assert report["subset"]["sha256"] in " ".join(report["dataset"]["notes"])
     file.write_text(f"{ids[0]}\n{ids[0]}\n")
     with pytest.raises(ValueError, match="twice|once|repeat"):
-        experiment.evaluate(JUDGED, model_dir=trained, subset=str(file))
+        experiment.evaluate(EVALUATED, model_dir=trained, subset=str(file))
 
 
-def test_radii_make_a_falling_curve_with_a_picture(trained):
+def test_radii_make_a_falling_curve_with_a_image(trained):
     report = experiment.evaluate(
-        {**JUDGED, "eval_attacks": "clean,pgd-5", "eval_radii": "16/255,0,4/255", "eval_noise": "0.1"},
-        model_dir=trained)
+        {**EVALUATED, "eval_attacks": "clean,pgd-5", "eval_radii": "16/255,0,4/255", "eval_noise": "0.1"},
+        model_dir=trained,
+    )
     radii = report["radii"]
     assert radii["radii"] == [0, 4 / 255, 16 / 255] and radii["correct"] == sorted(radii["correct"], reverse=True)
     assert radii["correct"][0] == report["evaluations"][0]["correct"]
     assert list(report["extras"]["noise"]) == ["0.1"]
-    assert (max((trained / "evaluations").iterdir()) / "pictures" / "accuracy_vs_radius.png").is_file()
+    assert (max((trained / "evaluations").iterdir()) / "images" / "accuracy_vs_radius.png").is_file()
 
 
 def test_the_l2_ball(trained):
-    changes = {**JUDGED, "eval_norm": "l2", "eval_epsilon": "0.5"}
+    changes = {**EVALUATED, "eval_norm": "l2", "eval_epsilon": "0.5"}
     report = experiment.evaluate(changes, model_dir=trained)
     folder = max((trained / "evaluations").iterdir())
     assert max(float(row["distance"]) for row in table(folder)) <= 0.5 * (1 + 1e-6)
     assert report["robustbench"]["eps"] == "0.5" and report["robustbench"]["threat_model"] == "L2"
     assert "epsilon 0.5" in (folder / "report.md").read_text()
     with pytest.raises(ValueError, match="--epsilon=0.5"):
-        experiment.evaluate({**JUDGED, "eval_norm": "l2"}, model_dir=trained)
+        experiment.evaluate({**EVALUATED, "eval_norm": "l2"}, model_dir=trained)
 
 
 def test_autoattack_is_no_weaker_than_its_parts(trained):
-    report = experiment.evaluate({**JUDGED, "eval_attacks": "clean,apgd-ce,autoattack", "eval_pictures": 12,
-                                  "eval_batch_size": 12}, model_dir=trained)
+    report = experiment.evaluate(
+        {**EVALUATED, "eval_attacks": "clean,apgd-ce,autoattack", "eval_images": 12, "eval_batch_size": 12},
+        model_dir=trained,
+    )
     _, alone, ensemble = report["evaluations"]
     assert [stage["attack"] for stage in ensemble["stages"]] == ["apgd-ce", "apgd-t", "fab-t", "square"]
     left = [stage["correct"] for stage in ensemble["stages"]]
@@ -251,14 +285,14 @@ def test_autoattack_is_no_weaker_than_its_parts(trained):
 
 
 def failing(hard):
-    return lambda *_, **__: [doctor.Check(name="finite", hard=hard, passed=False, figure="3 of 5", numbers={})]
+    return lambda *_, **__: [sanity.Check(name="finite", hard=hard, passed=False, figure="3 of 5", numbers={})]
 
 
 @pytest.mark.parametrize("hard,force", [(True, False), (True, True), (False, False)])
 def test_a_number_that_failed_a_check_is_withheld(trained, monkeypatch, capsys, hard, force):
-    monkeypatch.setattr(doctor, "before", failing(hard))
-    monkeypatch.setattr(doctor, "after", lambda *_, **__: [])
-    report = experiment.evaluate({**JUDGED, "eval_checks": 5}, model_dir=trained, force=force)
+    monkeypatch.setattr(sanity, "before", failing(hard))
+    monkeypatch.setattr(sanity, "after", lambda *_, **__: [])
+    report = experiment.evaluate({**EVALUATED, "eval_checks": 5}, model_dir=trained, force=force)
     text = (max((trained / "evaluations").iterdir()) / "report.md").read_text()
     out = capsys.readouterr().out
     shown = not hard or force
@@ -272,8 +306,8 @@ def test_a_number_that_failed_a_check_is_withheld(trained, monkeypatch, capsys, 
 
 
 def test_an_honest_run_passes_its_checks(trained):
-    report = experiment.evaluate({**JUDGED, "eval_checks": 20}, model_dir=trained, sibling=str(trained))
-    assert report["checked"] and len(report["checks"]) == len(doctor.BEFORE) + len(doctor.AFTER)
+    report = experiment.evaluate({**EVALUATED, "eval_checks": 20}, model_dir=trained, sibling=str(trained))
+    assert report["checked"] and len(report["checks"]) == len(sanity.BEFORE) + len(sanity.AFTER)
     assert report["trusted"], [check for check in report["checks"] if check["passed"] is False]
     json.dumps(report["checks"], allow_nan=False)
 
@@ -283,7 +317,8 @@ def test_corruptions(trained):
         corruptions.check()
     except OSError as error:
         pytest.skip(str(error))
-    report = experiment.evaluate({"eval_attacks": "clean", "eval_corruptions": True, "eval_pictures": 6,
-                                  "eval_batch_size": 6}, model_dir=trained)
+    report = experiment.evaluate(
+        {"eval_attacks": "clean", "eval_corruptions": True, "eval_images": 6, "eval_batch_size": 6}, model_dir=trained
+    )
     assert list(report["extras"]["corruptions"]) == list(corruptions.KINDS)
-    assert (max((trained / "evaluations").iterdir()) / "pictures" / "corruptions.png").is_file()
+    assert (max((trained / "evaluations").iterdir()) / "images" / "corruptions.png").is_file()

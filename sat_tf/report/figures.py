@@ -1,4 +1,4 @@
-"""The pictures of a report: training curves, accuracy under attack, a panel of attacked pictures."""
+"""The images of a report: training curves, accuracy under attack, a panel of attacked images."""
 
 import io
 import warnings
@@ -75,15 +75,15 @@ def _draw_training(report: dict, history: list[dict]):
     figure = figure_of(10, 4, layout="constrained")
     losses, accuracies = figure.subplots(1, 2)
     epochs = _column(history, "epoch")
-    pictures = "clean" if report["method"] == "standard" else "adversarial"
+    images = "clean" if report["method"] == "standard" else "adversarial"
     _draw_learning_rate(losses.twinx(), epochs, _column(history, "learning_rate"))
-    losses.plot(epochs, _column(history, "train/loss"), "o-", color=_BLUE, label=f"training loss ({pictures})")
+    losses.plot(epochs, _column(history, "train/loss"), "o-", color=_BLUE, label=f"training loss ({images})")
     losses.set(title="Loss", xlabel="epochs", ylabel="loss (nats)")
     curves = [
-        ("train/accuracy", f"training ({pictures})", "o-", _BLUE),
-        ("held_out/clean_accuracy", "held out, clean", "s-", _ORANGE),
-        ("held_out/robust_accuracy", "held out, under attack", "^-", _GREEN),
-        ("held_out/one_step_accuracy", "held out, training attack", "v:", _PURPLE),
+        ("train/accuracy", f"training ({images})", "o-", _BLUE),
+        ("validation/clean_accuracy", "held out, clean", "s-", _ORANGE),
+        ("validation/robust_accuracy", "held out, under attack", "^-", _GREEN),
+        ("validation/one_step_accuracy", "held out, training attack", "v:", _PURPLE),
     ]
     for key, label, style, color in curves:
         if not np.isnan(values := _column(history, key)).all():
@@ -126,7 +126,7 @@ def _draw_steps(report: dict):
     if curve:
         norm = curve.get("norm")
         sizes = f"epsilon {format_length(curve['epsilon'], norm)}, step size {format_length(curve['step_size'], norm)}"
-        label = f"by number of steps ({sizes}), {curve['count']} pictures"
+        label = f"by number of steps ({sizes}), {curve['count']} images"
         axes.plot(curve["steps"], _percent(curve["accuracy"]), "o-", color=_BLUE, label=label)
     rows = [row for row in report["evaluations"] if not is_attack(row) or row["steps"] is not None]
     steps = [row["steps"] or 0 for row in rows]
@@ -149,7 +149,7 @@ def _draw_evaluation(axes, row: dict, x: float, index: int) -> None:
     accuracy = row["correct"] / row["count"]
     low, high = wilson_interval(row["correct"], row["count"])
     start = ", random start" if row["random_start"] else ""
-    label = f"{describe(row).replace(' accuracy', '')}{start}, {row['count']} pictures"
+    label = f"{describe(row).replace(' accuracy', '')}{start}, {row['count']} images"
     marker, color = "sDv^P*X"[index % 7], (_ORANGE, _GREEN, _RED, _PURPLE, _SKY)[index % 5]
     axes.errorbar(x, 100 * accuracy, [[100 * (accuracy - low)], [100 * (high - accuracy)]], fmt=marker, color=color,
                   markersize=6, elinewidth=1.3, capsize=4, label=label, zorder=3)  # fmt: skip
@@ -162,7 +162,7 @@ def _draw_radii(report: dict):
     x = scale * np.array(curve["radii"])
     bounds = 100 * np.array([wilson_interval(correct, curve["count"]) for correct in curve["correct"]])
     axes.fill_between(x, bounds[:, 0], bounds[:, 1], color=_BLUE, alpha=0.2, label="95 % interval")
-    axes.plot(x, _percent(curve["accuracy"]), "o-", color=_BLUE, label=f"{curve['count']} pictures")
+    axes.plot(x, _percent(curve["accuracy"]), "o-", color=_BLUE, label=f"{curve['count']} images")
     unit = "Euclidean length" if curve["norm"] == "l2" else "255ths of the pixel range"
     axes.set(title=f"{report['model']} with {report['act']}: accuracy under {curve['attack'].upper()}", ylim=(0, 100),
              xlabel=f"radius in {curve['norm']} ({unit})", ylabel="accuracy (%)")  # fmt: skip
@@ -188,10 +188,10 @@ def _draw_corruptions(extras: dict):
 
 
 def _draw_panel(panel: dict, most: int = 8):
-    """Draw up to `most` pictures: clean, the perturbation, adversarial, each pixel a square of whole screen pixels."""
+    """Draw up to `most` images: clean, the perturbation, adversarial, each pixel a square of whole screen pixels."""
     clean, adversarial = (np.asarray(panel[key], np.float32)[:most] for key in ("clean", "adversarial"))
     if clean.ndim != 4 or clean.shape != adversarial.shape:
-        raise ValueError("Expected clean and adversarial pictures of one shape [n, height, width, 3]. "
+        raise ValueError("Expected clean and adversarial images of one shape [n, height, width, 3]. "
                          f"Received: clean={clean.shape}, adversarial={adversarial.shape}.")  # fmt: skip
     norm, scale = panel.get("norm"), panel["epsilon"]
     if norm == "l2":  # its radius is no bound of a pixel: show the largest change
@@ -223,7 +223,7 @@ def _draw_panel(panel: dict, most: int = 8):
 
 
 def _draw_cell(axes, image: np.ndarray, panel: dict, index: int, predictions, is_top: bool) -> None:
-    """Draw one picture: the true class above the top row, the predicted one below, ticked or crossed."""
+    """Draw one image: the true class above the top row, the predicted one below, ticked or crossed."""
     axes.imshow(np.clip(image, 0, 1), interpolation="nearest", vmin=0, vmax=1)
     axes.set_axis_off()
     label, classes = int(panel["labels"][index]), panel["classes"]

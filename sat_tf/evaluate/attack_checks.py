@@ -6,7 +6,7 @@ import functools
 import numpy as np
 
 from sat_tf.evaluate.attacker import Attacker
-from sat_tf.evaluate.model_probes import ROUNDED, evenly
+from sat_tf.evaluate.model_checks import ROUNDED, evenly
 from sat_tf.evaluate.results import ROBUST, distances
 from sat_tf.evaluate.saved import eight_bits
 
@@ -15,8 +15,8 @@ FINAL = (1, 5, STEPS)
 RADII = (0, 1 / 4, 1 / 2, 1, 2, 4)  # times epsilon
 QUERIES = 500
 LONGER, LEAST, MOST, RESTARTS = 2, 40, 200, 3  # how much longer than the attack evaluated a run to the end is
-POINTS, PICTURES, EXACT = 0.02, 2, 1e-9  # what chance may do to a comparison: the larger of both
-RESCORED, LEAST_RESCORED = 0.002, 1  # pictures at the boundary, which a batch of another size may round across
+POINTS, IMAGES, EXACT = 0.02, 2, 1e-9  # what chance may do to a comparison: the larger of both
+RESCORED, LEAST_RESCORED = 0.002, 1  # images at the boundary, which a batch of another size may round across
 GRID = 1e-6  # what float32(k / 255) and a radius such as 4/255 leave open
 BLACK_BOX = ("square", "noise")  # stages that use no gradient
 RADIUS_ROUNDED = 1e-7  # of values in [0, 1], in L-infinity
@@ -24,20 +24,20 @@ LENGTH_ROUNDED = 1e-6, 2**-25  # in L2: of the radius, since it is projected in 
 
 
 class Case:
-    """A model, the pictures that it is judged on, and what attacks left of them.
+    """A model, the images that it is evaluated on, and what attacks left of them.
 
     Args:
       attacker: an `Attacker`.
-      pictures, logits: all that were attacked.
+      examples, logits: all that were attacked.
       results: `{name: Result}`. Those of the first one's radius are compared with the probes' own attacks.
       sibling: another model of the same task, or None.
-      sample: pictures that the probes attack.
+      sample: images that the probes attack.
     """
 
-    def __init__(self, attacker, pictures, logits, results, sibling=None, sample=100):
-        self.attacker, self.pictures, self.logits, self.results = attacker, pictures, logits, results
+    def __init__(self, attacker, examples, logits, results, sibling=None, sample=100):
+        self.attacker, self.examples, self.logits, self.results = attacker, examples, logits, results
         self.sibling, self.chosen = sibling, evenly(len(logits), sample)
-        self.few, self.few_logits = pictures.take(self.chosen), logits[self.chosen]
+        self.few, self.few_logits = examples.take(self.chosen), logits[self.chosen]
         self.right = self.few_logits.argmax(-1) == self.few.labels
         self.epsilon = next(iter(results.values())).epsilon
         self.compared = {name: result for name, result in results.items() if result.epsilon == self.epsilon}
@@ -45,15 +45,16 @@ class Case:
     @property
     def allowed(self):
         """By how much a share of the sample may be off."""
-        return max(POINTS, PICTURES / len(self.chosen)) + EXACT
+        return max(POINTS, IMAGES / len(self.chosen)) + EXACT
 
     def attack(self, name, epsilon=None, **arguments):
         """Attack the sample; PGD steps 2.5 epsilon / steps far, so that a radius changes nothing but the scale."""
         epsilon = self.epsilon if epsilon is None else epsilon
         _, _, steps = name.rpartition("-")
         step_size = min(2.5 / int(steps), 1.0) * epsilon if steps.isdecimal() else None
-        return self.attacker.attack(self.few, name, epsilon=epsilon, step_size=step_size, logits=self.few_logits,
-                                    **arguments)
+        return self.attacker.attack(
+            self.few, name, epsilon=epsilon, step_size=step_size, logits=self.few_logits, **arguments
+        )
 
     @functools.cached_property
     def ladder(self):
@@ -63,23 +64,23 @@ class Case:
 
     @property
     def diameter(self):
-        """The radius within which every picture is: of the cube in this norm."""
-        return 1.0 if self.attacker.norm == "linf" else float(np.sqrt(np.prod(self.pictures.images.shape[1:])))
+        """The radius within which every image is: of the cube in this norm."""
+        return 1.0 if self.attacker.norm == "linf" else float(np.sqrt(np.prod(self.examples.images.shape[1:])))
 
     @functools.cached_property
     def evaluated(self):
-        """Which pictures of the sample the gradient attacks of the evaluation leave right: bool `[sample]`."""
+        """Which images of the sample the gradient attacks of the evaluation leave right: bool `[sample]`."""
         return np.all([_white_box(result) for result in self.compared.values()], 0)[self.chosen]
 
     @property
     def white_box(self):
-        """Which pictures are right after those and PGD, so that an evaluation of FGSM alone is judged fairly."""
+        """Which images are right after those and PGD, so that an evaluation of FGSM alone is evaluated fairly."""
         return self.evaluated & self.ladder[min(self.epsilon, self.diameter)].robust
 
 
 def _white_box(result):
-    """Say which pictures the gradient attacks among a result's stages leave right: bool `[n]`."""
-    return result.robust | np.isin(result.broken_by, BLACK_BOX)
+    """Say which images the gradient attacks among a result's stages leave right: bool `[n]`."""
+    return result.robust | np.isin(result.fooled_by, BLACK_BOX)
 
 
 def epsilon_zero_is_clean(case):
@@ -87,18 +88,20 @@ def epsilon_zero_is_clean(case):
     other = case.ladder[0].robust != case.right
     top = np.sort(case.few_logits.astype(np.float64), -1)
     clear = other & (top[:, -1] - top[:, -2] > ROUNDED * (top[:, -1] - top[:, 0]))
-    figure = (f"{int(case.right.sum())} of {len(case.right)} pictures are right as they are, "
-              f"{int(case.ladder[0].robust.sum())} after an attack of radius 0")
+    figure = (
+        f"{int(case.right.sum())} of {len(case.right)} images are right as they are, "
+        f"{int(case.ladder[0].robust.sum())} after an attack of radius 0"
+    )
     return not clear.any(), figure, {"differ": int(other.sum()), "beyond_rounding": int(clear.sum())}
 
 
 def radius_respected(case):
-    """Measure every adversarial picture in float64, and read it again."""
+    """Measure every adversarial image in float64, and read it again."""
     passed, figures, numbers = True, [], {}
     for name, result in case.results.items():
-        allowed = _reach(result.epsilon, result.norm, np.prod(case.pictures.images.shape[1:]))
+        allowed = _reach(result.epsilon, result.norm, np.prod(case.examples.images.shape[1:]))
         outside, farthest, right = 0, 0.0, 0
-        for chunk, clean, adversarial in _broken(case, result):
+        for chunk, clean, adversarial in _fooled(case, result):
             lengths = distances(adversarial, clean, result.norm)
             inside = (lengths <= allowed) & ((adversarial >= 0) & (adversarial <= 1)).all((1, 2, 3))
             outside, farthest = outside + int((~inside).sum()), max(farthest, float(lengths.max()))
@@ -106,30 +109,42 @@ def radius_respected(case):
         limit = max(RESCORED * len(result.stage), LEAST_RESCORED)
         passed &= not outside and right <= limit and bool(np.isfinite(farthest))
         rescored = result.robust_accuracy + right / len(result.stage)
-        numbers[name] = {"outside": outside, "farthest": farthest, "epsilon": result.epsilon, "rescored": rescored,
-                         "claimed": result.robust_accuracy}
-        figures.append(f"{name}: {outside} of {int((result.stage >= 0).sum())} beyond {result.norm} "
-                       f"{result.epsilon:.6g}, the farthest at {farthest:.6g}; accuracy {rescored:.2%} when read "
-                       f"again, {result.robust_accuracy:.2%} claimed")
+        numbers[name] = {
+            "outside": outside,
+            "farthest": farthest,
+            "epsilon": result.epsilon,
+            "rescored": rescored,
+            "claimed": result.robust_accuracy,
+        }
+        figures.append(
+            f"{name}: {outside} of {int((result.stage >= 0).sum())} beyond {result.norm} "
+            f"{result.epsilon:.6g}, the farthest at {farthest:.6g}; accuracy {rescored:.2%} when read "
+            f"again, {result.robust_accuracy:.2%} claimed"
+        )
     return bool(passed), "; ".join(figures), numbers
 
 
 def eight_bits_keep_it(case):
-    """Round the strongest attack's pictures to 8 bits, as a file holds them, and read them again."""
+    """Round the strongest attack's images to 8 bits, as a file holds them, and read them again."""
     name, result = min(case.results.items(), key=lambda item: item[1].robust_accuracy)
-    allowed = _reach(result.epsilon, result.norm, np.prod(case.pictures.images.shape[1:]))
+    allowed = _reach(result.epsilon, result.norm, np.prod(case.examples.images.shape[1:]))
     right, outside, farthest = 0, 0, 0.0
-    for chunk, clean, adversarial in _broken(case, result):
+    for chunk, clean, adversarial in _fooled(case, result):
         rounded = eight_bits(adversarial, clean, result.epsilon, result.norm).astype(np.float32) / np.float32(255)
         lengths = distances(rounded, clean, result.norm)
         outside, farthest = outside + int((lengths > allowed + GRID).sum()), max(farthest, float(lengths.max()))
         right += int((_predictions(case, rounded) == result.labels[chunk]).sum())
     lost = right / len(result.stage)
     accuracy = result.robust_accuracy + lost
-    figure = (f"accuracy {accuracy:.2%} under {name} in 8 bits, {result.robust_accuracy:.2%} in float32 (limit "
-              f"{POINTS:.0%} more); {outside} pictures beyond {result.epsilon:.6g}, the farthest at {farthest:.6g}")
-    return lost <= POINTS + EXACT, figure, {"accuracy": accuracy, "claimed": result.robust_accuracy, "outside": outside,
-                                    "farthest": farthest}
+    figure = (
+        f"accuracy {accuracy:.2%} under {name} in 8 bits, {result.robust_accuracy:.2%} in float32 (limit "
+        f"{POINTS:.0%} more); {outside} images beyond {result.epsilon:.6g}, the farthest at {farthest:.6g}"
+    )
+    return (
+        lost <= POINTS + EXACT,
+        figure,
+        {"accuracy": accuracy, "claimed": result.robust_accuracy, "outside": outside, "farthest": farthest},
+    )
 
 
 def accuracy_falls_with_steps(case):
@@ -145,15 +160,20 @@ def accuracy_falls_with_epsilon(case):
 
 
 def huge_epsilon_reaches_zero(case):
-    """Attack in a ball that holds every picture there is: by PGD, and what that leaves by APGD."""
+    """Attack in a ball that holds every image there is: by PGD, and what that leaves by APGD."""
     left = case.attack(f"pgd-{STEPS}", case.diameter)
     first = left.robust_accuracy
     if first > 0:
         left = case.attack("apgd-ce", case.diameter, before=left)
-    figure = (f"accuracy {left.robust_accuracy:.1%} at radius {case.diameter:.4g}, where any picture may be reached "
-              f"(limit {case.allowed:.1%})")
-    return left.robust_accuracy <= case.allowed, figure, {"pgd": first, "left": left.robust_accuracy,
-                                                          "limit": case.allowed}
+    figure = (
+        f"accuracy {left.robust_accuracy:.1%} at radius {case.diameter:.4g}, where any image may be reached "
+        f"(limit {case.allowed:.1%})"
+    )
+    return (
+        left.robust_accuracy <= case.allowed,
+        figure,
+        {"pgd": first, "left": left.robust_accuracy, "limit": case.allowed},
+    )
 
 
 def converged(case):
@@ -161,28 +181,44 @@ def converged(case):
 
     The margin does not saturate as the cross-entropy does where logits are large.
     """
-    steps = [facts["steps"] for result in case.compared.values() for stage, facts in result.facts.items()
-             if stage not in BLACK_BOX]
+    steps = [
+        facts["steps"]
+        for result in case.compared.values()
+        for stage, facts in result.facts.items()
+        if stage not in BLACK_BOX
+    ]
     steps = int(np.clip(LONGER * max(steps, default=0), LEAST, MOST))
     ended = dataclasses.replace(
-        case.ladder[0], stage=np.where(case.evaluated, ROBUST, np.where(case.right, 0, case.ladder[0].stage)))
+        case.ladder[0], stage=np.where(case.evaluated, ROBUST, np.where(case.right, 0, case.ladder[0].stage))
+    )
     longer = case.attack(f"pgd-{steps}", restarts=RESTARTS, before=ended)
     longer = case.attack(f"cw-{steps}", before=longer)
     reached = float(case.evaluated.mean())
-    figure = (f"accuracy {longer.robust_accuracy:.1%} after {RESTARTS} x {steps} more steps of PGD and {steps} on "
-              f"the margin, {reached:.1%} reached before (limit {case.allowed:.1%} less)")
+    figure = (
+        f"accuracy {longer.robust_accuracy:.1%} after {RESTARTS} x {steps} more steps of PGD and {steps} on "
+        f"the margin, {reached:.1%} reached before (limit {case.allowed:.1%} less)"
+    )
     passed = reached - longer.robust_accuracy <= case.allowed
     if not passed:
         figure += "; not converged: the accuracy is an upper bound"
-    return passed, figure, {"reached": reached, "longer": longer.robust_accuracy, "steps": steps,
-                            "restarts": RESTARTS, "limit": case.allowed}
+    return (
+        passed,
+        figure,
+        {
+            "reached": reached,
+            "longer": longer.robust_accuracy,
+            "steps": steps,
+            "restarts": RESTARTS,
+            "limit": case.allowed,
+        },
+    )
 
 
 def black_box_not_stronger(case):
     """Search at random, which needs no gradients; the evaluation's own random searches count, too."""
     searched = case.attack("square", steps=QUERIES).robust
     for result in case.compared.values():
-        searched &= (result.broken_by != "square")[case.chosen] & (result.stage >= ROBUST)[case.chosen]
+        searched &= (result.fooled_by != "square")[case.chosen] & (result.stage >= ROBUST)[case.chosen]
     return _not_stronger(case, searched, f"Square, {QUERIES} queries or more")
 
 
@@ -192,51 +228,67 @@ def noise_not_stronger(case):
 
 
 def transfer_not_stronger(case):
-    """Read pictures that were made against a sibling, which has gradients of its own."""
+    """Read images that were made against a sibling, which has gradients of its own."""
     if case.sibling is None:
         return None, "no second model was given", {}
-    other = Attacker(case.sibling, norm=case.attacker.norm, batch_size=case.attacker.batch_size,
-                     strategy=case.attacker.strategy, seed=case.attacker.seed)
+    other = Attacker(
+        case.sibling,
+        norm=case.attacker.norm,
+        batch_size=case.attacker.batch_size,
+        strategy=case.attacker.strategy,
+        seed=case.attacker.seed,
+    )
     # the last iterate: the first that breaks the sibling would hardly cross its boundary
-    result = other.attack(case.few, f"pgd-{STEPS}", epsilon=case.epsilon, final=True,
-                          step_size=2.5 / STEPS * case.epsilon)
+    result = other.attack(
+        case.few, f"pgd-{STEPS}", epsilon=case.epsilon, final=True, step_size=2.5 / STEPS * case.epsilon
+    )
     right = case.attacker.logits(result.attacked(case.few.images)).argmax(-1) == case.few.labels
-    return _not_stronger(case, right & case.right, "pictures made against the sibling")
+    return _not_stronger(case, right & case.right, "images made against the sibling")
 
 
 def _not_stronger(case, robust, words):
     """Compare what an attack without the model's gradients leaves with what gradient attacks leave."""
     left, white_box = float(robust.mean()), float(case.white_box.mean())
     only = int((case.white_box & ~robust).sum())
-    figure = (f"accuracy {left:.1%} under {words}, {white_box:.1%} under attacks by gradients (limit "
-              f"{case.allowed:.1%} less); {only} of {len(robust)} pictures broken by it alone")
-    return white_box - left <= case.allowed, figure, {"left": left, "white_box": white_box, "only": only,
-                                                      "limit": case.allowed}
+    figure = (
+        f"accuracy {left:.1%} under {words}, {white_box:.1%} under attacks by gradients (limit "
+        f"{case.allowed:.1%} less); {only} of {len(robust)} images fooled by it alone"
+    )
+    return (
+        white_box - left <= case.allowed,
+        figure,
+        {"left": left, "white_box": white_box, "only": only, "limit": case.allowed},
+    )
 
 
 def _falls(left, allowed, words):
     """Say whether accuracies never rise above one before them by more than is allowed."""
     values = list(left.values())
     rise = float(max(np.array(values) - np.minimum.accumulate(values)))
-    figure = (", ".join(f"{share:.1%} at {words(key)}" for key, share in left.items())
-              + f"; rises by {rise:.1%} at most (limit {allowed:.1%})")
-    return rise <= allowed, figure, {"left": {words(key): share for key, share in left.items()}, "rise": rise,
-                                     "limit": allowed}
+    figure = (
+        ", ".join(f"{share:.1%} at {words(key)}" for key, share in left.items())
+        + f"; rises by {rise:.1%} at most (limit {allowed:.1%})"
+    )
+    return (
+        rise <= allowed,
+        figure,
+        {"left": {words(key): share for key, share in left.items()}, "rise": rise, "limit": allowed},
+    )
 
 
-def _broken(case, result):
-    """Give `(places, clean, adversarial)` of the pictures that an attack broke, a batch at a time."""
+def _fooled(case, result):
+    """Give `(places, clean, adversarial)` of the images that an attack broke, a batch at a time."""
     places, size = np.flatnonzero(result.stage >= 0), case.attacker.batch_size
     for begin in range(0, len(places), size):
-        chunk = places[begin:begin + size]
-        yield chunk, case.pictures.images[chunk], np.asarray(result.adversarial[chunk])
+        chunk = places[begin : begin + size]
+        yield chunk, case.examples.images[chunk], np.asarray(result.adversarial[chunk])
 
 
 def _predictions(case, images):
-    """Return the classes of at most a batch of pictures, which is filled up: its shape never changes."""
+    """Return the classes of at most a batch of images, which is filled up: its shape never changes."""
     missing = min(case.attacker.batch_size, len(case.logits)) - len(images)
     filled = np.concatenate([images, np.zeros([max(missing, 0), *images.shape[1:]], np.float32)])
-    return case.attacker.logits(filled)[:len(images)].argmax(-1)
+    return case.attacker.logits(filled)[: len(images)].argmax(-1)
 
 
 def _reach(epsilon, norm, values):

@@ -9,13 +9,13 @@ import tensorflow as tf
 from sat_tf import attacks, losses
 
 SUM_ROUNDED = 1e-2  # of probabilities in half precision
-ROUNDED = 1e-3  # of a picture's logits, largest minus smallest: sums in another order differ by 1e-5, TF32's by 1e-3
-NO_GRADIENT = 0.1  # share of pictures: 10 times an honest net's logits leave up to 8 % without, 30 times 33 %
+ROUNDED = 1e-3  # of an image's logits, largest minus smallest: sums in another order differ by 1e-5, TF32's by 1e-3
+NO_GRADIENT = 0.1  # share of images: 10 times an honest net's logits leave up to 8 % without, 30 times 33 %
 POINTS = 0.02
-SCALINGS = 500  # pictures on which inputs of another scale are tried
+SCALINGS = 500  # images on which inputs of another scale are tried
 BETTER = 0.05
 DEVIATIONS = 3  # standard errors, since six variants are tried
-MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # of ImageNet's training pictures, as most frameworks subtract it
+MEAN = np.array([0.485, 0.456, 0.406], np.float32)  # of ImageNet's training images, as most frameworks subtract it
 STD = np.array([0.229, 0.224, 0.225], np.float32)
 VARIANTS = {
     "BGR": lambda images: images[..., ::-1],
@@ -29,10 +29,10 @@ VARIANTS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Case:
-    """A model, the pictures that it is judged on, and its logits `[n, classes]` of them."""
+    """A model, the images that it is evaluated on, and its logits `[n, classes]` of them."""
 
     attacker: Any
-    pictures: Any
+    examples: Any
     logits: np.ndarray
     recorded: float | None = None
     sample: int = 100
@@ -44,8 +44,8 @@ class Case:
 
     @property
     def right(self):
-        """Which pictures are read as their label."""
-        return self.logits.argmax(-1) == self.pictures.labels
+        """Which images are read as their label."""
+        return self.logits.argmax(-1) == self.examples.labels
 
 
 def evenly(count, wanted):
@@ -71,57 +71,64 @@ def logits_not_probabilities(case):
 def finite(case):
     """Look for logits that are not numbers."""
     faults = int((~np.isfinite(case.logits)).any(-1).sum())
-    return not faults, f"{faults} of {len(case.logits)} pictures have logits that are not finite", {"pictures": faults}
+    return not faults, f"{faults} of {len(case.logits)} images have logits that are not finite", {"images": faults}
 
 
 def same_input_same_output(case):
     """Read the sample again: as it was, and at other places of the batch in other company."""
-    images = case.pictures.images[case.chosen]
+    images = case.examples.images[case.chosen]
     first, second = case.attacker.logits(images), case.attacker.logits(images)
     company = images.copy()
     company[1::2] = 1 - company[1::2]
     moved = case.attacker.logits(company[::-1])[::-1]
     spread = float(np.median(case.logits.max(-1) - case.logits.min(-1)))
-    found = {"again": np.abs(second - first).max(), "in_other_company": np.abs(moved - first)[::2].max(),
-             "than_given": np.abs(first - case.logits[case.chosen]).max()}
+    found = {
+        "again": np.abs(second - first).max(),
+        "in_other_company": np.abs(moved - first)[::2].max(),
+        "than_given": np.abs(first - case.logits[case.chosen]).max(),
+    }
     worst = float(max(found.values()))
-    figure = (f"logits of the same {len(images)} pictures differ by up to {worst:.3g}; their spread is {spread:.3g}, "
-              f"rounding explains {ROUNDED * spread:.3g}")
+    figure = (
+        f"logits of the same {len(images)} images differ by up to {worst:.3g}; their spread is {spread:.3g}, "
+        f"rounding explains {ROUNDED * spread:.3g}"
+    )
     return bool(worst <= ROUNDED * spread), figure, {**found, "spread": spread}
 
 
-def pictures_in_range(case):
-    """Look for pictures outside [0, 1], and for pictures that were scaled to it twice."""
-    images, low, high, faults = case.pictures.images, np.inf, -np.inf, 0
+def images_in_range(case):
+    """Look for images outside [0, 1], and for images that were scaled to it twice."""
+    images, low, high, faults = case.examples.images, np.inf, -np.inf, 0
     for begin in range(0, len(images), case.attacker.batch_size):
-        part = np.asarray(images[begin:begin + case.attacker.batch_size])
+        part = np.asarray(images[begin : begin + case.attacker.batch_size])
         low, high = min(low, part.min()), max(high, part.max())
         faults += int((~((part >= 0) & (part <= 1))).any((1, 2, 3)).sum())  # a NaN compares as False
     passed = not faults and bool(high > 1 / 255)
-    figure = f"values from {low:.4g} to {high:.4g}; {faults} of {len(images)} pictures leave [0, 1]"
+    figure = f"values from {low:.4g} to {high:.4g}; {faults} of {len(images)} images leave [0, 1]"
     if not faults and not passed:
         figure += "; all below one grey level: scaled twice"
     return passed, figure, {"smallest": low, "largest": high, "outside": faults}
 
 
 def zero_gradients(case):
-    """Count pictures on which the cross-entropy has no gradient to climb: an attack's step there has no length."""
+    """Count images on which the cross-entropy has no gradient to climb: an attack's step there has no length."""
     chosen = case.chosen[case.right[case.chosen]]
     if not len(chosen):
-        return None, "the model reads no picture of the sample right", {}
-    gradients = _gradients(case.attacker, case.pictures.images[chosen], case.pictures.labels[chosen])
+        return None, "the model reads no image of the sample right", {}
+    gradients = _gradients(case.attacker, case.examples.images[chosen], case.examples.labels[chosen])
     ball = attacks.BALLS[case.attacker.norm](epsilon=1.0)
     steps = ball.length(ball.direction(tf.constant(gradients))).numpy()
-    broken = ~np.isfinite(gradients).all((1, 2, 3))
-    none = broken | ~(steps > 0.5)  # 1, or 0: of a gradient too small for its length to be had in float32, too
-    numbers = {"pictures": none.mean(), "not_finite": broken.mean(), "values": (gradients == 0).mean()}
-    figure = (f"{int(none.sum())} of {len(chosen)} pictures have no gradient, {int(broken.sum())} of them one that is "
-              f"not finite (limit {NO_GRADIENT:.0%}); of all values {numbers['values']:.1%} are exactly zero")
+    fooled = ~np.isfinite(gradients).all((1, 2, 3))
+    none = fooled | ~(steps > 0.5)  # 1, or 0: of a gradient too small for its length to be had in float32, too
+    numbers = {"images": none.mean(), "not_finite": fooled.mean(), "values": (gradients == 0).mean()}
+    figure = (
+        f"{int(none.sum())} of {len(chosen)} images have no gradient, {int(fooled.sum())} of them one that is "
+        f"not finite (limit {NO_GRADIENT:.0%}); of all values {numbers['values']:.1%} are exactly zero"
+    )
     return bool(none.mean() <= NO_GRADIENT), figure, numbers
 
 
 def _gradients(attacker, images, labels):
-    """Return the cross-entropy's gradient to the pictures, as attacks see it: `[n, h, w, c]`."""
+    """Return the cross-entropy's gradient to the images, as attacks see it: `[n, h, w, c]`."""
     predict = attacker.attacked or attacker.predict
 
     @tf.function
@@ -130,9 +137,9 @@ def _gradients(attacker, images, labels):
 
     size, parts = min(attacker.batch_size, len(images)), []
     for begin in range(0, len(images), size):
-        part = np.arange(begin, begin + size) % len(images)  # the last batch is filled up with the first pictures
+        part = np.arange(begin, begin + size) % len(images)  # the last batch is filled up with the first images
         parts.append(gradient(tf.constant(images[part]), tf.constant(labels[part].astype(np.int32))).numpy())
-    return np.concatenate(parts)[:len(images)]
+    return np.concatenate(parts)[: len(images)]
 
 
 def clean_accuracy_as_recorded(case):
@@ -142,8 +149,10 @@ def clean_accuracy_as_recorded(case):
         return None, f"accuracy {accuracy:.2%}; none is recorded for this model", {"accuracy": accuracy}
     interval = 1.96 * np.sqrt(case.recorded * (1 - case.recorded) / len(case.right))
     limit = POINTS + interval
-    figure = (f"accuracy {accuracy:.2%} on {len(case.right)} pictures, {case.recorded:.2%} recorded "
-              f"(limit {limit:.2%} apart, of which {interval:.2%} by the draw of pictures)")
+    figure = (
+        f"accuracy {accuracy:.2%} on {len(case.right)} images, {case.recorded:.2%} recorded "
+        f"(limit {limit:.2%} apart, of which {interval:.2%} by the draw of images)"
+    )
     numbers = {"accuracy": accuracy, "recorded": case.recorded, "limit": limit}
     return bool(abs(accuracy - case.recorded) <= limit), figure, numbers
 
@@ -151,7 +160,7 @@ def clean_accuracy_as_recorded(case):
 def input_scaling_and_channels(case):
     """Try other scales and orders of channels: none may suit the model better than the one that is used."""
     chosen = evenly(len(case.logits), SCALINGS)
-    images, labels = case.pictures.images[chosen], case.pictures.labels[chosen]
+    images, labels = case.examples.images[chosen], case.examples.labels[chosen]
     right = case.right[chosen].astype(np.float64)
     numbers, worst = {"as given": right.mean()}, (-np.inf, None, 0.0)
     for name, change in VARIANTS.items():
@@ -160,16 +169,18 @@ def input_scaling_and_channels(case):
         numbers[name] = right.mean() + gains.mean()
         worst = max(worst, (gains.mean() - limit, name, limit))
     excess, name, limit = worst
-    figure = (f"accuracy {numbers['as given']:.1%} as given, {numbers[name]:.1%} with {name}, of the others the "
-              f"nearest to its limit of {limit:.1%} more")
+    figure = (
+        f"accuracy {numbers['as given']:.1%} as given, {numbers[name]:.1%} with {name}, of the others the "
+        f"nearest to its limit of {limit:.1%} more"
+    )
     return bool(excess <= 0), figure, numbers
 
 
 def not_constant(case):
-    """Look for a model that answers every picture alike."""
+    """Look for a model that answers every image alike."""
     if len(case.logits) < 2:
-        return None, "one picture cannot differ from others", {}
+        return None, "one image cannot differ from others", {}
     varied = float(np.abs(case.logits - case.logits[:1]).max())
-    predicted, held = len(np.unique(case.logits.argmax(-1))), len(np.unique(case.pictures.labels))
-    figure = f"{predicted} classes are predicted for {held} labels; logits differ between pictures by {varied:.3g}"
+    predicted, held = len(np.unique(case.logits.argmax(-1))), len(np.unique(case.examples.labels))
+    figure = f"{predicted} classes are predicted for {held} labels; logits differ between images by {varied:.3g}"
     return varied > 0 and (predicted > 1 or held == 1), figure, {"difference": varied, "predicted": predicted}

@@ -1,4 +1,4 @@
-"""Small honest models for the doctor to look at, trained in seconds on the embedded Fashion-MNIST."""
+"""Small honest models for the sanity checks to look at, trained in seconds on the embedded Fashion-MNIST."""
 
 import functools
 
@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from sat_tf import attacks, data, losses
 from sat_tf.data import splits
-from sat_tf.evaluate import Pictures
+from sat_tf.evaluate import Examples
 
 EPSILON = 8 / 255
 BATCH = 60  # one size of batches, so that every attack is traced once
@@ -15,14 +15,14 @@ BATCH = 60  # one size of batches, so that every attack is traced once
 
 @functools.cache
 def embedded():
-    """Return images uint8 and labels of the first pictures for training and of all for testing."""
+    """Return images uint8 and labels of the first images for training and of all for testing."""
     split = data.load("fashion_mnist_12k")
     parts = [splits.to_arrays(part) for part in (split.train, split.test)]
     return [(images[:4000], labels[:4000].astype(np.int32)) for images, labels in parts]
 
 
-def pictures_of(side=16, classes=10, coloured=False, test=300):
-    """Return training images, labels, and test `Pictures`: of some classes, at some size, grey or tinted by class."""
+def images_of(side=16, classes=10, coloured=False, test=300):
+    """Return training images, labels, and test `Examples`: of some classes, at some size, grey or tinted by class."""
     parts = []
     for images, labels in embedded():
         images, labels = images[labels < classes], labels[labels < classes]
@@ -35,7 +35,7 @@ def pictures_of(side=16, classes=10, coloured=False, test=300):
         parts.append((images, labels))
     (images, labels), (held, held_labels) = parts
     held, held_labels = held[:test], held_labels[:test]
-    return images, labels, Pictures(images=held, labels=held_labels, ids=np.arange(len(held)))
+    return images, labels, Examples(images=held, labels=held_labels, ids=np.arange(len(held)))
 
 
 class Net:
@@ -65,7 +65,7 @@ class Net:
         return self.scale * x
 
     def train(self, images, labels, *, seed=0, epsilon=0.0, steps=150):
-        """Train anew by Adam; with a radius, on pictures attacked by one step from a random start."""
+        """Train anew by Adam; with a radius, on images attacked by one step from a random start."""
         rng = np.random.default_rng(seed)
         for weight, bias in zip(self.weights, self.biases, strict=True):
             weight.assign(rng.normal(0, np.sqrt(2 / np.prod(weight.shape[:-1])), weight.shape).astype(np.float32))
