@@ -270,7 +270,7 @@ def run_evaluation(experiment, changes, model_dir, command):
         "data_dir": FLAGS.data_dir,
     }
     if FLAGS.mode == "verify":
-        findings, accuracies = experiment.check_adversarial(FLAGS.adversarial, changes, **where)
+        findings, accuracies = experiment.verify(FLAGS.adversarial, changes, **where)
         print(
             "\n".join(
                 f"{'ok    ' if finding.passed else 'FAILED'} {finding.name}: {finding.figure}" for finding in findings

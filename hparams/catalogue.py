@@ -10,8 +10,7 @@ TABLES = {
     "activation": ("activations.py", "ACTIVATIONS"),
     "method": ("methods.py", "METHODS"),
     "data set": ("data/__init__.py", "DATASETS"),
-    "attack": ("attacks/pgd.py", "ATTACKS"),
-    "evaluation attack": ("evaluate/plans.py", "PLANS"),
+    "attack": ("attacks/table.py", "ATTACKS"),
     "augmentation": ("preprocess.py", "AUGMENTATIONS"),
     "policy": ("autoaugment.py", "POLICIES"),
     "evaluation preprocessing": ("preprocess.py", "EVALUATIONS"),
@@ -22,11 +21,12 @@ TABLES = {
 
 
 @functools.cache
-def names(kind):
+def names(kind, having=None):
     """Return `{name: first line of what it names}` of one table, in the table's order.
 
     Args:
       kind: a key of `TABLES`, such as "activation".
+      having: only rows that give this keyword, such as "training" of attacks.
     """
     file, table = TABLES[kind]
     (package,) = importlib.util.find_spec("sat_tf").submodule_search_locations
@@ -36,11 +36,17 @@ def names(kind):
         for node in tree.body
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == table
     )
-    return {key.value: _first_line(tree, package, value) for key, value in zip(rows.keys, rows.values, strict=True)}
+    return {
+        key.value: _first_line(tree, package, value)
+        for key, value in zip(rows.keys, rows.values, strict=True)
+        if having is None or having in {keyword.arg for keyword in getattr(value, "keywords", ())}
+    }
 
 
 def _first_line(tree, package, value):
     """Return the first docstring line of the class or function that a row names, "" if it names none."""
+    if isinstance(value, ast.Call) and value.args:  # Attack(pgd, training=PGD)
+        value = value.args[0]
     if not isinstance(value, ast.Name):
         return ""
     for node in tree.body:

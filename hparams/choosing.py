@@ -38,4 +38,6 @@ def choose(changes, name=None):
     if "model" in changes or not name:
         own = {"model": model} if act_of(model) == act_of(recipe.model) else {"model": model, "act": act_of(model)}
         changes = {**own, **changes}
+    if {"attack", "attack_steps"} & set(changes) and recipe.replace(**changes).attack != recipe.attack:
+        changes = {"step_size": None, **changes}  # the recipe's suits the recipe's attack
     return recipe.replace(**changes)

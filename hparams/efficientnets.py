@@ -60,7 +60,6 @@ def plain(model):
             norm_epsilon=1e-5,
             epsilon=4 / 255,
             step_size=4 / 255,
-            attack_steps=1,
             steps_per_call=100,
             validation_attack="pgd-10",
             validation_every=5,

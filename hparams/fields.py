@@ -130,20 +130,19 @@ def optional(read_one):
 
 
 def attack(name, value):
-    """Read an attack of training or probes with its number of steps: clean, fgsm, pgd-20."""
-    return _attack(name, value, ["attack"])
+    """Read an attack of training or validation with its number of steps: fgsm, pgd-1, apgd-2."""
+    return _attack("attack for training", names("attack", having="training"), name, value)
 
 
 def evaluation_attack(name, value):
     """Read an attack of an evaluation: clean, fgsm, pgd-20, apgd-t, autoattack."""
-    return _attack(name, value, ["attack", "evaluation attack"])
+    return _attack("attack", names("attack"), name, value)
 
 
-def _attack(name, value, kinds):
+def _attack(what, known, name, value):
     key, steps = split_attack(str(value))
-    known = [row for kind in kinds for row in names(kind)]
     if key not in known:
-        raise expected(f"a known {kinds[0]}", name, value, f"Did you mean {nearest(key, known)}? --list shows all.")
+        raise expected(f"a known {what}", name, value, f"Did you mean {nearest(key, known)}? --list shows all.")
     if key == str(value) and key.endswith("-k"):
         raise expected(f"a number of steps for k in {key}", name, value)
     if steps is not None:

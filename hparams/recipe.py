@@ -45,8 +45,12 @@ class Recipe:
     epochs: int = f.field(10, f.number(1, 10**5, whole=True), "passes over the training images")
 
     epsilon: float = f.field(8 / 255, f.radius, "training attack: radius of the L-infinity ball")
-    step_size: float = f.field(8 / 255, f.radius, "training attack: step size")
-    attack_steps: int = f.field(1, f.number(1, 1000, whole=True), "training attack: steps")
+    attack: str = f.field("pgd-1", f.attack, "training attack with its steps: pgd-1, fgsm, apgd-2")
+    step_size: float | None = f.field(
+        8 / 255,
+        f.optional(f.radius),
+        "training attack: step size; none: epsilon / steps, or 1/255 where that is larger",
+    )
     attack_backward: str | None = f.field(
         None,
         f.optional(f.named("activation", ":")),
@@ -210,6 +214,11 @@ class Recipe:
         """The weights that evaluation and export take: "raw" or "averaged"."""
         return self.eval_weights or self.validation_weights
 
+    @property
+    def evaluated_epsilon(self):
+        """The radius that evaluations take: their own, or the training attack's."""
+        return self.epsilon if self.eval_epsilon is None else self.eval_epsilon
+
     def replace(self, /, **changes):
         """Return a copy with other values; an unknown field is an error that names the nearest one."""
         return dataclasses.replace(self, **read(changes))
@@ -244,6 +253,10 @@ RENAMED = {  # fields that files and commands of before version 0.2 name otherwi
 def read(changes):
     """Return `{field: value}` with each value read; an unknown field or a bad value is an error."""
     changes = {RENAMED.get(name, name): value for name, value in changes.items()}
+    if "attack_steps" in changes:  # as before version 0.2: the steps of PGD
+        steps = f.number(1, 100_000, whole=True)("attack_steps", changes.pop("attack_steps"))
+        if changes.setdefault("attack", f"pgd-{steps}") != f"pgd-{steps}":
+            raise f.expected("the steps of the attack in its name", "attack_steps", steps, f"Such as apgd-{steps}.")
     known = {field.name: field for field in dataclasses.fields(Recipe) if field.name != "name"}
     for name, value in changes.items():
         if name not in known:

@@ -36,10 +36,6 @@ def test_multiply_adds_of_known_networks(name, size, wanted):
     assert cost.forward_flops(model, size) / 2 == pytest.approx(wanted, rel=0.01)
 
 
-def test_an_adversarial_step_is_five_forward_passes_and_a_standard_one_three():
-    assert (cost.step_flops(10, 0), cost.step_flops(10, 1), cost.step_flops(10, 3)) == (30, 50, 90)
-
-
 def test_a_weightless_model_has_shapes_only():
     with cost.weightless():
         model = models.build("efficientnet-b0", "swish", 10)

@@ -19,8 +19,8 @@ import tensorflow as tf
 
 import hparams
 from hparams import paper
-from sat_tf import grid, report, train
-from sat_tf.experiment import assembly, drawing, training
+from sat_tf import grid, report, stopping, train
+from sat_tf.experiment import assembly, draw
 from sat_tf.grid import runs, table
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -175,9 +175,9 @@ def test_moments_and_intervals_by_pencil_and_paper():
 
 def test_the_loss_of_the_last_steps():
     history = [{"step": 4, "train/loss": 9.0}, {"step": 10, "train/loss": 2.0}, {"step": 11, "train/loss": 1.0}]
-    assert training.last_loss(history, 1) == 1.0 and training.last_loss([], 1) is None
-    assert training.last_loss(history, 5) == pytest.approx((1 + 6 * 2) / 7)
-    assert training.last_loss(history, 99) == pytest.approx((1 + 12 + 36) / 11)
+    assert stopping.last_loss(history, 1) == 1.0 and stopping.last_loss([], 1) is None
+    assert stopping.last_loss(history, 5) == pytest.approx((1 + 6 * 2) / 7)
+    assert stopping.last_loss(history, 99) == pytest.approx((1 + 12 + 36) / 11)
 
 
 def planned(folder, **options):
@@ -451,7 +451,7 @@ def test_the_curve_of_figure_4_joins_what_was_scaled_together():
 
 def test_figures_1_and_2_show_activations_and_their_derivatives(tmp_path):
     for name, (title, acts) in hparams.DRAWN.items():
-        assert drawing.draw(title, acts, tmp_path / name).stat().st_size > 10_000
+        assert draw(title, acts, tmp_path / name).stat().st_size > 10_000
         curves = json.loads((tmp_path / name / "figure.json").read_text())
         assert list(curves) == list(acts)
         for act, lines in curves.items():

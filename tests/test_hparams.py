@@ -11,19 +11,7 @@ import hparams
 
 
 def test_tables_are_read_without_tensorflow_and_are_the_tables():
-    from sat_tf import (
-        activations,
-        attacks,
-        autoaugment,
-        data,
-        evaluate,
-        export,
-        methods,
-        models,
-        optim,
-        preprocess,
-        schedules,
-    )
+    from sat_tf import activations, attacks, autoaugment, data, export, methods, models, optim, preprocess, schedules
 
     tables = {
         "model": models.MODELS,
@@ -31,7 +19,6 @@ def test_tables_are_read_without_tensorflow_and_are_the_tables():
         "method": methods.METHODS,
         "data set": data.DATASETS,
         "attack": attacks.ATTACKS,
-        "evaluation attack": evaluate.PLANS,
         "augmentation": preprocess.AUGMENTATIONS,
         "policy": autoaugment.POLICIES,
         "evaluation preprocessing": preprocess.EVALUATIONS,

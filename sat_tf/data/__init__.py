@@ -6,9 +6,10 @@ To add one: a function `(data_dir, validation, seed) -> Data` in a file of its o
 import dataclasses
 import difflib
 
-from sat_tf.data.batches import evaluation_batches, steps_per_epoch, train_batches
+from sat_tf.data.batches import evaluation_batches, one_replica_each, steps_per_epoch, train_batches
 from sat_tf.data.fashion import fashion_mnist, fashion_mnist_12k
 from sat_tf.data.folders import folder
+from sat_tf.data.left_out import left_out
 from sat_tf.data.patterns import synthetic
 from sat_tf.data.records import cifar10, cifar100, imagenet2012, imagenet_classes, imagenette
 from sat_tf.data.shards import shards
@@ -22,7 +23,9 @@ __all__ = [
     "evaluation_batches",
     "from_arrays",
     "imagenet_classes",
+    "left_out",
     "load",
+    "one_replica_each",
     "part",
     "read_subset",
     "sampled",

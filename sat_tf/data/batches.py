@@ -186,3 +186,15 @@ def _finished(dataset):
     options.deterministic = True
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
+
+
+def one_replica_each(batches, replicas):
+    """Cut every batch into one for each of a host's replicas, in order."""
+    if replicas == 1:
+        return batches
+
+    def cut(*batch):
+        parts = [tf.reshape(part, [replicas, part.shape[0] // replicas, *part.shape[1:]]) for part in batch]
+        return tf.data.Dataset.from_tensor_slices(tuple(parts))
+
+    return batches.flat_map(cut)

@@ -143,7 +143,7 @@ def _chunks(examples, result):
         part = slice(begin, begin + CHUNK)
         clean = np.asarray(examples.images[part], np.float32)
         fooled = result.changed[part]
-        yield clean, np.where(fooled[:, None, None, None], result.adversarial[part], clean)
+        yield clean, np.where(fooled[:, None, None, None], result.adversarial_of(part), clean)
 
 
 def _stream(file, name, kind, examples, result):

@@ -19,7 +19,6 @@ python -m sat_tf.serving.client --url=http://localhost:8501/v1/models/classifier
 
 A request that makes no sense (no image, other sides, pixels outside [0, 1], more than 64 million pixels) is an error of
 that request."""
-_TRAINED = {"sat": "adversarially (Smooth Adversarial Training, Xie et al. 2020)", "standard": "without an attack"}
 _IMAGES = "float32 images `[n, {size}, {size}, 3]`, RGB in [0, 1]"
 _USES = {
     "saved_model": _SERVE,
@@ -37,7 +36,8 @@ def write(facts, evaluations, parity):
 
     Args:
       facts: of the export: model, act, method, weights, checkpoint, step, image_size, classes, preprocess, formats,
-        trained_on, recipe (what is known of it, as text), published (None or as a report has it), created, command,
+        trained (how), trained_on, recipe (as text), published (None or as a report has it), created,
+        command,
         versions.
       evaluations: rows of reports about these weights, each with "dataset".
       parity: `{format: measures}` of `parity.compare`, and the attack and images they were measured with.
@@ -75,9 +75,8 @@ def _facts(facts):
 
 def _what(facts):
     names = ", ".join(facts["classes"][:10]) + (", ..." if len(facts["classes"]) > 10 else "")
-    training = _TRAINED.get(facts["method"], f"by the method {facts['method']}")
     return (
-        f"An image classifier, {facts['model']} with {facts['act']} activations, trained {training}. It takes "
+        f"An image classifier, {facts['model']} with {facts['act']} activations, trained {facts['trained']}. It takes "
         f"{facts['image_size']} x {facts['image_size']} RGB images in [0, 1] and tells {len(facts['classes'])} "
         f"classes apart: {names} (`classes.txt`, in the order of the logits). Its weights: {facts['weights']}.\n\n"
         f"Encoded images are prepared as in evaluation (`{facts['preprocess']}`)."

@@ -76,6 +76,7 @@ def write(name, scale, folder, items, failures, command=""):
         "dataset": found[0]["dataset"] if found else None,
         "baseline": experiment.baseline,
         "attack": _strongest(found[0]["evaluations"]) if found else None,
+        "training_attack": found[0]["training"]["attack"] if found else None,
         "recipe": baseline,
         "versions": _all([one["versions"] for one in found]),
         "machine": _all([one["machine"] for one in found]),

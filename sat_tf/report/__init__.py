@@ -13,6 +13,8 @@ import os
 import numpy as np
 
 from sat_tf.report.figures import draw, png
+from sat_tf.report.joined import joined
+from sat_tf.report.robustbench import robustbench
 from sat_tf.report.tables import draw_activations, draw_table
 from sat_tf.report.tables import markdown as table_markdown
 from sat_tf.report.words import (
@@ -35,6 +37,8 @@ __all__ = [
     "failures",
     "format_length",
     "format_radius",
+    "joined",
+    "robustbench",
     "score",
     "summary_lines",
     "wilson_interval",
@@ -44,7 +48,7 @@ __all__ = [
     "write_table",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 WHOLE = "after all its epochs"  # how a report says that a training was not stopped early
 
 
@@ -105,7 +109,7 @@ def summary_lines(report: dict, paths: dict[str, str]) -> list[str]:
     for check in failures(report):
         lines.append(f"{'withheld' if withheld(report) else 'not to be trusted'}: {check['name']}: {check['figure']}")
     lines += [f"warning: {check['name']}: {check['figure']}" for check in failures(report, hard=False)]
-    if report.get("checked") is False:
+    if not report["checked"] and report["mode"] == "eval":
         lines.append("not checked: no sanity check was made of these numbers")
     for row in report["evaluations"]:
         if withheld(report) and row["attack"] != "clean":

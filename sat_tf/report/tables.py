@@ -54,14 +54,10 @@ def _setting(table):
     runs = sum(row["n"] for row in table["rows"])
     epochs = f"{recipe['epochs']} epoch{'s' if recipe['epochs'] > 1 else ''}"
     epsilon = recipe["epsilon"] if recipe["eval_epsilon"] is None else recipe["eval_epsilon"]
-    training = (
-        "no attack"
-        if recipe["method"] == "standard"
-        else (f"PGD-{recipe['attack_steps']} at epsilon {words.format_radius(recipe['epsilon'])}")
-    )
     return (
         f"Scale: {table['scale']}. The baseline: {recipe['model']} on {data['source']}, {epochs} of "
-        f"{data['train']} images, {training} in training. Robust: under {table['attack'].upper()} at epsilon "
+        f"{data['train']} images, {table['training_attack'] or 'no attack'} in training. Robust: under "
+        f"{table['attack'].upper()} at epsilon "
         f"{words.format_radius(epsilon)} on {data['test']} test images. {runs} of {table['planned']} runs."
     )
 

@@ -1,4 +1,4 @@
-"""A checkpoint on its way out: the images it is compared on, what reports say of it, where it goes."""
+"""--mode=export: a checkpoint on its way out: the images it is compared on, what reports say of it, where it goes."""
 
 import datetime
 import json
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import hparams
 import sat_tf.export
-from sat_tf import cost, data, preprocess
+from sat_tf import attacks, console, cost, data, preprocess
 from sat_tf.experiment import assembly, checkpoints
 from sat_tf.export import signatures
 
@@ -51,9 +51,8 @@ def export(
     model = found.load()
     prepare = preprocess.EVALUATIONS[assembly.preprocess(recipe)]
     images = sample(found, model, prepare, data_dir, required="dataset" in changes or data_dir is not None)
-    epsilon = recipe.epsilon if recipe.eval_epsilon is None else recipe.eval_epsilon
-    pgd = assembly.make_attack("pgd-10", epsilon, recipe.eval_step_size)
-    with_cost = ATTACK_FLOPS / (2 * pgd.steps * cost.forward_flops(model, found.image_size))
+    pgd = attacks.for_training("pgd-10", epsilon=recipe.evaluated_epsilon, step_size=recipe.eval_step_size)
+    with_cost = ATTACK_FLOPS / (pgd.forward_equivalents * cost.forward_flops(model, found.image_size))
     attack = {
         "epsilon": pgd.epsilon,
         "step_size": pgd.step_size,
@@ -70,7 +69,7 @@ def export(
         evaluations=evaluations_of(found, model_dir),
         preprocess=prepare,
         attacked=assembly.attacked_view(recipe, model) if recipe.eval_backward else None,
-        progress=lambda what, total: assembly.make_progress(total, what, "image" if "answers" in what else "format"),
+        progress=lambda what, total: console.make_progress(total, what, "image" if "answers" in what else "format"),
     )
     for name, row in result["formats"].items():
         attacked = f", {row['robust_export']} of {row['attacked']} right after PGD-10" if "attacked" in row else ""
@@ -97,6 +96,7 @@ def facts_of(found, formats, command):
         "classes": list(found.classes),
         "preprocess": assembly.preprocess(recipe),
         "formats": list(formats),
+        "trained": assembly.make_method(recipe).words,
         "trained_on": found.state["recipe"]["dataset"],
         "recipe": {name: hparams.show(name, value) for name, value in found.known.items()},
         "published": found.published_facts,
@@ -125,7 +125,7 @@ def evaluations_of(found, model_dir):
                 ) == (found.path.resolve(), found.weights, found.image_size, assembly.preprocess(found.recipe))
                 name = dataset["source"] if dataset["name"] in ("folder", "shards") else dataset["name"]
                 for row in report["evaluations"] if same else []:
-                    key = tuple(str(row.get(name)) for name in ("attack", "epsilon", "step_size", "backward", "count"))
+                    key = tuple(str(row[name]) for name in ("attack", "epsilon", "step_size", "backward", "count"))
                     rows[name, key] = {**row, "dataset": name}
             except (OSError, ValueError, KeyError, TypeError):
                 continue  # no report, or one that is damaged: the card does without it
