@@ -9,6 +9,7 @@ HERE = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "sat_tf" / "__init__.py").read_text(encoding="utf-8"))[1]
 EXPORT = ["ai-edge-litert>=1.2", "onnx>=1.16", "onnxruntime>=1.18", "tf2onnx>=1.16"]  # what exports are compared by
 DOWNLOAD = ["gdown>=6.3"]
+SERVE = ["flask>=3", "protobuf>=5.26", "waitress>=3"]
 CORRUPTIONS = ["imagecorruptions-imaug>=1.1.5"]  # brings OpenCV, scikit-image and numba
 
 setup(
@@ -41,6 +42,7 @@ setup(
         "keras>=3.6",
         "tensorflow-datasets>=4.9",
         "absl-py>=1.4",
+        "filelock>=3.12",
         "numpy>=1.26",
         "tqdm>=4.60",
         "matplotlib>=3.7",
@@ -52,7 +54,8 @@ setup(
         "tpu": ["tensorflow-tpu>=2.18"],
         "export": EXPORT,
         "download": DOWNLOAD,
+        "serve": SERVE,
         "corruptions": CORRUPTIONS,
-        "dev": ["pytest>=8", "ruff>=0.6", *EXPORT, *DOWNLOAD, *CORRUPTIONS],
+        "dev": ["pytest>=8", "ruff>=0.6", *EXPORT, *DOWNLOAD, *SERVE, *CORRUPTIONS],
     },
 )
