@@ -41,6 +41,7 @@ setup(
         "keras>=3.6",
         "tensorflow-datasets>=4.9",
         "absl-py>=1.4",
+        "filelock>=3.12",
         "numpy>=1.26",
         "tqdm>=4.60",
         "matplotlib>=3.7",

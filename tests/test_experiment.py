@@ -11,7 +11,7 @@ import released_vectors
 import tensorflow as tf
 
 import hparams
-from sat_tf import attacks, data, experiment, released, saving
+from sat_tf import attacks, data, experiment, files, released, saving
 from sat_tf.experiment import assembly, checkpoints, places, training
 from sat_tf.released import fetch
 
@@ -354,9 +354,9 @@ def test_a_folder_of_eight_images_trains(tmp_path):
 
 
 def test_one_process_a_folder(tmp_path):
-    with places.locked(tmp_path), pytest.raises(OSError, match="Another process is training"), places.locked(tmp_path):
+    with files.locked(tmp_path), pytest.raises(OSError, match="Another process is training"), files.locked(tmp_path):
         pass
-    with places.locked(tmp_path):
+    with files.locked(tmp_path):
         pass
 
 

@@ -190,11 +190,6 @@ def test_a_radius_in_grey_levels_is_refused_with_the_remedy():
         hparams.choose({"epsilon": "8"})
 
 
-@pytest.mark.parametrize("value,text", [(8 / 255, "8/255"), (0.0, "0/255"), (0.1, "0.1")])
-def test_format_radius(value, text):
-    assert hparams.format_radius(value) == text
-
-
 BAD = [
     ("model", "resnet51", "Did you mean resnet50"),
     ("act", "swich", "Did you mean swish"),
@@ -229,7 +224,7 @@ BAD = [
     ("strategy", "tpu", "one of"),
     ("image_size", "4", "at least 8"),
     ("epoch", "3", "Did you mean epochs"),
-    ("self", "1", "Did you mean"),
+    ("self", "1", "a field of the recipe"),
     ("weight_decay", "-1", "at least 0"),
     ("policy", "autoaugmnt", "Did you mean auto"),
     ("policy", "autoaugment:3", "without a number"),

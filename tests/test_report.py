@@ -87,16 +87,6 @@ def read(directory, name):
 
 
 @pytest.mark.parametrize(
-    ("radius", "expected"),
-    [(8 / 255, "8/255"), (0.5 / 255, "0.5/255"), (np.float32(4 / 255), "4/255"), (0.0, "0/255"), (1.0, "255/255"),
-     (0.0123, "0.0123"), (1e-7, "1e-07"), (8 / 255 / 5, "1.6/255"), (8 / 255 + 2e-6, "0.03137"),
-     (0.25 / 255, "0.0009804")],
-)  # fmt: skip
-def test_format_radius(radius, expected):
-    assert report.format_radius(radius) == expected
-
-
-@pytest.mark.parametrize(
     ("correct", "count", "expected"),
     [(8, 10, (0.4902, 0.9433)), (0, 10, (0.0, 0.2775)), (10, 10, (0.7225, 1.0)), (50, 100, (0.4038, 0.5962))],
 )

@@ -12,7 +12,7 @@ from absl import logging as absl_logging
 from tqdm import tqdm
 
 import hparams
-from sat_tf import corruptions, saving, verify
+from sat_tf import corruptions, files, saving, verify
 from sat_tf.experiment import assembly, checkpoints, evaluating, places, verifying
 from sat_tf.experiment.drawing import draw
 from sat_tf.experiment.exporting import export
@@ -76,7 +76,7 @@ def train(recipe, model_dir, *, data_dir=None, command="", on_progress=None):
     assembly.check_names(recipe)
     model_dir = places.check_folder(model_dir, recipe)
     assembly.make_deterministic(recipe.seed)
-    with places.locked(model_dir), naming_failures() as failing:
+    with files.locked(model_dir), naming_failures() as failing:
         failing.dataset = dataset = assembly.load_data(recipe, data_dir)
         strategy = assembly.make_strategy(recipe)
         run = Training(recipe, dataset, strategy, model_dir)

@@ -11,7 +11,7 @@ import shutil
 import numpy as np
 from absl import logging
 
-from sat_tf import corruptions, data, evaluate, report
+from sat_tf import corruptions, data, evaluate, files, report
 from sat_tf.evaluate import sanity, saved
 from sat_tf.experiment import assembly, places, reporting
 
@@ -34,7 +34,7 @@ class Evaluation:
     def __init__(self, recipe, model, dataset, batches, strategy, folder):
         self.recipe, self.dataset, self.folder = recipe, dataset, pathlib.Path(folder)
         self.work = self.folder / "work"
-        self.epsilon = recipe.epsilon if recipe.eval_epsilon is None else recipe.eval_epsilon
+        self.epsilon = recipe.evaluated_epsilon
         attacked = assembly.attacked_view(recipe, model) if recipe.eval_backward else None
         size = batches.element_spec[1].shape[0]
         self.attacker = evaluate.Attacker(
@@ -89,7 +89,7 @@ class Evaluation:
             if not epsilon:
                 correct.append(self.correct)
                 continue
-            words = f"{name}, radius {report.format_length(epsilon, self.recipe.eval_norm)}"
+            words = f"{name}, radius {report.format_radius(epsilon, self.recipe.eval_norm)}"
             before = self.attack(name, epsilon, f"{name}-radius-{epsilon:.9g}", before, words)
             correct.append(int(before.robust.sum()))
         return {
@@ -211,7 +211,7 @@ class Evaluation:
         ]
         if not rows:
             return None
-        return places.write(self.folder / "images.csv", report.csv_text(rows))
+        return files.write(self.folder / "images.csv", report.csv_text(rows))
 
     def write_adversarial(self, preprocess):
         """Write adversarial-ATTACK.npz for each attack; return their paths."""
@@ -306,7 +306,7 @@ def work_folder(parent, request):
             if (folder / "report.json").exists() or (folder / "request.json").read_text() != text:
                 continue
             try:
-                stack.enter_context(places.locked(folder))
+                stack.enter_context(files.locked(folder))
             except BlockingIOError:  # another process is at it
                 continue
             if not (folder / "report.json").exists():
@@ -314,8 +314,8 @@ def work_folder(parent, request):
                 break
         else:
             folder = places.next_folder(parent)
-            stack.enter_context(places.locked(folder))
-            places.write(folder / "request.json", text)
+            stack.enter_context(files.locked(folder))
+            files.write(folder / "request.json", text)
         try:
             yield folder
         except KeyboardInterrupt as error:

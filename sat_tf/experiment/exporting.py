@@ -51,7 +51,7 @@ def export(
     model = found.load()
     prepare = preprocess.EVALUATIONS[assembly.preprocess(recipe)]
     images = sample(found, model, prepare, data_dir, required="dataset" in changes or data_dir is not None)
-    epsilon = recipe.epsilon if recipe.eval_epsilon is None else recipe.eval_epsilon
+    epsilon = recipe.evaluated_epsilon
     pgd = assembly.make_attack("pgd-10", epsilon, recipe.eval_step_size)
     with_cost = ATTACK_FLOPS / (2 * pgd.steps * cost.forward_flops(model, found.image_size))
     attack = {
@@ -98,7 +98,7 @@ def facts_of(found, formats, command):
         "preprocess": assembly.preprocess(recipe),
         "formats": list(formats),
         "trained_on": found.state["recipe"]["dataset"],
-        "recipe": {name: hparams.show(name, value) for name, value in found.known.items()},
+        "recipe": {name: hparams.show(name, value, found.recipe.eval_norm) for name, value in found.known.items()},
         "published": found.published_facts,
         "versions": assembly.versions(),
         "created": datetime.datetime.now().astimezone().isoformat("T", "seconds"),

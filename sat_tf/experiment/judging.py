@@ -48,7 +48,7 @@ def measure(recipe, model, batches, size, strategy, names):
     """
     rows, curve, evaluators = [], None, {}
     for name in names:
-        epsilon = recipe.epsilon if recipe.eval_epsilon is None else recipe.eval_epsilon
+        epsilon = recipe.evaluated_epsilon
         attack = assembly.make_attack(name, epsilon, recipe.eval_step_size)
         evaluators[name] = evaluate.Evaluator(
             model,

@@ -75,7 +75,7 @@ def robustbench(full, name):
         "venue": None,
         "architecture": f"{full['model']}, {full['act']}",
         "threat_model": {"linf": "Linf", "l2": "L2"}.get(min(norms, default=None)),
-        "eps": report.format_length(radii[0], min(norms)) if radii else None,
+        "eps": report.format_radius(radii[0], min(norms)) if radii else None,
         "clean_acc": by_attack.get("clean"),
         "reported": None,
         "autoattack_acc": by_attack.get("autoattack"),
