@@ -256,7 +256,7 @@ def read(changes):
     known = {field.name: field for field in dataclasses.fields(Recipe) if field.name != "name"}
     for name, value in changes.items():
         if name not in known:
-            raise unknown("a field of the recipe", name, value, known)
+            raise unknown("a field of the recipe", name, value, known, key=name)
     return {name: known[name].metadata["read"](name, value) for name, value in changes.items()}
 
 

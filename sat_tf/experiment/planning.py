@@ -7,7 +7,7 @@ import tensorflow as tf
 from absl import logging
 
 import hparams
-from sat_tf import attacks, cost, evaluate, models, train
+from sat_tf import attacks, cost, evaluate, models, optim, train
 from sat_tf.data.splits import validation_size
 from sat_tf.experiment import assembly
 from sat_tf.experiment.probing import compares
@@ -19,7 +19,6 @@ KNOWN = {  # images in train (held out among them), test; most held out by defau
     "cifar100": (50_000, 10_000, 1_000, 100, 32),
     "fashion_mnist": (60_000, 10_000, 1_000, 10, 32),
 }
-SLOTS = {"sgd": 1, "rmsprop": 2}  # values an optimizer keeps beside each weight
 WORKSPACE = 0.3 * 2**30  # bytes of graphs and buffers, measured on a CPU
 CALIBRATION_FLOPS = 4e11  # of one step, so that a calibration takes seconds on a slow machine
 CALIBRATION_STEPS = 3
@@ -148,7 +147,8 @@ def _memory(recipe, model, size):
     with 16 of 128 px 0.8 and 0.9; resnet50 with 32 of 64 px 0.9 and 0.9; efficientnet-b7 with 128 of 32 px 2.5 and 3.2.
     """
     values = sum(int(np.prod(variable.shape)) for variable in model.variables)
-    copies = 2 + SLOTS[recipe.optimizer] + bool(recipe.average_decay)  # weight, gradient, slots, average
+    slots = optim.slots(assembly.make_optimizer(recipe, 1, 1))
+    copies = 2 + slots + bool(recipe.average_decay)  # weight, gradient, what the optimizer keeps, average
     weights = cost.BYTES * values * copies
     batch = recipe.batch_size * (cost.kept_bytes(model, size) + 5 * cost.BYTES * size * size * 3)
     return (
