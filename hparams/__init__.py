@@ -2,10 +2,11 @@
 
 from hparams.catalogue import TABLES, names
 from hparams.choosing import RECIPES, choose, get
-from hparams.fields import format_radius, radius, split_attack
+from hparams.fields import radius, split_attack
 from hparams.paper import DRAWN, EXPERIMENTS, ROWS, SCALES, row_recipe, rows_of, run_name
 from hparams.recipe import EVALUATION_FIELDS, Recipe, fields_help, read, show
 from hparams.releases import ATTACKS, RELEASES, release
+from sat_tf.names import format_radius
 
 __all__ = [
     "ATTACKS",

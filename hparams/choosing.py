@@ -3,6 +3,7 @@
 from hparams import fields as f
 from hparams import paper, recipes
 from hparams.efficientnets import EFFICIENTNETS, act_of
+from sat_tf.names import unknown
 
 RECIPES = {**recipes.RECIPES, **paper.RECIPES}
 
@@ -10,8 +11,7 @@ RECIPES = {**recipes.RECIPES, **paper.RECIPES}
 def get(name):
     """Return the recipe of a name of `RECIPES`; a ValueError names the nearest one."""
     if name not in RECIPES:
-        near = f.nearest(name, RECIPES)
-        raise f.expected("a known recipe", "recipe", name, f"Did you mean {near}? --list shows all.")
+        raise unknown("a known recipe", "recipe", name, RECIPES)
     return RECIPES[name]()
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 from hparams import fields as f
+from sat_tf.names import format_radius, unknown
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -237,7 +238,10 @@ class Recipe:
         fields = fields or [field.name for field in dataclasses.fields(self) if not field.metadata["evaluation"]]
         mine, theirs = self.to_dict(), other.to_dict()
         unequal = [name for name in fields if name != "name" and mine[name] != theirs[name]]
-        return [f"{name}: {show(name, mine[name])} there, {show(name, theirs[name])} here" for name in unequal]
+        return [
+            f"{name}: {show(name, mine[name], self.eval_norm)} there, {show(name, theirs[name], other.eval_norm)} here"
+            for name in unequal
+        ]
 
 
 RENAMED = {  # fields that files and commands of before version 0.2 name otherwise
@@ -260,23 +264,25 @@ def read(changes):
     known = {field.name: field for field in dataclasses.fields(Recipe) if field.name != "name"}
     for name, value in changes.items():
         if name not in known:
-            raise f.expected(
-                "a field of the recipe", name, value, f"Did you mean {f.nearest(name, known)}? --list shows all."
-            )
+            raise unknown("a field of the recipe", name, value, known, key=name)
     return {name: known[name].metadata["read"](name, value) for name, value in changes.items()}
 
 
 EVALUATION_FIELDS = tuple(field.name for field in dataclasses.fields(Recipe) if field.metadata["evaluation"])
+RADII = tuple(  # fields that hold a radius or a step size, or several
+    field.name
+    for field in dataclasses.fields(Recipe)
+    if any(word in field.name for word in ("epsilon", "step_size", "radii")) and field.name != "norm_epsilon"
+)
 
 
-def show(name, value):
-    """Return a field's value as a user would write it: 8/255, 30,60,90."""
-    radii = [field.name for field in dataclasses.fields(Recipe) if "epsilon" in field.name or "step_size" in field.name]
-    if name == "eval_radii":
-        return ",".join(map(f.format_radius, value))
-    if name in radii and name != "norm_epsilon" and value is not None:
-        return f.format_radius(value)
-    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+def show(name, value, norm="linf"):
+    """Return a field's value as a user would write it: 8/255, 30,60,90; `norm`: that of evaluations."""
+    if isinstance(value, (list, tuple)):
+        return ",".join(show(name, one, norm) for one in value)
+    if name in RADII and value is not None:
+        return format_radius(value, norm if name in EVALUATION_FIELDS else "linf")
+    return str(value)
 
 
 def fields_help():

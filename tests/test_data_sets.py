@@ -57,7 +57,7 @@ def test_subset_is_rebuilt_to_the_byte(tmp_path, capsys, monkeypatch):
         np.testing.assert_array_equal(arrays["train_labels"], labels[chosen])
         assert arrays["test_images"].shape == (30, 28, 28)
         assert tuple(arrays["classes"]) == fashion.FASHION_MNIST_CLASSES
-    assert not list(tmp_path.glob("*.tmp"))
+    assert not list(tmp_path.glob("*.partial*"))
     with pytest.raises(ValueError, match="Expected at least 16 images of each class"):
         make_fashion_mnist_12k.make(str(tmp_path), str(tmp_path / "c.npz"), {"train": 16})
 

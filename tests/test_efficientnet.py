@@ -47,6 +47,9 @@ def test_trained_parameters(variant):
 
 def test_every_variant_is_counted():
     assert {f"efficientnet-{name}" for name in TRAINED} == set(efficientnet.VARIANTS)
+    for name, count in TRAINED.items():
+        about = efficientnet.VARIANTS[f"efficientnet-{name}"].about
+        assert about.startswith(f"{count / 1e6:.1f} million parameters, "), f"{name}: {about}"
 
 
 @pytest.mark.parametrize("variant", MULTIPLY_ADDS)

@@ -11,7 +11,7 @@ import released_vectors
 import tensorflow as tf
 
 import hparams
-from sat_tf import console, data, experiment, released, saving
+from sat_tf import console, data, experiment, files, released, saving
 from sat_tf.experiment import assembly, checkpoints, folders
 from sat_tf.experiment import run as run_of
 from sat_tf.released import fetch
@@ -334,13 +334,9 @@ def test_a_folder_of_eight_images_trains(tmp_path):
 
 
 def test_one_process_a_folder(tmp_path):
-    with (
-        folders.locked(tmp_path),
-        pytest.raises(OSError, match="Another process is training"),
-        folders.locked(tmp_path),
-    ):
+    with files.locked(tmp_path), pytest.raises(OSError, match="Another process is training"), files.locked(tmp_path):
         pass
-    with folders.locked(tmp_path):
+    with files.locked(tmp_path):
         pass
 
 

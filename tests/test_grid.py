@@ -1,5 +1,6 @@
 """Experiments: the paper's numbers as recipes, statistics, which run comes when, kill and resume, what is written."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -19,7 +20,7 @@ import tensorflow as tf
 
 import hparams
 from hparams import paper
-from sat_tf import grid, report, stopping, train
+from sat_tf import files, grid, report, stopping, train
 from sat_tf.experiment import assembly, draw
 from sat_tf.grid import runs, table
 
@@ -309,19 +310,18 @@ def test_runs_that_another_process_has_ended_meanwhile_are_not_run_again(fake, t
 
 
 def test_a_run_under_lock_is_left_alone(fake, tmp_path):
-    fcntl = pytest.importorskip("fcntl")
     items, _ = planned(tmp_path, seeds=1)
     items[0].folder.mkdir(parents=True)
-    with open(items[0].folder / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        assert runs.is_busy(items[0].folder) and not runs.is_busy(items[1].folder)
+    with contextlib.ExitStack() as lock:
+        lock.enter_context(files.locked(items[0].folder))
+        assert files.is_locked(items[0].folder) and not files.is_locked(items[1].folder)
 
         class Releasing(FakeChild):
             def __init__(self, item, options):
                 assert item.row != "relu" or len(fake.started) == 3
                 super().__init__(item, options)
                 if len(fake.started) == 3:
-                    fcntl.flock(lock, fcntl.LOCK_UN)
+                    lock.close()
 
         grid.runs.Child = Releasing
         run(tmp_path, seeds=1, jobs=1)

@@ -32,6 +32,7 @@ TRAINED = {
     "resnet101": 44_549_160,
     "resnet152": 60_192_808,
     "resnext50-32x4d": 25_028_904,
+    "resnext50-32x8d": 48_021_800,
     "resnext152-32x8d": 122_372_392,
 }
 
@@ -54,6 +55,7 @@ def trained(model):
 def test_trained_parameters(variant):
     model = lazily(lambda: resnet.build(variant, activations.factory("relu")))
     assert trained(model) == TRAINED[variant]
+    assert resnet.VARIANTS[variant].about.startswith(f"{TRAINED[variant] / 1e6:.1f} million parameters")
     assert model.output_shape == (None, 1000)
 
 
@@ -71,6 +73,8 @@ def test_parameters_of_small_networks_by_pencil_and_paper(variant):
             layers.append((layers[-1][1], width * 2**group))
     expected = sum(9 * inputs * outputs + 2 * outputs for inputs, outputs in layers) + (4 * width + 1) * 10
     assert trained(resnet.build(variant, activations.factory("relu"), 10)) == expected
+    said = float(resnet.VARIANTS[variant].about.partition(" million parameters, ")[0])
+    assert said == pytest.approx(expected / 1e6, rel=0.05)
     assert variant != "resnet20" or expected == 269_722  # He et al. 2015, Table 6: 0.27 million
 
 

@@ -291,7 +291,7 @@ def test_index_is_reused_and_only_changed_files_are_looked_at(tmp_path, looks):
     assert third.train.size + third.validation.size == sum(TRAIN) - 1 - 11 + 3
     (root / "classes.txt").write_text("1\n2\n3\n4\n5\n6\n7\n8\n9\n")  # label 9 is one now
     assert len(data.load("shards", data_dir=root).train.unreadable) == 1 and len(looks[2]) == 6
-    assert not list(root.glob("*.tmp"))
+    assert not list(root.glob("*.partial*"))
 
 
 def test_index_of_a_folder(tmp_path, looks):
@@ -345,7 +345,7 @@ def test_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr(index.logging, "warning", lambda text, *values: said.append(text % values))
     assert data.load("shards", data_dir=root).test.size == 17
-    assert len(said) == 1 and "cannot be written" in said[0] and not list(root.glob("*.tmp"))
+    assert len(said) == 1 and "cannot be written" in said[0] and not list(root.glob("*.partial*"))
 
 
 # Cache --------------------------------------------------------------------------------------------

@@ -2,10 +2,9 @@
 (seed, epoch, position in the epoch): not of parallelism, number of hosts, or where the run was resumed.
 """
 
-import difflib
-
 import tensorflow as tf
 
+from sat_tf.names import unknown
 from sat_tf.preprocess import AUGMENTATIONS, EVALUATIONS, decode, to_levels
 
 fold_in = tf.random.experimental.stateless_fold_in
@@ -148,9 +147,7 @@ def _row(table, **named):
     """Return the row of a table that the one named argument is the key of."""
     ((argument, key),) = named.items()
     if key not in table:
-        near = difflib.get_close_matches(str(key), table, n=1, cutoff=0)[0]
-        message = f"Expected {argument} in {sorted(table)}. Received: {argument}={key!r}. Did you mean {near!r}?"
-        raise ValueError(message)
+        raise unknown(f"a known {argument}", argument, key, table)
     return table[key]
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from sat_tf import files
 from sat_tf.data.contents import KINDS, UNREADABLE
 
 FILE_NAME = ".sat_index.npz"
@@ -216,16 +217,17 @@ class _Saver:
         np.savez_compressed(
             content, key=np.array(self.key), names=np.frombuffer(packed, np.uint8), stats=stats, **arrays
         )
-        temporary = f"{self.path}.{os.getpid()}.tmp"
         try:
-            with tf.io.gfile.GFile(temporary, "wb") as file:
-                file.write(content.getvalue())
-            tf.io.gfile.rename(temporary, self.path, overwrite=True)
-        except tf.errors.OpError as error:
+            if "://" in self.path:  # an object of a bucket appears when it is whole
+                with tf.io.gfile.GFile(self.path, "wb") as file:
+                    file.write(content.getvalue())
+            else:
+                files.write(self.path, content.getvalue())
+        except (OSError, tf.errors.OpError) as error:
             self.works = False
-            if tf.io.gfile.exists(temporary):
-                tf.io.gfile.remove(temporary)
             logging.warning(
-                "%s cannot be written (%s): the next start looks through the files once more.", self.path, error.message
+                "%s cannot be written (%s): the next start looks through the files once more.",
+                self.path,
+                getattr(error, "message", error),
             )
         self.last = time.monotonic()

@@ -9,13 +9,12 @@ shuffled. DIR gets the shards, classes.txt (a name a line, label 1 first) and co
 
 import argparse
 import os
-import shutil
 import sys
 
 import numpy as np
 import tensorflow as tf
 
-from sat_tf import preprocess
+from sat_tf import files, preprocess
 from sat_tf.data import contents, folders
 from sat_tf.data.shards import CLASSES_FILE, COUNTS_FILE, PARTS
 from sat_tf.data.splits import expand
@@ -58,17 +57,13 @@ def make(data_dir, output_dir, shards, *, seed=0, skip_unreadable=False):
     for part in PARTS:
         number = _number_of_shards(part, len(members[part]), shards[part])
         pieces += _cut(part, random.permutation(members[part]), number)
-    partial = output_dir.rstrip("/") + ".partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    os.makedirs(partial)
-    with _bar(int(usable.sum()), "writing shards", "image") as bar:
-        for name, chosen in pieces:
-            _write_shard(os.path.join(partial, name), paths[chosen], labels[chosen], looked.kinds[chosen], bar)
-    _write_lines(os.path.join(partial, COUNTS_FILE), (f"{name} {len(chosen)}" for name, chosen in pieces))
-    _write_lines(os.path.join(partial, CLASSES_FILE), classes)
-    if os.path.isdir(output_dir):
-        os.rmdir(output_dir)  # it is empty
-    os.replace(partial, output_dir)
+    with files.replacing(output_dir) as partial:
+        partial.mkdir()
+        with _bar(int(usable.sum()), "writing shards", "image") as bar:
+            for name, chosen in pieces:
+                _write_shard(partial / name, paths[chosen], labels[chosen], looked.kinds[chosen], bar)
+        _write_lines(partial / COUNTS_FILE, (f"{name} {len(chosen)}" for name, chosen in pieces))
+        _write_lines(partial / CLASSES_FILE, classes)
     return {part: len(places) for part, places in members.items()}, unreadable
 
 
@@ -92,7 +87,7 @@ def _cut(part, places, total):
 
 
 def _write_shard(path, paths, labels, kinds, bar):
-    with tf.io.TFRecordWriter(path) as writer:
+    with tf.io.TFRecordWriter(os.fspath(path)) as writer:
         for name, label, kind in zip(paths.tolist(), labels.tolist(), kinds.tolist(), strict=True):
             with open(name, "rb") as file:
                 content = file.read()

@@ -2,14 +2,13 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 
 import keras
 import numpy as np
 
 import hparams
-from sat_tf import models, released, saving
+from sat_tf import files, models, released, saving
 from sat_tf.data import imagenet_classes
 from sat_tf.experiment import assembly, folders
 from sat_tf.released import fetch
@@ -315,11 +314,10 @@ def write_converted(found, model, path):
     """
     path = pathlib.Path(path)
     for file in (path, path.with_suffix(".json")):
-        if file.exists():
+        if file.exists() and not _left_alone(file):
             raise FileExistsError(
                 f"Expected a new file. Received: {file}, which exists. Remove it, or name another --model_dir."
             )
-    path.parent.mkdir(parents=True, exist_ok=True)
     state = {
         **{key: found.state[key] for key in STATE_KEYS},
         "format": FORMAT,
@@ -330,14 +328,18 @@ def write_converted(found, model, path):
         "published": found.published,
         "converted_from": str(found.path),
     }
-    partial = path.with_name(f".{path.stem}.partial.keras")
-    try:
+    with files.replacing(path) as partial:
         model.save(partial)
         images = np.random.default_rng(0).random((2, 64, 64, 3), np.float32)
         if not np.array_equal(keras.saving.load_model(partial)(images, training=False), model(images, training=False)):
             raise ValueError(f"Expected the logits of the model itself from {path}. Received: others.")
-        path.with_suffix(".json").write_text(json.dumps(state, indent=1) + "\n")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        files.write(path.with_suffix(".json"), json.dumps(state, indent=1) + "\n")
     return path
+
+
+def _left_alone(file):
+    """Say whether a .json is of a conversion that was killed before its .keras appeared: it may be written over."""
+    try:
+        return not file.with_suffix(".keras").exists() and "converted_from" in json.loads(file.read_text())
+    except (ValueError, TypeError):
+        return False

@@ -11,7 +11,7 @@ import shutil
 import numpy as np
 from absl import logging
 
-from sat_tf import console, corruptions, data, report
+from sat_tf import console, corruptions, data, files, report
 from sat_tf import evaluate as engine
 from sat_tf.experiment import assembly, checkpoints, folders, record
 from sat_tf.experiment.measure import Measurement
@@ -146,7 +146,7 @@ def report_on(subject, folder, asked, *, facts, history, home):
     }
     full["robustbench"] = report.robustbench(full, facts["checkpoint"]["name"])
     lines = found.table()
-    table = folders.write(folder / "images.csv", report.csv_text(lines)) if lines else None
+    table = files.write(folder / "images.csv", report.csv_text(lines)) if lines else None
     adversarial = found.write_adversarial(folder, full["dataset"]["preprocess"]) if asked.save_adversarial else []
     full["files"] = {"images": table and os.path.basename(table), "adversarial": adversarial}
     paths = {"per image": table or "", "adversarial images": ", ".join(str(folder / name) for name in adversarial)}
@@ -201,7 +201,7 @@ def work_folder(parent, request):
             if (folder / "report.json").exists() or (folder / "request.json").read_text() != text:
                 continue
             try:
-                stack.enter_context(folders.locked(folder))
+                stack.enter_context(files.locked(folder))
             except BlockingIOError:  # another process is at it
                 continue
             if not (folder / "report.json").exists():
@@ -209,8 +209,8 @@ def work_folder(parent, request):
                 break
         else:
             folder = folders.next_folder(parent)
-            stack.enter_context(folders.locked(folder))
-            folders.write(folder / "request.json", text)
+            stack.enter_context(files.locked(folder))
+            files.write(folder / "request.json", text)
         try:
             yield folder
         except KeyboardInterrupt as error:

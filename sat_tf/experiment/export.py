@@ -98,7 +98,7 @@ def facts_of(found, formats, command):
         "formats": list(formats),
         "trained": assembly.make_method(recipe).words,
         "trained_on": found.state["recipe"]["dataset"],
-        "recipe": {name: hparams.show(name, value) for name, value in found.known.items()},
+        "recipe": {name: hparams.show(name, value, found.recipe.eval_norm) for name, value in found.known.items()},
         "published": found.published_facts,
         "versions": assembly.versions(),
         "created": datetime.datetime.now().astimezone().isoformat("T", "seconds"),

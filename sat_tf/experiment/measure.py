@@ -104,7 +104,7 @@ class Measurement:
             if not epsilon:
                 correct.append(self.correct)
                 continue
-            words = f"{name}, radius {report.format_length(epsilon, self.recipe.eval_norm)}"
+            words = f"{name}, radius {report.format_radius(epsilon, self.recipe.eval_norm)}"
             before = self.attack(name, epsilon, f"{name}-radius-{epsilon:.9g}", before, words)
             correct.append(int(before.robust.sum()))
         return {

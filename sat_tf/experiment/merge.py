@@ -4,7 +4,7 @@ import csv
 import json
 import pathlib
 
-from sat_tf import report
+from sat_tf import files, report
 from sat_tf.evaluate import saved
 from sat_tf.experiment import folders, record
 
@@ -106,4 +106,4 @@ def _merge_images(parts, folder):
     rows.sort(key=lambda row: (attacks.index(row["attack"]), int(row["id"])))
     if len({(row["attack"], row["id"]) for row in rows}) < len(rows):
         raise ValueError("Expected parts that share no image. Received: an id in two of them.")
-    return folders.write(folder / "images.csv", report.csv_text(rows))
+    return files.write(folder / "images.csv", report.csv_text(rows))

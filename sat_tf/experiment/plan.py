@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from sat_tf import attacks, cost, models, train
+from sat_tf import attacks, cost, models, optim, train
 from sat_tf.data.splits import validation_size
 from sat_tf.experiment import assembly, validation
 from sat_tf.methods import Standard
@@ -18,7 +18,6 @@ KNOWN = {  # images in train (held out among them), test; most held out by defau
     "cifar100": (50_000, 10_000, 1_000, 100, 32),
     "fashion_mnist": (60_000, 10_000, 1_000, 10, 32),
 }
-SLOTS = {"sgd": 1, "rmsprop": 2}  # values an optimizer keeps beside each weight
 CALIBRATION_FLOPS = 4e11  # of one step, so that a calibration takes seconds on a slow machine
 CALIBRATION_STEPS = 3
 UPDATE = Standard().forward_equivalents
@@ -48,7 +47,8 @@ def plan(recipe, *, data_dir=None, images_per_second=None):
     images = steps * recipe.batch_size
     passes = assembly.make_method(recipe).forward_equivalents
     step = passes * (forward := cost.forward_flops(model, size))
-    copies = 2 + SLOTS[recipe.optimizer] + bool(recipe.average_decay)  # weight, gradient, slots, average
+    slots = optim.slots(assembly.make_optimizer(recipe, 1, 1))
+    copies = 2 + slots + bool(recipe.average_decay)  # weight, gradient, what the optimizer keeps, average
     evaluated = _evaluated_forwards(recipe, held_out, test_size, classes)
     share = evaluated / (images * passes)  # of the training's
     return {

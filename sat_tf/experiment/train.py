@@ -1,6 +1,6 @@
 """--mode=train: a run by a recipe, from its first step to its report."""
 
-from sat_tf import console, saving
+from sat_tf import console, files, saving
 from sat_tf.experiment import assembly, checkpoints, folders, record
 from sat_tf.experiment.evaluate import Asked, report_on
 from sat_tf.experiment.run import Run
@@ -31,7 +31,7 @@ def train(recipe, model_dir, *, data_dir=None, command="", on_progress=None):
     assembly.check_names(recipe)
     model_dir = folders.check_folder(model_dir, recipe)
     assembly.make_deterministic(recipe.seed)
-    with folders.locked(model_dir), console.naming_failures() as failing:
+    with files.locked(model_dir), console.naming_failures() as failing:
         failing.dataset = dataset = assembly.load_data(recipe, data_dir)
         strategy = assembly.make_strategy(recipe)
         run = Run(recipe, dataset, strategy, model_dir)

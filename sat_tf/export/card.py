@@ -1,6 +1,7 @@
 """The model card: README.md of an export, for whoever finds the folder without knowing this project."""
 
-from sat_tf.report import describe, format_radius, score, wilson_interval
+from sat_tf.names import format_radius
+from sat_tf.report import describe, score, wilson_interval
 
 _SERVE = """\
 **SavedModel.** TensorFlow Serving, from this folder:

@@ -65,7 +65,7 @@ def write(name, scale, folder, items, failures, command=""):
             reports.setdefault(item.row, {})[item.seed] = read(item.folder)
     found = [content for by_seed in reports.values() for content in by_seed.values()]
     measured = {row: {seed: numbers(content) for seed, content in by_seed.items()} for row, by_seed in reports.items()}
-    baseline = next(item.recipe for item in items if item.row == experiment.baseline).to_dict()
+    baseline = next(item.recipe for item in items if item.row == experiment.baseline)
     content = {
         "schema_version": report.SCHEMA_VERSION,
         "experiment": name,
@@ -77,7 +77,8 @@ def write(name, scale, folder, items, failures, command=""):
         "baseline": experiment.baseline,
         "attack": _strongest(found[0]["evaluations"]) if found else None,
         "training_attack": found[0]["training"]["attack"] if found else None,
-        "recipe": baseline,
+        "epsilon": baseline.evaluated_epsilon,
+        "recipe": baseline.to_dict(),
         "versions": _all([one["versions"] for one in found]),
         "machine": _all([one["machine"] for one in found]),
         "connected": list(experiment.connected),

@@ -5,7 +5,8 @@ import warnings
 
 import numpy as np
 
-from sat_tf.report.words import describe, format_length, format_radius, is_attack, wilson_interval
+from sat_tf.names import format_radius
+from sat_tf.report.words import describe, is_attack, wilson_interval
 
 _DPI = 150
 _STYLE = {
@@ -125,7 +126,7 @@ def _draw_steps(report: dict):
     curve, classes = report["curve"], len(report["dataset"]["classes"])
     if curve:
         norm = curve["norm"]
-        sizes = f"epsilon {format_length(curve['epsilon'], norm)}, step size {format_length(curve['step_size'], norm)}"
+        sizes = f"epsilon {format_radius(curve['epsilon'], norm)}, step size {format_radius(curve['step_size'], norm)}"
         label = f"by number of steps ({sizes}), {curve['count']} images"
         axes.plot(curve["steps"], _percent(curve["accuracy"]), "o-", color=_BLUE, label=label)
     rows = [row for row in report["evaluations"] if not is_attack(row) or row["steps"] is not None]
@@ -198,7 +199,7 @@ def _draw_panel(panel: dict, most: int = 8):
         scale = float(np.abs(adversarial - clean).max())
     radius = format_radius(scale)
     perturbation = np.clip((adversarial - clean) / (2 * scale or 1) + 0.5, 0, 1)
-    size = format_length(panel["epsilon"], norm)
+    size = format_radius(panel["epsilon"], norm)
     rows = [
         (clean, "clean\n\nabove: true class\nbelow: prediction", panel["clean_predictions"]),
         (perturbation, f"perturbation\n\nblack \N{MINUS SIGN}{radius}\ngrey 0\nwhite +{radius}\nper channel", None),

@@ -1,6 +1,6 @@
 """The entry of a leaderboard: RobustBench."""
 
-from sat_tf.report.words import format_length
+from sat_tf.report.words import format_radius
 
 
 def robustbench(full, name):
@@ -18,7 +18,7 @@ def robustbench(full, name):
         "venue": None,
         "architecture": f"{full['model']}, {full['act']}",
         "threat_model": {"linf": "Linf", "l2": "L2"}.get(min(norms, default=None)),
-        "eps": format_length(radii[0], min(norms)) if radii else None,
+        "eps": format_radius(radii[0], min(norms)) if radii else None,
         "clean_acc": by_attack.get("clean"),
         "reported": None,
         "autoattack_acc": by_attack.get("autoattack"),

@@ -4,6 +4,8 @@ import json
 import math
 import os
 
+from sat_tf.names import format_radius
+
 _DEFINITIONS = """\
 * **Accuracy** is correct / count, every image of the split counted once.
 * **Iterates**: *final* counts what PGD's last iterate does to an image, whether or not an earlier one had fooled the
@@ -17,18 +19,6 @@ _DEFINITIONS = """\
 * **PGD-k**: projected gradient ascent of the loss in k steps inside the ball of radius epsilon and [0, 1].
 * **AutoAttack** (Croce & Hein 2020): APGD-CE, APGD-T with 9 targets, FAB-T with 9 targets, Square with 5,000 queries,
   each on the images that are still robust; the worst case of each image counts."""
-
-
-def format_radius(radius: float) -> str:
-    """Write a fraction of the pixel range in 255ths, "8/255" or "0.5/255", or as "0.0123" where that does not fit."""
-    tenths = round(radius * 2550)
-    is_exact = abs(tenths / 2550 - radius) <= 1e-6 and (tenths != 0 or radius == 0)
-    return f"{tenths / 10:g}/255" if is_exact else f"{radius:.4g}"
-
-
-def format_length(radius: float, norm: str | None) -> str:
-    """Write a radius as its norm wants it: in 255ths, or in L2 as a plain number."""
-    return f"{radius:.6g}" if norm == "l2" else format_radius(radius)
 
 
 def wilson_interval(correct: int, count: int, z: float = 1.959964) -> tuple[float, float]:
@@ -59,7 +49,7 @@ def describe(row: dict) -> str:
         return "clean accuracy"
     norm = row["norm"]
     sizes = [("epsilon", row["epsilon"]), ("step size", row["step_size"])]
-    details = ", ".join(f"{name} {format_length(size, norm)}" for name, size in sizes if size is not None)
+    details = ", ".join(f"{name} {format_radius(size, norm)}" for name, size in sizes if size is not None)
     details = f"L2, {details}" if norm == "l2" else details
     if (row["restarts"] or 1) > 1:
         details += f", {row['restarts']} restarts"
@@ -103,7 +93,7 @@ def facts(facts: dict) -> str:
 
 def _evaluation_cells(row: dict) -> list[str]:
     epsilon, step_size = (
-        format_length(row[key], row["norm"]) if row[key] is not None else "" for key in ("epsilon", "step_size")
+        format_radius(row[key], row["norm"]) if row[key] is not None else "" for key in ("epsilon", "step_size")
     )
     start = {None: "", False: "no", True: f"yes (seed {row['seed']})"}[row["random_start"]]
     name = f"{row['attack'].upper()} ({row['norm']})" if is_attack(row) else "clean"
@@ -190,7 +180,7 @@ def _radii(report: dict) -> str:
     if not curve:
         return ""
     rows = [
-        [format_length(radius, curve["norm"]), f"{correct} / {curve['count']}", f"{100 * accuracy:.2f} %"]
+        [format_radius(radius, curve["norm"]), f"{correct} / {curve['count']}", f"{100 * accuracy:.2f} %"]
         for radius, correct, accuracy in zip(curve["radii"], curve["correct"], curve["accuracy"], strict=True)
     ]
     text = table([f"radius ({curve['norm']})", "correct / count", "accuracy"], rows)
