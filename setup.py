@@ -10,7 +10,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "sat_tf" / "__init__.py").r
 EXPORT = ["ai-edge-litert>=1.2", "onnx>=1.16", "onnxruntime>=1.18", "tf2onnx>=1.16"]  # what exports are compared by
 DOWNLOAD = ["gdown>=6.3"]
 CORRUPTIONS = ["imagecorruptions-imaug>=1.1.5"]  # brings OpenCV, scikit-image and numba
-DOCS = ["mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.26"]  # the site of docs/
+DOCS = ["mkdocs-material>=9.5,<10", "mkdocstrings[python]>=1.0"]  # the site of docs/
 
 setup(
     name="sat-tf",
