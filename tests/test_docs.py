@@ -64,13 +64,18 @@ def start_main(words, tmp_path):
     results = {"train": None, "evaluate": whole, "merge": whole, "check_adversarial": ([], {}), "plan": {}}
     results |= {"export": None, "convert": None, "download": None, "draw": tmp_path, "start": None}
     (tmp_path / "table.md").touch()
-    table = {"rows": [], "failures": [], "planned": 0}
+
+    def planned(name, *, data_dir, jobs, command, **where):
+        """Stand for a grid's runs, which are planned."""
+        items, _ = grid.plan(name, **where)
+        return {"rows": [], "failures": [], "planned": len(items)}, tmp_path
+
     with contextlib.ExitStack() as stack:
         workers = [
             stack.enter_context(mock.patch.object(experiment, name, autospec=True, return_value=result))
             for name, result in results.items()
         ]
-        runs = stack.enter_context(mock.patch.object(grid, "run", autospec=True, return_value=(table, tmp_path)))
+        runs = stack.enter_context(mock.patch.object(grid, "run", autospec=True, side_effect=planned))
         status = run_main(words[words.index("main.py") :] if "main.py" in words else words)
     begun = [worker for worker in (*workers[:-1], runs) if worker.called]
     assert status == 0 and (begun or {"--list", "--help"} & set(words))
