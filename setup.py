@@ -11,6 +11,7 @@ EXPORT = ["ai-edge-litert>=1.2", "onnx>=1.16", "onnxruntime>=1.18", "tf2onnx>=1.
 DOWNLOAD = ["gdown>=6.3"]
 SERVE = ["flask>=3", "protobuf>=5.26", "waitress>=3"]
 CORRUPTIONS = ["imagecorruptions-imaug>=1.1.5"]  # brings OpenCV, scikit-image and numba
+DOCS = ["mkdocs-material>=9.5,<10", "mkdocstrings[python]>=1.0"]  # the site of docs/
 
 setup(
     name="sat-tf",
@@ -56,6 +57,7 @@ setup(
         "download": DOWNLOAD,
         "serve": SERVE,
         "corruptions": CORRUPTIONS,
-        "dev": ["pytest>=8", "ruff>=0.6", *EXPORT, *DOWNLOAD, *SERVE, *CORRUPTIONS],
+        "docs": DOCS,
+        "dev": ["pytest>=8", "ruff>=0.6", *EXPORT, *DOWNLOAD, *SERVE, *CORRUPTIONS, *DOCS],
     },
 )

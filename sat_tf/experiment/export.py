@@ -64,7 +64,7 @@ def export(
         folder,
         facts=facts_of(found, formats, command),
         recipe=found.known,
-        images=images,
+        examples=images,
         attack=attack,
         evaluations=evaluations_of(found, model_dir),
         preprocess=prepare,
