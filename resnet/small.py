@@ -6,6 +6,7 @@ import tensorflow as tf
 from layers import ConvNorm
 
 VARIANTS = {  # blocks in each of the three groups, channels of the first
+    "resnet8-w8": (1, 8),
     "resnet14": (2, 16),
     "resnet20": (3, 16),
     "resnet32": (5, 16),

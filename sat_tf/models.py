@@ -8,6 +8,7 @@ import resnet
 from sat_tf import activations
 
 MODELS = {
+    "resnet8-w8": functools.partial(resnet.build, "resnet8-w8"),
     "resnet14": functools.partial(resnet.build, "resnet14"),
     "resnet20": functools.partial(resnet.build, "resnet20"),
     "resnet32": functools.partial(resnet.build, "resnet32"),

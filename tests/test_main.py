@@ -7,12 +7,18 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
-TINY = ["--dataset=synthetic", "--epochs=1", "--set", "validation=40", "--eval_attacks=clean,pgd-2"]
+TINY = [
+    "--model=resnet8-w8",
+    "--dataset=synthetic",
+    "--epochs=1",
+    "--set",
+    "validation=40",
+    "--eval_attacks=clean,pgd-2",
+]
 
 
 def run(*flags, cwd, **kwargs):
@@ -27,16 +33,19 @@ def assert_one_line(status, err, wanted_status, says):
     assert says in err and "Traceback" not in err
 
 
+@pytest.fixture(scope="module")
+def instant(tmp_path_factory):
+    """Return an environment in which whatever takes seconds to import can't be imported."""
+    folder = tmp_path_factory.mktemp("instant")
+    for name in ("tensorflow", "keras", "numpy", "matplotlib"):
+        (folder / f"{name}.py").write_text(f"raise SystemExit('{name} was imported')")
+    return os.environ | {"PYTHONPATH": str(folder)}
+
+
 @pytest.mark.parametrize("flag,says", [("--help", "--eval_attacks"), ("-h", "main.py"), ("--list", "smoothrelu")])
-def test_help_and_list_answer_in_under_a_second_without_tensorflow(flag, says, tmp_path):
-    started = time.monotonic()
-    status, out, err = run(flag, cwd=tmp_path)
-    assert time.monotonic() - started < 1
+def test_help_and_list_answer_at_once(flag, says, tmp_path, instant):
+    status, out, err = run(flag, cwd=tmp_path, env=instant)
     assert (status, err) == (0, "") and says in out
-    imported = subprocess.run(
-        [sys.executable, "-X", "importtime", ROOT / "main.py", flag], capture_output=True, text=True, cwd=tmp_path
-    ).stderr
-    assert "absl.flags" in imported and "tensorflow" not in imported and "numpy" not in imported
 
 
 def test_list_names_everything(tmp_path):
@@ -80,10 +89,8 @@ def test_list_names_everything(tmp_path):
         (["--seed=1.5"], "whole number"),
     ],
 )
-def test_usage_errors_are_one_line_at_once(flags, says, tmp_path):
-    started = time.monotonic()
-    status, out, err = run(*flags, cwd=tmp_path)
-    assert time.monotonic() - started < 1
+def test_usage_errors_are_one_line_at_once(flags, says, tmp_path, instant):
+    status, out, err = run(*flags, cwd=tmp_path, env=instant)
     assert_one_line(status, err, 2, says)
     assert out == "" and list(tmp_path.iterdir()) == []
 

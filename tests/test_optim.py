@@ -9,7 +9,7 @@ from sat_tf import models, optim
 
 
 def test_only_kernels_decay():
-    model = models.build("resnet20", "smoothrelu", 10)
+    model = models.build("resnet8-w8", "smoothrelu", 10)
     names = {v.name for v in model.trainable_variables if optim.decays(v)}
     left = {v.name for v in model.trainable_variables if not optim.decays(v)}
     assert names == {"kernel"} and left == {"gamma", "beta", "bias", "raw"}
@@ -56,7 +56,7 @@ def test_rmsprop_knows_no_nesterov():
 
 
 def small_model():
-    model = models.build("resnet20", "swish", 3)
+    model = models.build("resnet8-w8", "swish", 3)
     for i, variable in enumerate(model.variables):
         variable.assign(np.full(variable.shape, i, np.float32))
     return model

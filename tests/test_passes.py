@@ -148,7 +148,7 @@ def test_attack_and_update_of_a_network_in_one_traced_step(jit, forward, other, 
 
 
 def test_values_of_a_whole_network_do_not_change():
-    model = models.build("resnet20", "relu", 10)
+    model = models.build("resnet8-w8", "relu", 10)
     images = np.random.default_rng(0).random((4, 32, 32, 3), np.float32)
     backward = passes.Backward(attack="swish", update="parametric_softplus:10")
     wanted = model(images, training=False)
