@@ -53,6 +53,6 @@ setup(
         "export": EXPORT,
         "download": DOWNLOAD,
         "corruptions": CORRUPTIONS,
-        "dev": ["pytest>=8", "ruff>=0.6", *EXPORT, *DOWNLOAD, *CORRUPTIONS],
+        "dev": ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", *EXPORT, *DOWNLOAD, *CORRUPTIONS],
     },
 )

@@ -21,6 +21,7 @@ import efficientnet  # noqa: E402
 
 CPU = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
+gc.freeze()  # what was imported stays: no collection need look at it
 
 
 def pytest_xdist_auto_num_workers(config):
