@@ -490,6 +490,7 @@ def command(folder, *flags):
         "--rows=attack",
         "--seeds=1",
         "--dataset=synthetic",
+        "--epochs=1",
         "--batch_size=64",
         f"--results_dir={folder}",
         *settings,
@@ -526,7 +527,7 @@ def test_a_failed_run_is_one_line_and_exit_status_1(tmp_path):
     assert [row["n"] for row in content["rows"]] == [0, 1]
 
 
-def wait_for(condition, process, seconds=120):
+def wait_for(condition, process, seconds=600):
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until and process.poll() is None, process.stderr.read() if process.poll() else "slow"

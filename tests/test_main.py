@@ -1,8 +1,10 @@
 """The real command line: instant answers, one line for every mistake, the README's commands, Ctrl-C."""
 
+import multiprocessing
 import os
 import pathlib
 import re
+import runpy
 import shlex
 import signal
 import subprocess
@@ -25,6 +27,31 @@ def run(*flags, cwd, **kwargs):
     """Run main.py in a process of its own; return its exit status, stdout and stderr."""
     done = subprocess.run([sys.executable, ROOT / "main.py", *flags], cwd=cwd, capture_output=True, text=True, **kwargs)
     return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory):
+    """Return `run` in processes that are forked from one which has imported TensorFlow, and done nothing with it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["sat_tf.experiment"])
+    folder = tmp_path_factory.mktemp("warm")
+
+    def run_warm(*flags, cwd):
+        process = context.Process(target=run_here, args=(flags, cwd, folder))
+        process.start()
+        process.join()
+        return process.exitcode, (folder / "1").read_text(), (folder / "2").read_text()
+
+    return run_warm
+
+
+def run_here(flags, cwd, folder):
+    """Be main.py with its stdout and stderr in files."""
+    for number in (1, 2):
+        os.dup2(os.open(folder / str(number), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    sys.argv = [str(ROOT / "main.py"), *flags]
+    os.chdir(cwd)
+    runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def assert_one_line(status, err, wanted_status, says):
@@ -95,7 +122,7 @@ def test_usage_errors_are_one_line_at_once(flags, says, tmp_path, instant):
     assert out == "" and list(tmp_path.iterdir()) == []
 
 
-def test_failures_are_one_line(tmp_path):
+def test_failures_are_one_line(tmp_path, warm):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
     cases = [
@@ -107,12 +134,12 @@ def test_failures_are_one_line(tmp_path):
         (["--mode=eval", "--model_dir=none"], 1, "looked for"),
     ]
     for flags, wanted, says in cases:
-        status, _, err = run(*flags, cwd=tmp_path)
+        status, _, err = warm(*flags, cwd=tmp_path)
         assert_one_line(status, err, wanted or status, says)
         assert status in (1, 2)
 
 
-def test_train_interrupt_resume_eval_export(tmp_path):
+def test_train_interrupt_resume_eval_export(tmp_path, warm):
     """A first epoch is stopped by Ctrl-C; the same command goes on, says so, and its last lines name every result."""
     flags = [*TINY, "--model_dir=run", "--set", "steps_per_call=1", "--epochs=3"]
     process = subprocess.Popen(
@@ -143,25 +170,25 @@ def test_train_interrupt_resume_eval_export(tmp_path):
         assert noise not in err
 
     evaluate = ["--mode=eval", "--model_dir=run", "--eval_attacks=clean,fgsm", "--epsilon=4/255"]
-    status, out, err = run(*evaluate, cwd=tmp_path)
+    status, out, err = warm(*evaluate, cwd=tmp_path)
     assert status == 0 and "FGSM accuracy (epsilon 4/255" in out, err
-    status, out, err = run("--mode=export", "--model_dir=run", cwd=tmp_path)
+    status, out, err = warm("--mode=export", "--model_dir=run", cwd=tmp_path)
     assert status == 0 and "saved_model: run/export/step-" in out, err
-    assert_one_line(*run("--mode=export", "--model_dir=run", cwd=tmp_path)[::2], 1, "exists")
-    assert_one_line(*run(*flags, "--act=relu", cwd=tmp_path)[::2], 2, "act: swish there, relu here")
-    assert_one_line(*run("--mode=eval", "--model_dir=run", "--act=relu", cwd=tmp_path)[::2], 2, "relu here")
+    assert_one_line(*warm("--mode=export", "--model_dir=run", cwd=tmp_path)[::2], 1, "exists")
+    assert_one_line(*warm(*flags, "--act=relu", cwd=tmp_path)[::2], 2, "act: swish there, relu here")
+    assert_one_line(*warm("--mode=eval", "--model_dir=run", "--act=relu", cwd=tmp_path)[::2], 2, "relu here")
 
 
-def test_averaged_weights_from_the_command_line(tmp_path):
+def test_averaged_weights_from_the_command_line(tmp_path, warm):
     """Evaluation and export take what the run keeps, without its recipe being repeated."""
     flags = [*TINY, "--model_dir=run", "--set", "average_decay=0.9", "--set", "policy=randaugment:10"]
-    status, _, err = run(*flags, cwd=tmp_path)
+    status, _, err = warm(*flags, cwd=tmp_path)
     assert status == 0, err
     for mode in ("eval", "export"):
-        status, out, err = run(f"--mode={mode}", "--model_dir=run", "--eval_weights=averaged", cwd=tmp_path)
+        status, out, err = warm(f"--mode={mode}", "--model_dir=run", "--eval_weights=averaged", cwd=tmp_path)
         assert status == 0, err
     assert "weights: averaged (decay 0.9)" in out
-    status, out, err = run("--plan", *TINY, "--images_per_second=100", cwd=tmp_path)
+    status, out, err = warm("--plan", *TINY, "--images_per_second=100", cwd=tmp_path)
     assert status == 0 and "accelerator-hours:" in out and sorted(p.name for p in tmp_path.iterdir()) == ["run"], err
 
 
