@@ -1,19 +1,32 @@
-"""Settings of the whole suite: two logical CPU devices stand for two accelerators."""
+"""Settings of the whole suite: two processes of one thread each, in each of them two logical CPU devices."""
 
 import contextlib
 import ctypes
+import dataclasses
 import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["KERAS_BACKEND"] = "tensorflow"
+if "PYTEST_XDIST_WORKER" in os.environ:  # small operations gain nothing by threads, and two processes would share them
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 
 import keras  # noqa: E402
 import pytest  # noqa: E402
 import tensorflow as tf  # noqa: E402
+from tensorflow.python.eager import context  # noqa: E402
+
+import efficientnet  # noqa: E402
 
 CPU = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
+gc.freeze()  # what was imported stays: no collection need look at it
+
+
+def pytest_xdist_auto_num_workers(config):
+    """Return the processes of `-n auto`: two for the whole suite, whatever the machine, and none besides for a file."""
+    return 0 if any(".py" in argument for argument in config.args) else 2
 
 
 @pytest.fixture(scope="session")
@@ -24,11 +37,22 @@ def two_replicas():
     return assembly.mirrored_strategy(tuple(device.name for device in tf.config.list_logical_devices("CPU")))
 
 
+@pytest.fixture(scope="module")
+def narrow_b0():
+    """Make efficientnet-b0 ten blocks of few channels, every kind of block among them; return its name."""
+    name = "efficientnet-b0"
+    with pytest.MonkeyPatch.context() as patch:
+        full = efficientnet.VARIANTS[name]
+        patch.setitem(efficientnet.VARIANTS, name, dataclasses.replace(full, width=0.1, depth=0.5))
+        yield name
+
+
 @pytest.fixture(autouse=True, scope="module")
 def forgotten_models():
     """Free what can be freed of a file's models when its tests are done; Python does not know their size."""
     yield
     keras.utils.clear_session()
     gc.collect()
+    context.context().clear_kernel_cache()  # which holds what was compiled of functions that are gone
     with contextlib.suppress(OSError, AttributeError):  # glibc alone has it
         ctypes.CDLL(None).malloc_trim(0)

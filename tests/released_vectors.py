@@ -29,13 +29,13 @@ def value(name, shape, kind=None):
     return rng.normal(0, np.sqrt(2 / fan_in), shape)
 
 
-def write(prefix, shapes, changed=None):
+def write(prefix, shapes, changed=None, draw=value):
     """Write a checkpoint of `{name: shape}` as TensorFlow 1 does, with the values that the names draw.
 
     `changed`: `{name: array}` that are written instead or besides; None in place of an array leaves the name out.
     """
     suffix = "/ExponentialMovingAverage"
-    values = {name: value(name, shape, name.removesuffix(suffix)).astype(np.float32) for name, shape in shapes.items()}
+    values = {name: draw(name, shape, name.removesuffix(suffix)).astype(np.float32) for name, shape in shapes.items()}
     values = {name: array for name, array in (values | (changed or {})).items() if array is not None}
     tf.raw_ops.SaveV2(
         prefix=str(prefix),
@@ -44,6 +44,11 @@ def write(prefix, shapes, changed=None):
         tensors=[tf.constant(array) for array in values.values()],
     )
     return prefix
+
+
+def ones(name, shape, kind=None):
+    """Return what takes no time to draw, for where values do not matter."""
+    return np.ones(shape, np.float32)
 
 
 def check(model, logits, classes, clean, attacked=None):

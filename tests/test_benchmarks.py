@@ -12,10 +12,10 @@ BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
 @pytest.mark.parametrize(
     "command,says",
     [
-        (["adversarial_step.py", "--model=resnet20", "--image_size=16", "--batch_size=4", "--rounds=2"], "ratio  "),
+        (["adversarial_step.py", "--model=resnet8-w8", "--image_size=16", "--batch_size=4", "--rounds=2"], "ratio  "),
         (["activation_step.py", "--image_size=8", "--batch_size=2", "--rounds=2"], "smoothrelu  "),
         (
-            ["attack_libraries.py", "--model=resnet20-w8", "--image_size=16", "--images=4", "--steps=2", "--rounds=1"],
+            ["attack_libraries.py", "--model=resnet8-w8", "--image_size=16", "--images=4", "--steps=2", "--rounds=1"],
             "sat_tf, active set ",
         ),
         (["active_set.py", "--help"], "usage"),

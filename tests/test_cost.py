@@ -2,7 +2,6 @@
 
 import keras
 import numpy as np
-import pytest
 
 from layers import ConvNorm, DepthwiseConvNorm
 from sat_tf import cost, models
@@ -27,17 +26,8 @@ def test_memory_by_pencil():
     assert cost.kept_bytes(tiny(), 8) == 4 * (2 * 8 * 16 + 2 * 8 * 16 + 2 * 4 * 16 + 4 + 7)
 
 
-@pytest.mark.parametrize(
-    "name,size,wanted", [("resnet50", 224, 4.09e9), ("resnext50-32x4d", 224, 4.23e9), ("resnet20", 32, 40.6e6)]
-)
-def test_multiply_adds_of_known_networks(name, size, wanted):
-    with cost.weightless():
-        model = models.build(name, "swish", 1000 if size == 224 else 10)
-    assert cost.forward_flops(model, size) / 2 == pytest.approx(wanted, rel=0.01)
-
-
 def test_a_weightless_model_has_shapes_only():
     with cost.weightless():
-        model = models.build("efficientnet-b0", "swish", 10)
+        model = models.build("efficientnet-lite0", "swish", 10)
     assert cost.parameters(model) == sum(np.prod(v.shape) for v in model.trainable_variables)
     assert all(variable._value is None for variable in model.variables)

@@ -155,7 +155,7 @@ AVERAGED = {
     "validation_weights": "averaged",
     "stochastic_depth": 0.3,
     "dropout": 0.2,
-    "model": "efficientnet-lite0",
+    "model": "efficientnet-b0",
     "label_smoothing": 0.1,
     "policy": "autoaugment",
     "batch_size": 120,
@@ -163,7 +163,7 @@ AVERAGED = {
 
 
 @pytest.fixture(scope="module")
-def averaged(tmp_path_factory):
+def averaged(tmp_path_factory, narrow_b0):
     """Return folder and report of a run with everything that the enhanced recipe adds."""
     model_dir = tmp_path_factory.mktemp("averaged") / "run"
     return model_dir, experiment.train(tiny(**AVERAGED), model_dir)
@@ -240,7 +240,7 @@ def test_averages_are_the_same_on_two_replicas(two_replicas, tmp_path):
         np.testing.assert_array_equal(held[path], average.numpy())
 
 
-def test_the_attack_of_a_run_with_noise_and_averages_is_deterministic():
+def test_the_attack_of_a_run_with_noise_and_averages_is_deterministic(narrow_b0):
     """The attack sees inference mode: dropout, stochastic depth and averages do not reach it."""
     recipe = tiny(**AVERAGED)
     run = run_of.Run(recipe, data.load("synthetic", validation=40), tf.distribute.get_strategy(), None)

@@ -1,4 +1,4 @@
-"""Parameter counts, sizes, every activation site, Keras' and the release's logits, noise only in training."""
+"""Scaled sizes, Keras' logits, first weights, noise only in training; test_promises counts what every model has."""
 
 import keras
 import numpy as np
@@ -9,26 +9,6 @@ import efficientnet
 from efficientnet import scaling
 from sat_tf import activations, cost
 
-TRAINED = {
-    "b0": 5_288_548,
-    "b1": 7_794_184,
-    "b2": 9_109_994,
-    "b3": 12_233_232,
-    "b4": 19_341_616,
-    "b5": 30_389_784,
-    "b6": 43_040_704,
-    "b7": 66_347_960,
-    "b8": 87_413_142,
-    "l1": 272_630_564,
-    "l2": 480_309_308,
-    "lite0": 4_652_008,
-    "lite1": 5_416_680,
-    "lite2": 6_092_072,
-    "lite3": 8_197_096,
-    "lite4": 13_006_568,
-}
-MULTIPLY_ADDS = {"b0": 0.39e9, "b1": 0.70e9, "b2": 1.0e9, "b3": 1.8e9, "b4": 4.2e9, "b5": 9.9e9, "b6": 19e9, "b7": 37e9}
-
 
 def build(variant, act="swish", classes=1000, **rates):
     return efficientnet.build(f"efficientnet-{variant}", activations.factory(act), classes, **rates)
@@ -37,26 +17,6 @@ def build(variant, act="swish", classes=1000, **rates):
 def weightless(variant, **options):
     with cost.weightless():
         return build(variant, **options)
-
-
-@pytest.mark.parametrize("variant", TRAINED)
-def test_trained_parameters(variant):
-    model = weightless(variant)
-    assert cost.parameters(model) == TRAINED[variant] and model.output_shape == (None, 1000)
-
-
-def test_every_variant_is_counted():
-    assert {f"efficientnet-{name}" for name in TRAINED} == set(efficientnet.VARIANTS)
-    for name, count in TRAINED.items():
-        about = efficientnet.VARIANTS[f"efficientnet-{name}"].about
-        assert about.startswith(f"{count / 1e6:.1f} million parameters, "), f"{name}: {about}"
-
-
-@pytest.mark.parametrize("variant", MULTIPLY_ADDS)
-def test_operations_are_those_of_the_paper(variant):
-    """Tan & Le 2019, Table 2, at each model's own size. (Its B4 has 4.2e9, all counts since 4.4e9.)"""
-    size = efficientnet.VARIANTS[f"efficientnet-{variant}"].image_size
-    assert cost.forward_flops(weightless(variant), size) / 2 == pytest.approx(MULTIPLY_ADDS[variant], rel=0.05)
 
 
 @pytest.mark.parametrize(
@@ -86,36 +46,8 @@ def test_blocks_of_b0_and_lite():
     assert len(blocks) == 1 + 4 + 4 + 6 + 6 + 8 + 1  # first and last stage are not repeated
 
 
-class Marked(keras.layers.Layer):
-    def call(self, inputs):
-        return tf.atan(inputs)
-
-
-@pytest.mark.parametrize("variant,sites", [("b0", 2 + 15 + 16 + 16), ("b1", 2 + 21 + 23 + 23), ("lite0", 2 + 15 + 16)])
-def test_every_site_uses_the_chosen_activation(variant, sites):
-    """A recording factory counts the sites, squeeze-excite's among them; only its gates are sigmoids."""
-    made = []
-
-    def act(name):
-        made.append(Marked(name=name))
-        return made[-1]
-
-    model = efficientnet.build(f"efficientnet-{variant}", act, 10)
-    assert len(made) == sites == len({layer.name for layer in made})
-    assert all(layer in model.layers for layer in made)
-    graph = (
-        tf.function(lambda x: model(x, training=True))
-        .get_concrete_function(tf.TensorSpec([2, 32, 32, 3], tf.float32))
-        .graph
-    )
-    operations = [operation.type for operation in graph.get_operations()]
-    gates = sum(block.squeezed > 0 for block in scaling.sizes(f"efficientnet-{variant}")[1])
-    assert operations.count("Atan") == sites and operations.count("Sigmoid") == gates
-    assert not set(operations) & {"Relu", "Tanh", "Elu", "Softplus", "Selu", "Erf", "Relu6"}
-
-
 def test_smoothrelu_adds_one_parameter_a_site():
-    assert cost.parameters(weightless("b0", act="smoothrelu")) == TRAINED["b0"] + 49
+    assert cost.parameters(weightless("b0", act="smoothrelu")) == 5_288_548 + 49
 
 
 @pytest.mark.parametrize("size", (32, 33, 64, 224, 240))

@@ -26,7 +26,7 @@ IMAGES = np.stack([preprocess.resize_crop(tf.constant(photo), 32).numpy() for ph
 LABELS = np.arange(20, dtype=np.int32) % 10
 ATTACK = {"epsilon": 2 / 255, "step_size": 0.5 / 255, "steps": 10, "count": 18}
 FACTS = {
-    "model": "resnet20",
+    "model": "resnet8-w8",
     "act": "smoothrelu",
     "method": "sat",
     "weights": "raw",
@@ -50,7 +50,7 @@ EVALUATIONS = [
 
 def a_model(act="smoothrelu"):
     """Return a small network whose variables are no longer those it began with."""
-    model = models.build("resnet20", act, 10)
+    model = models.build("resnet8-w8", act, 10)
     rng = np.random.default_rng(1)
     for variable in model.variables:
         if variable.name in ("gamma", "moving_variance"):
@@ -82,7 +82,7 @@ def write(model, directory, **changes):
         "recipe": {"epochs": 7},
         "attack": ATTACK,
         "evaluations": EVALUATIONS,
-        "images": (IMAGES, LABELS, ENCODED, "twenty images"),
+        "examples": (IMAGES, LABELS, ENCODED, "twenty images"),
         "preprocess": preprocess.resize_crop,
         "progress": no_progress,
     }
@@ -94,7 +94,7 @@ def written(tmp_path_factory):
     """Return a model, the folder of its export in all formats, and its parity."""
     model, folder = a_model(), tmp_path_factory.mktemp("export") / "step-1"
     labels = model(IMAGES, training=False).numpy().argmax(-1)
-    return model, folder, write(model, folder, photos=(IMAGES, labels, ENCODED, "twenty images"))
+    return model, folder, write(model, folder, examples=(IMAGES, labels, ENCODED, "twenty images"))
 
 
 def test_every_consumer_answers_as_the_model(written):
@@ -146,7 +146,7 @@ def test_what_lies_in_the_folder(written):
 def test_the_card_says_what_where_and_how_good(written):
     text = (written[1] / "README.md").read_text()
     for phrase in (
-        "resnet20 with smoothrelu",
+        "resnet8-w8 with smoothrelu",
         "80.70 % (807 / 1000)",
         "PGD-20 accuracy (epsilon 8/255",
         "class 9",

@@ -9,7 +9,7 @@ from sat_tf import models, optim
 
 
 def test_only_kernels_decay():
-    model = models.build("resnet20", "smoothrelu", 10)
+    model = models.build("resnet8-w8", "smoothrelu", 10)
     names = {v.name for v in model.trainable_variables if optim.decays(v)}
     left = {v.name for v in model.trainable_variables if not optim.decays(v)}
     assert names == {"kernel"} and left == {"gamma", "beta", "bias", "raw"}
@@ -66,7 +66,7 @@ def test_what_an_unknown_optimizer_keeps_is_counted():
 
 
 def small_model():
-    model = models.build("resnet20", "swish", 3)
+    model = models.build("resnet8-w8", "swish", 3)
     for i, variable in enumerate(model.variables):
         variable.assign(np.full(variable.shape, i, np.float32))
     return model

@@ -1,64 +1,203 @@
-"""Every architecture x what the project promises of it: tf.function, restore, SavedModel, two replicas."""
+"""Every architecture x what the project promises of it: size, sites, graphs, restoring, exports, two replicas."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import efficientnet
+import resnet
 from sat_tf import attacks, cost, methods, models, optim, preprocess, saving, train
 from sat_tf.export import formats
 
 # The deeper ones repeat the same blocks.
-ONE_OF_EACH_KIND = ("resnet20", "resnet50", "resnext50-32x4d", "efficientnet-b0", "efficientnet-lite0")
+ONE_OF_EACH_KIND = ("resnet8-w8", "resnet50", "resnext50-32x4d", "efficientnet-b0", "efficientnet-lite0")
 IMAGES = np.random.default_rng(0).random((4, 32, 32, 3), np.float32)
 LABELS = np.arange(4, dtype=np.int32)
 
+TRAINED = {  # parameters: with ten classes for 32-pixel images, else with a thousand
+    "resnet8-w8": 19_218,
+    "resnet14": 172_506,
+    "resnet20": 269_722,
+    "resnet32": 464_154,
+    "resnet20-w8": 68_050,
+    "resnet32-w8": 116_882,
+    "resnet20-w32": 1_073_962,
+    "resnet50": 25_557_032,
+    "resnet101": 44_549_160,
+    "resnet152": 60_192_808,
+    "resnext50-32x4d": 25_028_904,
+    "resnext50-32x8d": 48_021_800,
+    "resnext152-32x8d": 122_372_392,
+    "efficientnet-b0": 5_288_548,
+    "efficientnet-b1": 7_794_184,
+    "efficientnet-b2": 9_109_994,
+    "efficientnet-b3": 12_233_232,
+    "efficientnet-b4": 19_341_616,
+    "efficientnet-b5": 30_389_784,
+    "efficientnet-b6": 43_040_704,
+    "efficientnet-b7": 66_347_960,
+    "efficientnet-b8": 87_413_142,
+    "efficientnet-l1": 272_630_564,
+    "efficientnet-l2": 480_309_308,
+    "efficientnet-lite0": 4_652_008,
+    "efficientnet-lite1": 5_416_680,
+    "efficientnet-lite2": 6_092_072,
+    "efficientnet-lite3": 8_197_096,
+    "efficientnet-lite4": 13_006_568,
+}
+SITES = {
+    "resnet8-w8": 7,
+    "resnet14": 13,
+    "resnet20": 19,
+    "resnet32": 31,
+    "resnet20-w8": 19,
+    "resnet32-w8": 31,
+    "resnet20-w32": 19,
+    "resnet50": 49,
+    "resnet101": 100,
+    "resnet152": 151,
+    "resnext50-32x4d": 49,
+    "resnext50-32x8d": 49,
+    "resnext152-32x8d": 151,
+}
+MULTIPLY_ADDS = {  # at each model's own size: the literature's count, and how far it was rounded
+    "resnet20": (40.6e6, 0.01),
+    "resnet50": (4.09e9, 0.01),
+    "resnext50-32x4d": (4.23e9, 0.01),
+    "efficientnet-b0": (0.39e9, 0.05),  # Tan & Le 2019, Table 2; its B4 has 4.2e9, all counts since 4.4e9
+    "efficientnet-b1": (0.70e9, 0.05),
+    "efficientnet-b2": (1.0e9, 0.05),
+    "efficientnet-b3": (1.8e9, 0.05),
+    "efficientnet-b4": (4.2e9, 0.05),
+    "efficientnet-b5": (9.9e9, 0.05),
+    "efficientnet-b6": (19e9, 0.05),
+    "efficientnet-b7": (37e9, 0.05),
+}
 
-@pytest.fixture(scope="module")
-def built():
-    return {name: models.build(name, "swish", 10) for name in ONE_OF_EACH_KIND}
+
+class Marked(keras.layers.Layer):
+    """An activation whose operation nothing else has."""
+
+    def call(self, inputs):
+        return tf.atan(inputs)
 
 
-@pytest.mark.parametrize("name", models.MODELS)
-def test_traces_once_with_its_batch_left_open(name):
-    """In a scope without weights: the largest have two gigabytes of them."""
-    with cost.weightless():
-        model = models.build(name, "swish", 10)
-        function = tf.function(
-            lambda x: model(x, training=False), input_signature=[tf.TensorSpec([None, 32, 32, 3], tf.float32)]
-        )
-        assert function.get_concrete_function().structured_outputs.shape.as_list() == [None, 10]
+class Network:
+    """An architecture without weights, and the activations that its factory was asked for."""
+
+    def __init__(self, name):
+        self.name, self.made = name, []
+        self.classes = 10 if name in resnet.SMALL_VARIANTS else 1000
+        with cost.weightless():
+            self.model = models.build(name, self.act, self.classes)
+
+    def act(self, name):
+        self.made.append(Marked(name=name))
+        return self.made[-1]
+
+    def traced(self, training):
+        """Return logits and operations of a graph in which the weights are given from outside, as the images are."""
+        with tf.Graph().as_default() as graph:
+            images = tf.compat.v1.placeholder(tf.float32, [None, 32, 32, 3])
+            trained, kept = (
+                [tf.compat.v1.placeholder(variable.dtype, variable.shape) for variable in variables]
+                for variables in (self.model.trainable_variables, self.model.non_trainable_variables)
+            )
+            logits, _ = self.model.stateless_call(trained, kept, images, training=training)
+        return logits, [operation.type for operation in graph.get_operations()]
 
 
-@pytest.mark.parametrize("name", ONE_OF_EACH_KIND)
-def test_eager_and_graph_agree(name, built):
-    graph = tf.function(lambda x: built[name](x, training=False))
-    np.testing.assert_allclose(graph(IMAGES), built[name](IMAGES, training=False), rtol=1e-4, atol=1e-5)
+@pytest.fixture(scope="module", params=models.MODELS)
+def network(request):
+    """Build every architecture once; the largest would have two gigabytes of weights."""
+    yield Network(request.param)
+    keras.utils.clear_session()
 
 
-@pytest.mark.parametrize("name", ONE_OF_EACH_KIND)
-def test_restores(name, built, tmp_path):
-    path = saving.save(tmp_path, {"model": saving.by_path(built[name])}, {"step": 0})
-    other = models.build(name, "swish", 10)
-    assert not np.allclose(other(IMAGES, training=False), built[name](IMAGES, training=False))
+def sites_of(name):
+    """Return how many sites an architecture has; an EfficientNet by Tan & Le's Table 1."""
+    if name in SITES:
+        return SITES[name]
+    variant = efficientnet.VARIANTS[name]
+    repeats = [int(np.ceil(variant.depth * number)) for number in (1, 2, 2, 3, 3, 4, 1)]
+    if variant.lite:  # first and last stage are not repeated
+        repeats[0] = repeats[-1] = 1
+    blocks, expanded = sum(repeats), sum(repeats) - repeats[0]
+    return 2 + expanded + blocks + (0 if variant.lite else blocks)
+
+
+def test_every_model_is_counted():
+    assert set(TRAINED) == set(models.MODELS) and set(SITES) == set(resnet.VARIANTS)
+    assert (sites_of("efficientnet-b0"), sites_of("efficientnet-b1")) == (2 + 15 + 16 + 16, 2 + 21 + 23 + 23)
+
+
+def test_parameters_and_operations(network):
+    assert cost.parameters(network.model) == TRAINED[network.name]
+    said = float(models.MODELS[network.name].about.partition(" million parameters, ")[0])
+    assert said == pytest.approx(TRAINED[network.name] / 1e6, rel=0.05)
+    assert network.model.output_shape == (None, network.classes)
+    if network.name in MULTIPLY_ADDS:
+        wanted, rounded = MULTIPLY_ADDS[network.name]
+        found = cost.forward_flops(network.model, models.image_size(network.name)) / 2
+        assert found == pytest.approx(wanted, rel=rounded)
+
+
+def test_every_site_uses_the_chosen_activation_and_the_batch_stays_open(network):
+    """A recording factory counts the sites, and no other nonlinearity is left but the gates of squeeze-excite."""
+    sites, made = sites_of(network.name), network.made
+    assert len(made) == sites == len({layer.name for layer in made})
+    assert all(layer in network.model.layers for layer in made)
+    gates = 0
+    if network.name in efficientnet.VARIANTS:
+        gates = sum(block.squeezed > 0 for block in efficientnet.sizes(network.name)[1])
+    both = network.name in (*resnet.VARIANTS, "efficientnet-b0", "efficientnet-b1", "efficientnet-lite0")
+    for training in (False, True) if both else (False,):
+        logits, operations = network.traced(training)
+        assert logits.shape.as_list() == [None, network.classes] and logits.dtype == tf.float32
+        assert operations.count("Atan") == sites and operations.count("Sigmoid") == gates
+        assert not set(operations) & {"Relu", "Tanh", "Elu", "Softplus", "Selu", "Erf", "Relu6"}
+
+
+def test_variables_have_unique_paths(network):
+    paths = [variable.path for variable in network.model.variables]
+    assert len(paths) == len(set(paths))
+
+
+@pytest.fixture(scope="module", params=ONE_OF_EACH_KIND)
+def built(request):
+    """Build one architecture of each kind, with weights."""
+    return models.build(request.param, "swish", 10)
+
+
+def test_eager_and_graph_agree_whatever_the_batch(built):
+    graph = tf.function(
+        lambda x: built(x, training=False), input_signature=[tf.TensorSpec([None, 32, 32, 3], tf.float32)]
+    )
+    for images in (IMAGES, IMAGES[:1]):
+        np.testing.assert_allclose(graph(images), built(images, training=False), rtol=1e-4, atol=1e-5)
+    assert graph.experimental_get_tracing_count() == 1
+
+
+def test_restores(built, tmp_path):
+    path = saving.save(tmp_path, {"model": saving.by_path(built)}, {"step": 0})
+    other = models.build(built.name, "swish", 10)
+    assert not np.allclose(other(IMAGES, training=False), built(IMAGES, training=False))
     saving.restore(path, {"model": saving.by_path(other)})
-    np.testing.assert_array_equal(other(IMAGES, training=False), built[name](IMAGES, training=False))
+    np.testing.assert_array_equal(other(IMAGES, training=False), built(IMAGES, training=False))
 
 
-@pytest.mark.parametrize("name", ONE_OF_EACH_KIND)
-def test_exports(name, built, tmp_path):
-    formats.saved_model(built[name], 32, tmp_path / "export", preprocess.resize_crop, ())
+def test_exports(built, tmp_path):
+    formats.saved_model(built, 32, tmp_path / "export", preprocess.resize_crop, ())
     reloaded = tf.saved_model.load(tmp_path / "export")
     logits = reloaded.signatures["serving_default"](images=tf.constant(IMAGES))["logits"]
-    np.testing.assert_allclose(logits, built[name](IMAGES, training=False), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(logits, built(IMAGES, training=False), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ONE_OF_EACH_KIND)
-def test_saves_as_keras_file(name, built, tmp_path):
-    import keras
-
-    built[name].save(tmp_path / "model.keras")
+def test_saves_as_keras_file(built, tmp_path):
+    built.save(tmp_path / "model.keras")
     reloaded = keras.saving.load_model(tmp_path / "model.keras")
-    np.testing.assert_allclose(reloaded(IMAGES, training=False), built[name](IMAGES, training=False), atol=1e-6)
+    np.testing.assert_allclose(reloaded(IMAGES, training=False), built(IMAGES, training=False), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ONE_OF_EACH_KIND)

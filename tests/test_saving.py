@@ -15,7 +15,7 @@ def groups(model, optimizer=None):
 
 @pytest.fixture(scope="module")
 def model():
-    return models.build("resnet20", "smoothrelu", 10)
+    return models.build("resnet8-w8", "smoothrelu", 10)
 
 
 def test_round_trip_of_model_and_optimizer(tmp_path, model):
@@ -23,14 +23,14 @@ def test_round_trip_of_model_and_optimizer(tmp_path, model):
     optimizer.build(model.trainable_variables)
     optimizer.apply([tf.ones(v.shape) for v in model.trainable_variables])
     path = saving.save(tmp_path, groups(model, optimizer), {"step": 12, "recipe": {"act": "smoothrelu"}})
-    other = models.build("resnet20", "smoothrelu", 10)
+    other = models.build("resnet8-w8", "smoothrelu", 10)
     slots = optim.sgd(lambda step: tf.constant(0.1), momentum=0.9)
     slots.build(other.trainable_variables)
     saving.restore(path, groups(other, slots))
     for one, two in zip([*model.variables, *optimizer.variables], [*other.variables, *slots.variables], strict=True):
         np.testing.assert_array_equal(one, two)
     assert saving.read_state(path)["recipe"] == {"act": "smoothrelu"}
-    only_model = models.build("resnet20", "smoothrelu", 10)
+    only_model = models.build("resnet8-w8", "smoothrelu", 10)
     saving.restore(path, groups(only_model))
     np.testing.assert_array_equal(only_model.variables[0], model.variables[0])
 
@@ -54,7 +54,7 @@ def test_nothing_there(tmp_path):
 def test_another_model_is_refused_with_the_differences(tmp_path, model):
     path = saving.save(tmp_path, groups(model), {"step": 1})
     with pytest.raises(ValueError) as error:
-        saving.restore(path, groups(models.build("resnet20", "swish", 7)))
+        saving.restore(path, groups(models.build("resnet8-w8", "swish", 7)))
     text = str(error.value)
     assert "only in the file: conv0_act/raw (1,)" in text
     assert "and " in text and "\n" not in text
@@ -64,7 +64,7 @@ def test_another_model_is_refused_with_the_differences(tmp_path, model):
 
 def test_a_refused_checkpoint_changes_nothing(tmp_path, model):
     path = saving.save(tmp_path, groups(model), {"step": 1})
-    other = models.build("resnet20", "smoothrelu", 7)
+    other = models.build("resnet8-w8", "smoothrelu", 7)
     before = other.get_weights()
     with pytest.raises(ValueError, match="another shape"):
         saving.restore(path, groups(other))

@@ -67,7 +67,7 @@ def difference(model, twin, images):
 
 @pytest.mark.parametrize("act", SPECS)
 def test_every_activation_keeps_the_logits(act):
-    model = built("resnet20", act)
+    model = built("resnet8-w8", act)
     before = model.get_weights()
     twin = stock.to_stock(model)
     assert difference(model, twin, images_of(33)) < 1e-5  # an odd side: SAME padding and Subsample round up
@@ -116,7 +116,7 @@ def test_half_precision_is_kept(act):
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        model = built("resnet20", act)
+        model = built("resnet8-w8", act)
     finally:
         keras.config.set_dtype_policy(policy)
     twin = stock.to_stock(model)
@@ -142,7 +142,7 @@ def elsewhere(tmp_path_factory):
     np.save(folder / "images.npy", images)
     made = {
         "efficientnet-b0": built("efficientnet-b0", "mish", **NOISE),
-        "resnet20": built("resnet20", "smoothrelu"),
+        "resnet8-w8": built("resnet8-w8", "smoothrelu"),
         "every activation": every_activation(),
     }
     for number, model in enumerate(made.values()):
@@ -154,7 +154,7 @@ def elsewhere(tmp_path_factory):
     return images, {name: (model, np.load(folder / f"{i}.npy")) for i, (name, model) in enumerate(made.items())}
 
 
-@pytest.mark.parametrize("name", ["efficientnet-b0", "resnet20", "every activation"])
+@pytest.mark.parametrize("name", ["efficientnet-b0", "resnet8-w8", "every activation"])
 def test_a_process_without_this_project_opens_runs_and_trains_it(elsewhere, name):
     images, made = elsewhere
     model, logits = made[name]
@@ -173,7 +173,7 @@ def test_noise_has_the_rates_of_the_model():
 
 
 def test_what_was_frozen_stays_frozen_and_what_was_compiled_is_left_behind():
-    model = built("resnet20", "relu")
+    model = built("resnet8-w8", "relu")
     model.get_layer("conv0").trainable = False
     model.compile("sgd", lambda labels, logits: logits)
     twin = stock.to_stock(model)
@@ -182,7 +182,7 @@ def test_what_was_frozen_stays_frozen_and_what_was_compiled_is_left_behind():
 
 
 def test_a_twin_has_a_twin():
-    twin = stock.to_stock(built("resnet20", "smoothrelu"))
+    twin = stock.to_stock(built("resnet8-w8", "smoothrelu"))
     assert difference(twin, stock.to_stock(twin), images_of(32)) == 0
 
 
