@@ -134,7 +134,7 @@ def test_every_model_is_counted():
 
 def test_parameters_and_operations(network):
     assert cost.parameters(network.model) == TRAINED[network.name]
-    said = float(models.MODELS[network.name].about.partition(" million parameters, ")[0])
+    said = float(models.MODELS[network.name].about.partition(" million parameters")[0])
     assert said == pytest.approx(TRAINED[network.name] / 1e6, rel=0.05)
     assert network.model.output_shape == (None, network.classes)
     if network.name in MULTIPLY_ADDS:
