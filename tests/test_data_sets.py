@@ -244,7 +244,10 @@ def test_files_and_memory_give_the_same_batches(tmp_path, monkeypatch):
     ("damage", "fault"),
     [
         (lambda content: content[:900], "unreadable PNG"),
-        (lambda content: b"<html>" + content, "neither JPEG, PNG, GIF nor BMP"),
+        (
+            lambda content: b"<html>" + content,
+            "no image of a known format: JPEG, PNG, GIF, BMP, WebP, TIFF, AVIF, PPM and JPEG 2000 are read",
+        ),
         (lambda content: b"", "empty"),
     ],
 )
@@ -271,7 +274,7 @@ def test_unreadable_test_image_stops_evaluation(tmp_path):
         (tmp_path / "val" / name / "000.png").write_bytes(b"unreadable")
     loaded = data.load("folder", data_dir=tmp_path)
     assert not loaded.train.unreadable and len(loaded.test.unreadable) == 2 and loaded.test.size == 7
-    with pytest.raises(ValueError, match="Received: 2 of 9 unreadable, the first .*ant/000.png: neither .* Replace"):
+    with pytest.raises(ValueError, match="Received: 2 of 9 unreadable, the first .*ant/000.png: no image .* Replace"):
         data.evaluation_batches(loaded.test, batch_size=4, image_size=32)
 
 

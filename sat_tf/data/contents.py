@@ -127,20 +127,17 @@ def fault_of(content):
     try:
         look(tf.constant(content))
         return None
+    except _Refused as error:
+        return str(error)
     except tf.errors.OpError:
         pass
     kind = named(content)
-    if kind is None:
-        return f"no image of a known format: {_READ}"
     try:
-        if kind in NATIVE:
-            _refuse_beyond_limits(sides_of(tf.constant(content)).numpy().tolist())
-        else:
-            _kind_and_bmp(content)
-    except tf.errors.OpError:
-        pass
+        _refuse_beyond_limits(sides_of(tf.constant(content)).numpy().tolist())
     except _Refused as error:
         return str(error)
+    except tf.errors.OpError:
+        pass
     if kind == "JPEG" and not content.rstrip(b"\0").endswith(_JPEG_END):
         return "truncated JPEG"  # not asked of try_recover_truncated, which in TensorFlow 2.21 may never come back
     return f"unreadable {kind}"

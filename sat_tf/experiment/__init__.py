@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 import hparams
 from sat_tf import corruptions, saving, verify
-from sat_tf.experiment import assembly, checkpoints, evaluating, places, verifying
+from sat_tf.experiment import assembly, checkpoints, evaluating, overlap, places, verifying
 from sat_tf.experiment.drawing import draw
 from sat_tf.experiment.exporting import export
 from sat_tf.experiment.judging import evaluate_trained
@@ -81,6 +81,7 @@ def train(recipe, model_dir, *, data_dir=None, command="", on_progress=None):
         strategy = assembly.make_strategy(recipe)
         run = Training(recipe, dataset, strategy, model_dir)
         run.restore()
+        overlap.remember(model_dir, dataset, overlap.whole(recipe, data_dir))
         places.write_recipe(model_dir, recipe)
         run.train(on_progress)
         best = saving.find(model_dir, "best")
@@ -146,7 +147,9 @@ def evaluate(
     assembly.make_deterministic(recipe.seed)
     with naming_failures() as failing:
         failing.dataset = dataset = load_test(found, data_dir)
+        overlap.tell(dataset)
         dataset, subset = evaluating.chosen(dataset, subset, shard)
+        overlap.refuse(found, dataset)
         if "eval_batch_size" in changes and recipe.eval_batch_size > dataset.test.size:
             raise ValueError(
                 f"Expected a batch of at most the {dataset.test.size} test images. "
@@ -219,6 +222,7 @@ def convert(changes, *, model_dir=None, checkpoint=None, checkpoint_dir=None, da
     found = checkpoints.open_checkpoint(checkpoint or model_dir, changes, checkpoint_dir)
     file = pathlib.Path(model_dir or found.folder) / f"{found.name}.keras"
     path = checkpoints.write_converted(found, found.load(), file)
+    overlap.carry(found, path)
     print(
         f"model: {path}\nrecipe: {path.with_suffix('.json')}\nweights: {found.weights}\n"
         f"evaluate it: python main.py --mode=eval --checkpoint={path}"
