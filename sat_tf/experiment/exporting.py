@@ -136,8 +136,8 @@ def sample(found, prepare, data_dir, required):
     """Return images for the comparison: images, labels, the same encoded, and where they are from.
 
     They are a fixed draw from the test part of the recipe's data set; where that is not at hand and nobody asked for
-    it (`required`), from the embedded one, whatever the model was trained on. Where the images are of other classes than
-    the model's their labels are -1: on them logits can be compared, and no accuracy says anything of the model.
+    it (`required`), from the embedded one, whatever the model was trained on. Where the images are of other classes
+    than the model's their labels are -1: logits can be compared, but no accuracy says anything of the model.
     """
     try:
         dataset = assembly.load_data(found.recipe, data_dir)
