@@ -9,6 +9,7 @@ from sat_tf.data.batches import evaluation_batches, one_replica_each, steps_per_
 from sat_tf.data.fashion import fashion_mnist, fashion_mnist_12k
 from sat_tf.data.folders import folder
 from sat_tf.data.left_out import left_out
+from sat_tf.data.overlap import overlap, read_seen, seen, write_seen
 from sat_tf.data.patterns import synthetic
 from sat_tf.data.records import cifar10, cifar100, imagenet2012, imagenet_classes, imagenette
 from sat_tf.data.shards import shards
@@ -26,12 +27,16 @@ __all__ = [
     "left_out",
     "load",
     "one_replica_each",
+    "overlap",
     "part",
+    "read_seen",
     "read_subset",
     "sampled",
+    "seen",
     "selected",
     "steps_per_epoch",
     "train_batches",
+    "write_seen",
 ]
 
 DATASETS = {

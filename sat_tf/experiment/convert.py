@@ -2,7 +2,7 @@
 
 import pathlib
 
-from sat_tf.experiment import checkpoints
+from sat_tf.experiment import checkpoints, overlap
 
 
 def convert(changes, *, model_dir=None, checkpoint=None, checkpoint_dir=None, data_dir=None, command=""):
@@ -16,6 +16,7 @@ def convert(changes, *, model_dir=None, checkpoint=None, checkpoint_dir=None, da
     found = checkpoints.open_checkpoint(checkpoint or model_dir, changes, checkpoint_dir)
     file = pathlib.Path(model_dir or found.folder) / f"{found.name}.keras"
     path = checkpoints.write_converted(found, found.load(), file)
+    overlap.carry(found, path)
     print(
         f"model: {path}\nrecipe: {path.with_suffix('.json')}\nweights: {found.weights}\n"
         f"evaluate it: python main.py --mode=eval --checkpoint={path}"

@@ -13,7 +13,7 @@ from absl import logging
 
 from sat_tf import console, corruptions, data, files, report
 from sat_tf import evaluate as engine
-from sat_tf.experiment import assembly, checkpoints, folders, record
+from sat_tf.experiment import assembly, checkpoints, folders, overlap, record
 from sat_tf.experiment.measure import Measurement
 from sat_tf.experiment.subject import Subject
 
@@ -86,7 +86,9 @@ def evaluate(
     assembly.make_deterministic(recipe.seed)
     with console.naming_failures() as failing:
         failing.dataset = dataset = load_test(found, data_dir)
+        overlap.tell(dataset)
         dataset, facts_of_subset = chosen(dataset, subset, shard)
+        overlap.refuse(found, dataset)
         if "eval_batch_size" in changes and recipe.eval_batch_size > dataset.test.size:
             raise ValueError(
                 f"Expected a batch of at most the {dataset.test.size} test images. "

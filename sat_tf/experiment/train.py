@@ -1,7 +1,7 @@
 """--mode=train: a run by a recipe, from its first step to its report."""
 
 from sat_tf import console, files, saving
-from sat_tf.experiment import assembly, checkpoints, folders, record
+from sat_tf.experiment import assembly, checkpoints, folders, overlap, record
 from sat_tf.experiment.evaluate import Asked, report_on
 from sat_tf.experiment.run import Run
 from sat_tf.experiment.subject import Subject
@@ -36,6 +36,7 @@ def train(recipe, model_dir, *, data_dir=None, command="", on_progress=None):
         strategy = assembly.make_strategy(recipe)
         run = Run(recipe, dataset, strategy, model_dir)
         run.restore()
+        overlap.remember(model_dir, dataset, overlap.whole(recipe, data_dir))
         folders.write_recipe(model_dir, recipe)
         run.train(on_progress)
         best = saving.find(model_dir, "best")

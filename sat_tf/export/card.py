@@ -140,7 +140,7 @@ def _parity(facts, parity):
         "largest difference of logits",
         "same class",
         "from encoded images",
-        f"right after PGD-{attack['steps']}: model, export",
+        *([f"right after PGD-{attack['steps']}: model, export"] if attack["count"] else []),
     ]
     rows = []
     for name, row in parity["formats"].items():
@@ -157,14 +157,19 @@ def _parity(facts, parity):
                 f"{row['difference']:.1e}",
                 f"{row['same_classes']} of {row['images']}",
                 encoded,
-                robust,
+                *([robust] if attack["count"] else []),
             ]
         )
     through = f" through the gradient of {facts['backward']}" if facts.get("backward") else ""
+    pgd = (
+        f" PGD: epsilon {format_radius(attack['epsilon'])}, step size {format_radius(attack['step_size'])}, no random "
+        f"start, through `input_gradient`{through}."
+        if attack["count"]
+        else ""
+    )
     return (
         f"{_table(header, rows)}\n\nEach format was loaded by its own runtime in another process, without this "
         f"project, and compared with the model; differences are relative to the largest logit, at most "
-        f"{parity['tolerance']:g} is accepted. Images: {parity['images']}. PGD: epsilon "
-        f"{format_radius(attack['epsilon'])}, step size {format_radius(attack['step_size'])}, no random start, "
-        f"through `input_gradient`{through}. The numbers are in `parity.json`."
+        f"{parity['tolerance']:g} is accepted. Images: {parity['images']}.{pgd} The "
+        "numbers are in `parity.json`."
     )
