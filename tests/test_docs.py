@@ -175,7 +175,7 @@ def a_batch():
 
 def check_attack(scope):
     images, _ = a_batch()
-    attack = attacks.ATTACKS["momentum-k"](epsilon=8 / 255, step_size=4 / 255, steps=3)
+    attack = attacks.for_training("momentum-3", epsilon=8 / 255, step_size=4 / 255)
     moved = attack(lambda x: tf.reduce_sum(x, [1, 2, 3]), images, 0)
     tf.debugging.assert_near(moved, tf.minimum(images + 8 / 255, 1.0))
 
@@ -189,11 +189,12 @@ def check_method(scope):
     adversarial = method.perturb(model, images, labels, 0, tf.constant([0, 1]))
     values, report = method.loss(model, images, adversarial, labels)
     assert values.shape == report["accuracy"].shape == (4,)
+    assert report["distance"].shape == (4,) and method.forward_equivalents == 2 + 1 + 6
     assert (values.numpy() > losses.cross_entropy(model(images, training=True), labels).numpy()).all()
 
 
 def check_counts(scope):
-    assert scope["total"] == 100 and 0 <= scope["correct"][2] <= 100
+    assert scope["total"] == 100 and 0 <= scope["correct"] <= 100
 
 
 def check_data(scope):
@@ -204,7 +205,7 @@ SNIPPETS = {  # a word of the snippet: replacements beside MADE, what must hold 
     "wider": ({}, lambda scope: scope["wider"].output_shape == (None, 100)),
     "own = keras.Sequential": ({}, lambda scope: scope["own"].output_shape == (None, 10)),
     "adversarial = attack(": ({}, lambda scope: scope["adversarial"].shape == (4, 32, 32, 3)),
-    "evaluate.Evaluator": ({}, check_counts),
+    "evaluate.Counter": ({}, check_counts),
     "train.Loop": ({"128": "64", "steps = 3": "steps = 1"}, lambda scope: pathlib.Path("mine.keras").exists()),
     "experiment.train": (
         {

@@ -1,6 +1,7 @@
 """A run and the images that it was trained on: they are never evaluated, wherever they come from."""
 
 import shutil
+import sys
 
 import numpy as np
 import PIL.Image
@@ -127,7 +128,7 @@ def test_a_converted_model_remembers(run, tmp_path):
 
 
 def test_export_without_its_data_states_no_accuracy(run, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(experiment.exporting, "IMAGES", 8)
+    monkeypatch.setattr(sys.modules["sat_tf.experiment.export"], "IMAGES", 8)
     result = experiment.export({}, model_dir=tmp_path, checkpoint=run / "run")
     assert "which have other classes: only answers are compared" in result["images"]
     (row,) = result["formats"].values()

@@ -203,3 +203,34 @@ class Whole:
             return values, tf.zeros_like(values, tf.bool), -values
 
         return tf.stop_gradient(finished(self.attack, objective, images, state)["best"])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Once:
+    """An attack of a whole batch, `(loss_fn, images, seed) -> images`, as `states`: one iteration is all of it.
+
+    Attributes:
+      attack: takes a seed for each image, `[batch, 2]`, as `PGD` does.
+    """
+
+    attack: Any
+
+    @property
+    def step_size(self):
+        """Of the attack, None where it has none."""
+        return getattr(self.attack, "step_size", None)
+
+    @property
+    def evaluations(self):
+        """Iterations: one."""
+        return 1
+
+    def begin(self, images, seeds):
+        """Return the state before the attack."""
+        return {**begun(images), "seed": seeds}
+
+    def advance(self, objective, images, state):
+        """Return the state after the attack, whose result is what counts."""
+        points = self.attack(lambda x: objective(x)[0], images, state["seed"])
+        _, fooled, margin = objective(points)
+        return looked(dict(state), points, fooled, margin)

@@ -13,7 +13,7 @@ from sat_tf.attacks.balls import BALLS, Linf
 from sat_tf.attacks.fab import FAB
 from sat_tf.attacks.pgd import PGD, marks
 from sat_tf.attacks.square import Square, SquareL2
-from sat_tf.attacks.states import Ascent, Noise, Whole
+from sat_tf.attacks.states import Ascent, Noise, Once, Whole
 
 TARGETS = 9  # the most likely other classes that targeted attacks try
 
@@ -166,6 +166,32 @@ def _apgd(terms, name, loss_fn, runs, **facts):
         loss=loss_fn,
         runs=runs,
         facts={"steps": steps, "random_start": True, "loss": "cross-entropy", "restarts": runs, **facts},
+    )
+
+
+def once(terms, name, training):
+    """Return the stage of an attack of a whole batch: its result counts, whatever came before it on the way.
+
+    Args:
+      terms: of the evaluation.
+      name: for the report, without the steps.
+      training: constructor of the attack, as `Attack.training`.
+    """
+    if terms.norm != "linf":
+        raise ValueError(f"Expected the norm linf, in which {name} works. Received: norm={terms.norm}.")
+    steps = terms.steps or 1
+
+    def make(epsilon, step_size):
+        return training(epsilon=epsilon, step_size=step_size, steps=steps, random_start=True, clean_start=0.0)
+
+    return Stage(
+        name=f"{name}-{terms.steps}" if terms.steps else name,
+        attack=lambda ball, step_size: Once(attack=make(ball.epsilon, step_size)),
+        loss=untargeted(losses.cross_entropy),
+        runs=terms.restarts,
+        paired=True,
+        passes=1 + make(0.0, 0.0).forward_equivalents,
+        facts={"steps": steps, "restarts": terms.restarts, "random_start": True},
     )
 
 
