@@ -213,7 +213,7 @@ def test_no_suggestion_is_the_opposite(name, answer):
 
 def wrong_commands():
     """Yield command lines of which each has a mistake: names, values, flags that do not go together, words."""
-    values = ["", *"x -1 1e999 nan 8 1/0 = a=b -- \N{SNOWMAN} 0/0/0 , :".split(), "x" * 999]
+    values = ["", "x", "-1", "1e999", "nan", "8", "1/0", "=", "a=b", "--", "\N{SNOWMAN}", "0/0/0", ",", ":", "x" * 999]
     numbers = ["epochs", "batch_size", "attack_steps", "seed", "restarts", "epsilon", "step_size"]
     wrong = [value for value in values if value != "8"]
     yield from ([f"--{name}={value}"] for name, value in itertools.product(numbers, wrong))
