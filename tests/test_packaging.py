@@ -101,22 +101,16 @@ finally:
 
 
 def test_the_wheel_trains_beside_files_of_the_same_names(site, tmp_path):
-    """A user's own layers.py and so on beside the script, PyPI's efficientnet installed; a step is trained by sat-tf."""
+    """A user's own layers.py and so on beside the script, PyPI's efficientnet installed; sat-tf trains one step."""
     for name in ("layers", "hparams", "resnet", "efficientnet", "main"):
         (tmp_path / f"{name}.py").write_text(HOSTILE)
     (site / "efficientnet").mkdir()
     (site / "efficientnet" / "__init__.py").write_text(HOSTILE)
     (tmp_path / "mine.py").write_text(SCRIPT)
-    flags = [
-        "--dataset=synthetic",
-        "--model=resnet20-w8",
-        "--epochs=1",
-        "--batch_size=300",
-        "--eval_attacks=clean,fgsm",
-    ]
-    settings = ["--set", "validation=40", "--set", "steps_per_call=1", "--set", "eval_images=20", "--model_dir=run"]
+    words = "--dataset=synthetic --model=resnet14 --epochs=1 --batch_size=400 --eval_attacks=clean --model_dir=run"
+    settings = ["validation=20", "image_size=8", "steps_per_call=1", "validation_attack=fgsm", "eval_images=20"]
     done = subprocess.run(
-        [sys.executable, "mine.py", site, *flags, *settings],
+        [sys.executable, "mine.py", site, *words.split(), *(f"--set={setting}" for setting in settings)],
         capture_output=True,
         text=True,
         cwd=tmp_path,
@@ -124,7 +118,7 @@ def test_the_wheel_trains_beside_files_of_the_same_names(site, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "clean accuracy: " in done.stdout and (tmp_path / "run" / "report.json").is_file()
-    assert '"sat-tf --dataset=synthetic' in (tmp_path / "run" / "report.json").read_text()
+    assert '"sat-tf --dataset=synthetic --model=resnet14' in (tmp_path / "run" / "report.json").read_text()
 
 
 def environment():
