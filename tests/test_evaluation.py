@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 
 import hparams
-import main
-from sat_tf import corruptions, experiment, verify
+from sat_tf import cli, corruptions, experiment, verify
 from sat_tf.evaluate import attacker, sanity, store
 from sat_tf.experiment import measure
 from sat_tf.report import joined
@@ -302,8 +301,8 @@ def test_a_number_that_failed_a_check_is_withheld(trained, monkeypatch, capsys, 
     assert ("is withheld" in text) is not shown and ("Not to be trusted" in text) is (hard and force)
     assert "finite: 3 of 5" in out and "clean accuracy: " in out
     stand_in = types.SimpleNamespace(evaluate=lambda *_, **__: report)
-    main.FLAGS(["main.py", "--mode=eval"])
-    assert main.run_evaluation(stand_in, {}, None, "") == (0 if shown else 3)
+    given = cli.parsing.parse(["sat-tf", "--mode=eval"])
+    assert cli.jobs.evaluate(given, stand_in, changes={}, model_dir=None, command="") == (0 if shown else 3)
 
 
 def test_an_honest_run_passes_its_checks(trained):
