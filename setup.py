@@ -98,16 +98,6 @@ setup(
         "serve": SERVE,
         "corruptions": CORRUPTIONS,
         "docs": DOCS,
-        "dev": [
-            "pytest>=8",
-            "pytest-xdist>=3.5",
-            "ruff>=0.6",
-            *BUILD,
-            *EXPORT,
-            *DOWNLOAD,
-            *SERVE,
-            *CORRUPTIONS,
-            *DOCS,
-        ],
+        "dev": ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", *BUILD, *EXPORT, *DOWNLOAD, *SERVE, *CORRUPTIONS, *DOCS],
     },
 )

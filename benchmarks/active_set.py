@@ -23,8 +23,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 def attack(arguments):
     """Run one attack and print what it took, as JSON."""
-    import hparams
-    from sat_tf import evaluate
+    from sat_tf import evaluate, hparams
     from sat_tf.experiment import assembly, checkpoints
 
     found = checkpoints.open_checkpoint(arguments.checkpoint, hparams.read({"eval_images": arguments.examples}))

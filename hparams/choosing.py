@@ -1,8 +1,8 @@
 """Every recipe by its name, and the one that suits what a user asks for."""
 
-from hparams import fields as f
-from hparams import paper, recipes
-from hparams.efficientnets import EFFICIENTNETS, act_of
+from sat_tf.hparams import fields as f
+from sat_tf.hparams import paper, recipes
+from sat_tf.hparams.efficientnets import EFFICIENTNETS, act_of
 from sat_tf.names import unknown
 
 RECIPES = {**recipes.RECIPES, **paper.RECIPES}

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from hparams.recipe import Recipe
+from sat_tf.hparams.recipe import Recipe
 
 # Accuracy in %: clean as the SAT release publishes it, under PGD-200 where the paper says it in words (Section 5.2).
 PUBLISHED = {

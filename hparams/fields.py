@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from hparams.catalogue import names
+from sat_tf.hparams.catalogue import names
 from sat_tf.names import expected, nearest, unknown
 
 

@@ -7,10 +7,10 @@ the recipe of an architecture on ImageNet; rows that make sense on small images 
 import dataclasses
 import re
 
-from hparams import fields as f
-from hparams import recipes, small
-from hparams.efficientnets import named
-from hparams.recipe import show
+from sat_tf.hparams import fields as f
+from sat_tf.hparams import recipes, small
+from sat_tf.hparams.efficientnets import named
+from sat_tf.hparams.recipe import show
 
 SCALES = ("paper", *small.SETTINGS)
 

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from hparams import fields as f
+from sat_tf.hparams import fields as f
 from sat_tf.names import format_radius, unknown
 
 

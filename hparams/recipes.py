@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from hparams.efficientnets import EFFICIENTNETS
-from hparams.recipe import Recipe
+from sat_tf.hparams.efficientnets import EFFICIENTNETS
+from sat_tf.hparams.recipe import Recipe
 
 
 def fashion():

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from hparams.choosing import get
+from sat_tf.hparams.choosing import get
 from sat_tf.names import unknown
 
 ATTACKS = ("clean", "pgd-10", "pgd-20", "pgd-50")  # of the published tables; epsilon 4/255, step size 1/255

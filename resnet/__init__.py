@@ -1,9 +1,9 @@
 """ResNet and ResNeXt with a pluggable activation: images in [0, 1] to logits."""
 
-from resnet.bottleneck import VARIANTS as BOTTLENECK_VARIANTS
-from resnet.bottleneck import build_bottleneck
-from resnet.small import VARIANTS as SMALL_VARIANTS
-from resnet.small import build_small
+from sat_tf.resnet.bottleneck import VARIANTS as BOTTLENECK_VARIANTS
+from sat_tf.resnet.bottleneck import build_bottleneck
+from sat_tf.resnet.small import VARIANTS as SMALL_VARIANTS
+from sat_tf.resnet.small import build_small
 
 VARIANTS = {**SMALL_VARIANTS, **BOTTLENECK_VARIANTS}
 

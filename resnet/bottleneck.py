@@ -4,7 +4,7 @@ import dataclasses
 
 import keras
 
-from layers import ConvNorm
+from sat_tf.layers import ConvNorm
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

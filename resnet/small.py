@@ -5,7 +5,7 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from layers import ConvNorm
+from sat_tf.layers import ConvNorm
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

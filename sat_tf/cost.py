@@ -5,7 +5,7 @@ import math
 
 import keras
 
-from layers import ConvNorm, DepthwiseConvNorm
+from sat_tf.layers import ConvNorm, DepthwiseConvNorm
 
 BYTES = 4  # of a float32
 WORKSPACE = 0.3 * 2**30  # bytes of graphs and buffers, measured on a CPU

@@ -1,8 +1,6 @@
 """The table of architectures, and the one way to build a model from its name."""
 
-import efficientnet
-import resnet
-from sat_tf import activations
+from sat_tf import activations, efficientnet, resnet
 from sat_tf.names import unknown
 
 FAMILIES = (resnet, efficientnet)  # packages with a table `VARIANTS` and `build(variant, act, classes, **options)`

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from layers import drawing_from
 from sat_tf import optim
+from sat_tf.layers import drawing_from
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,8 @@ import textwrap
 
 import pytest
 
-import hparams
-from hparams import catalogue
+from sat_tf import hparams
+from sat_tf.hparams import catalogue
 
 ROOM = {  # a package whose import is an error: what is right was read from its text
     "room_of_tables/__init__.py": """

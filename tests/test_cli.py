@@ -12,9 +12,8 @@ import sys
 
 import pytest
 
-import hparams
 import sat_tf
-from sat_tf import cli
+from sat_tf import cli, hparams
 from sat_tf.cli import flags, help, jobs, parsing
 
 ROOT = pathlib.Path(__file__).parents[1]

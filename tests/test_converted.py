@@ -7,7 +7,7 @@ import types
 import keras
 import pytest
 
-import hparams
+from sat_tf import hparams
 from sat_tf.experiment import checkpoints
 
 

@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 
-from layers import ConvNorm, DepthwiseConvNorm
 from sat_tf import cost, models
+from sat_tf.layers import ConvNorm, DepthwiseConvNorm
 
 
 def tiny():

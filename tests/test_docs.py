@@ -21,8 +21,7 @@ import released_vectors
 import tensorflow as tf
 from doc_pages import PAGES, ROOT, RULES, blocks, commands, run_main, start_curl, words_of
 
-import hparams
-from sat_tf import activations, attacks, data, experiment, losses, methods, models, optim, released, schedules
+from sat_tf import activations, attacks, data, experiment, hparams, losses, methods, models, optim, released, schedules
 from sat_tf.data import make_shards
 from sat_tf.serving import client, server
 

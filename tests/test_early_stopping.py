@@ -7,8 +7,7 @@ import pytest
 import tensorflow as tf
 import test_experiment
 
-import hparams
-from sat_tf import data, experiment, saving, stopping
+from sat_tf import data, experiment, hparams, saving, stopping
 from sat_tf.experiment import assembly
 from sat_tf.experiment import run as run_of
 

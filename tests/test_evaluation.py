@@ -13,8 +13,7 @@ import types
 import numpy as np
 import pytest
 
-import hparams
-from sat_tf import cli, corruptions, experiment, verify
+from sat_tf import cli, corruptions, experiment, hparams, verify
 from sat_tf.evaluate import attacker, sanity, store
 from sat_tf.experiment import measure
 from sat_tf.report import joined

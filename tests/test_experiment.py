@@ -10,8 +10,7 @@ import pytest
 import released_vectors
 import tensorflow as tf
 
-import hparams
-from sat_tf import console, data, experiment, files, released, saving
+from sat_tf import console, data, experiment, files, hparams, released, saving
 from sat_tf.experiment import assembly, checkpoints, folders
 from sat_tf.experiment import run as run_of
 from sat_tf.released import fetch

@@ -17,12 +17,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import efficientnet
-import hparams
-from hparams import paper
-from sat_tf import activations, files, grid, models, report, stopping, train
+from sat_tf import activations, efficientnet, files, grid, hparams, models, report, stopping, train
 from sat_tf.experiment import assembly, draw
 from sat_tf.grid import runs, table
+from sat_tf.hparams import paper
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = {

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-import hparams
+from sat_tf import hparams
 
 
 def test_tables_are_read_without_tensorflow_and_are_the_tables():
@@ -34,7 +34,7 @@ def test_tables_are_read_without_tensorflow_and_are_the_tables():
 
 
 def test_importing_recipes_takes_no_tensorflow():
-    code = "import hparams, sys; hparams.choose({}); [hparams.names(kind) for kind in hparams.TABLES]"
+    code = "import sys, sat_tf.hparams as h; h.choose({}); [hparams.names(kind) for kind in hparams.TABLES]"
     code += "; assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-import hparams
-from sat_tf import names, report
+from sat_tf import hparams, names, report
 
 RADII = [
     (8 / 255, "8/255"),

@@ -8,8 +8,7 @@ import PIL.Image
 import pytest
 from data_files import noise, write_folder
 
-import hparams
-from sat_tf import data, experiment
+from sat_tf import data, experiment, hparams
 from sat_tf.data import make_shards
 from sat_tf.experiment import overlap
 

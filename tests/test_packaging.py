@@ -11,8 +11,8 @@ import zipfile
 
 import pytest
 
-import hparams
 import sat_tf
+from sat_tf import hparams
 
 ROOT = pathlib.Path(__file__).parents[1]
 ROOMS = ("hparams", "resnet", "efficientnet")

@@ -5,9 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import efficientnet
-import resnet
-from sat_tf import attacks, cost, methods, models, optim, preprocess, saving, train
+from sat_tf import attacks, cost, efficientnet, methods, models, optim, preprocess, resnet, saving, train
 from sat_tf.export import formats
 
 # The deeper ones repeat the same blocks.

@@ -26,7 +26,7 @@ from sat_tf.attacks.table import (
 )
 
 __all__ = [
-    "APGD", "ATTACKS", "Ascent", "Attack", "BALLS", "FAB", "L2", "Linf", "Noise", "Once", "PGD", "Square", "SquareL2", "Stage",
-    "Terms", "Whole", "default_step_size", "for_training", "forward_equivalents", "hashed", "input_gradient",
+    "APGD", "ATTACKS", "Ascent", "Attack", "BALLS", "FAB", "L2", "Linf", "Noise", "Once", "PGD", "Square", "SquareL2",
+    "Stage", "Terms", "Whole", "default_step_size", "for_training", "forward_equivalents", "hashed", "input_gradient",
     "linf_ball", "marks", "once", "pick", "plan_of", "rounded_down", "row_of", "uniform_noise", "untargeted", "whole",
 ]  # fmt: skip

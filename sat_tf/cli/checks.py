@@ -1,6 +1,6 @@
 """Refuse flags that do not go together, before any work."""
 
-import hparams
+from sat_tf import hparams
 from sat_tf.cli.flags import FLAGS, OPENING
 from sat_tf.cli.parsing import EVALUATION_NAMES, job_of
 

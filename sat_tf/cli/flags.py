@@ -2,12 +2,12 @@
 
 import collections.abc
 import dataclasses
-import difflib
 
 from absl import flags
 
-import hparams
-from hparams.fields import number
+from sat_tf import hparams
+from sat_tf.hparams.fields import number
+from sat_tf.names import nearest
 
 MODES = ("train", "eval", "verify", "merge", "export", "download", "convert")
 JOBS = (*MODES, "experiment", "plan")
@@ -42,18 +42,14 @@ class Flag:
     read: collections.abc.Callable | None = None
 
 
-def nearest(name, known):
-    """Return the known name that is most like a misspelt one."""
-    return difflib.get_close_matches(name, list(known), 1, 0.0)[0]
-
-
 def _one_of(known, aliases=None):
     """Return a reader of one of a few words; `aliases` names what other programs call them."""
 
     def read(name, value):
         if value not in known:
             near = (aliases or {}).get(value) or nearest(value, known)
-            raise ValueError(f"Expected {name} of {'|'.join(known)}. Received: {name}={value}. Did you mean {near}?")
+            hint = f" Did you mean {near}?" if near else ""
+            raise ValueError(f"Expected {name} of {'|'.join(known)}. Received: {name}={value}.{hint}")
         return value
 
     return read

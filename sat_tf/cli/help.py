@@ -2,9 +2,10 @@
 
 import dataclasses
 
-import hparams
-from sat_tf.cli.flags import FLAGS, nearest
+from sat_tf import hparams
+from sat_tf.cli.flags import FLAGS
 from sat_tf.cli.parsing import EVERYTHING
+from sat_tf.names import nearest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,8 +130,9 @@ def listing(wanted: str = EVERYTHING) -> str:
         chosen = [title for title in found if _plain(wanted) in names[title]]
         if not chosen:
             known = {name: title for title in reversed(found) for name in names[title]}
-            near = known[nearest(_plain(wanted), known)]
-            raise ValueError(f"Expected --list of {', '.join(found)}. Received: --list={wanted}. Did you mean {near}?")
+            near = nearest(_plain(wanted), known)
+            hint = f" Did you mean {known[near]}?" if near else ""
+            raise ValueError(f"Expected --list of {', '.join(found)}. Received: --list={wanted}.{hint}")
         found = {title: found[title] for title in chosen}
     return "\n\n".join("\n".join([f"{title}:", *lines]) for title, lines in found.items())
 

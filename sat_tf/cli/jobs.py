@@ -5,7 +5,7 @@ import os
 import pathlib
 import sys
 
-import hparams
+from sat_tf import hparams
 from sat_tf.cli import checks
 from sat_tf.cli.parsing import changes_of, job_of
 

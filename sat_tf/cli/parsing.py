@@ -4,9 +4,9 @@ import difflib
 
 from absl import flags
 
-import hparams
-from hparams.recipe import RENAMED
+from sat_tf import hparams
 from sat_tf.cli.flags import FLAGS
+from sat_tf.hparams.recipe import RENAMED
 
 EVALUATION_NAMES = {"epsilon": "eval_epsilon", "step_size": "eval_step_size", "batch_size": "eval_batch_size"}
 EVERYTHING = "everything"  # what --list alone lists
@@ -29,7 +29,6 @@ ALIASES = {
     "alpha": "--step_size={}",
     "steps": "--attack_steps={}",
     "num_steps": "--attack_steps={}",
-    "attack": "--eval_attacks={}",
     "attacks": "--eval_attacks={}",
     "eval_attack": "--eval_attacks={}",
     "arch": "--model={}",

@@ -7,8 +7,7 @@ import pathlib
 import keras
 import numpy as np
 
-import hparams
-from sat_tf import files, models, released, saving
+from sat_tf import files, hparams, models, released, saving
 from sat_tf.data import imagenet_classes
 from sat_tf.experiment import assembly, folders
 from sat_tf.released import fetch

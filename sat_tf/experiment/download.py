@@ -2,7 +2,7 @@
 
 import pathlib
 
-import hparams
+from sat_tf import hparams
 from sat_tf.released import fetch
 
 

@@ -7,9 +7,8 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-import hparams
 import sat_tf.export
-from sat_tf import attacks, console, cost, data, preprocess
+from sat_tf import attacks, console, cost, data, hparams, preprocess
 from sat_tf.experiment import assembly, checkpoints, overlap
 from sat_tf.export import signatures
 

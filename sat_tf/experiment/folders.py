@@ -4,8 +4,7 @@ import json
 import os
 import pathlib
 
-import hparams
-from sat_tf import files
+from sat_tf import files, hparams
 
 
 def run_of(path):

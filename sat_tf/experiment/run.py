@@ -6,8 +6,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-import hparams
-from sat_tf import console, data, interruption, report, saving, stopping, train
+from sat_tf import console, data, hparams, interruption, report, saving, stopping, train
 from sat_tf.experiment import assembly, checkpoints, validation
 
 CALL_SECONDS = 5.0  # so that progress moves, and Ctrl-C is heard

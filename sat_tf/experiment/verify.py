@@ -2,8 +2,7 @@
 
 import pathlib
 
-import hparams
-from sat_tf import data
+from sat_tf import data, hparams
 from sat_tf import verify as file_of
 from sat_tf.evaluate import predictor, read_examples
 from sat_tf.experiment import assembly, checkpoints

@@ -12,8 +12,7 @@ import signal
 import sys
 import time
 
-import hparams
-from sat_tf import files
+from sat_tf import files, hparams
 from sat_tf.grid import runs, table
 
 __all__ = ["plan", "run"]

@@ -4,8 +4,7 @@ import datetime
 import json
 import math
 
-import hparams
-from sat_tf import report
+from sat_tf import hparams, report
 
 T95 = (  # 97.5 % quantiles of Student's t for 1 to 30 degrees of freedom
     12.706,
