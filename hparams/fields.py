@@ -125,6 +125,8 @@ def evaluation_attack(name, value):
 
 def _attack(what, known, name, value):
     key, steps = split_attack(str(value))
+    if key not in known and key in names("attack"):
+        raise expected(f"an attack for training, of {', '.join(known)}", name, value, f"{value} only evaluates.")
     if key not in known:
         raise unknown(f"a known {what}", name, value, known, key)
     if key == str(value) and key.endswith("-k"):
