@@ -7,11 +7,12 @@ was changed, or a JPEG that was saved anew, is another image.
 
 import dataclasses
 import io
-import os
 import zipfile
 import zlib
 
 import numpy as np
+
+from sat_tf import files
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,13 +59,10 @@ def overlap(split, seen, *, doubles=False):
 
 
 def write_seen(path, seen):
-    """Write a Seen to a file, under another name first."""
+    """Replace a file by one of a Seen."""
     content = io.BytesIO()
     np.savez_compressed(content, **dataclasses.asdict(seen))
-    temporary = f"{path}.{os.getpid()}.tmp"
-    with open(temporary, "wb") as file:
-        file.write(content.getvalue())
-    os.replace(temporary, path)
+    files.write(path, content.getvalue())
 
 
 def read_seen(path):
