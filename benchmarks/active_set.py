@@ -23,15 +23,14 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 def attack(arguments):
     """Run one attack and print what it took, as JSON."""
-    import hparams
-    from sat_tf import evaluate
-    from sat_tf.experiment import assembly, checkpoints, evaluating
+    from sat_tf import evaluate, hparams
+    from sat_tf.experiment import assembly, checkpoints
 
     found = checkpoints.open_checkpoint(arguments.checkpoint, hparams.read({"eval_images": arguments.examples}))
     dataset = assembly.load_data(found.recipe, arguments.data_dir)
     strategy = assembly.make_strategy(found.recipe, ["eval_batch_size"])
     batches = assembly.evaluation_batches(found.recipe, dataset.test, found.image_size, strategy)
-    examples = evaluating.load_images(batches, dataset.test, pathlib.Path("."))
+    examples = evaluate.read_examples(batches, dataset.test.size, dataset.test.places)
     attacker = evaluate.Attacker(found.load(dataset.classes), batch_size=arguments.batch_size)
     logits = attacker.logits(examples.images)
     name, options = f"pgd-{arguments.run_steps}", {"epsilon": arguments.epsilon / 255, "logits": logits}

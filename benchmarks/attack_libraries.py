@@ -110,7 +110,7 @@ CONTENDERS = {"sat_tf": ours, "sat_tf, active set": active, "foolbox": foolbox, 
 def load(setting):
     """Return model, images and labels; sets the setting's size and classes."""
     if setting.checkpoint:
-        import hparams
+        from sat_tf import hparams
         from sat_tf.experiment import assembly, checkpoints
 
         found = checkpoints.open_checkpoint(setting.checkpoint, hparams.read({"eval_images": setting.examples}))

@@ -16,7 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 import keras
 import tensorflow as tf
 
-from layers.convolution import conv2d
+from sat_tf.layers.convolution import conv2d
 
 WAYS = {"ours": lambda x, k: conv2d(x, k, 1, "SAME", 32), "keras": lambda x, k: keras.ops.conv(x, k, padding="same")}
 

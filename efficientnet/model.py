@@ -2,8 +2,8 @@
 
 import keras
 
-from efficientnet.scaling import VARIANTS, sizes
-from layers import ConvNorm, DepthwiseConvNorm, Dropout, StochasticDepth
+from sat_tf.efficientnet.scaling import VARIANTS, sizes
+from sat_tf.layers import ConvNorm, DepthwiseConvNorm, Dropout, StochasticDepth
 
 SCALES = {False: (2.0, -1.0), True: (255 / 128, -127 / 128)}  # by `lite`: what the weights of either family want
 

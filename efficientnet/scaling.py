@@ -12,32 +12,39 @@ STEM, HEAD, SQUEEZE = 32, 1280, 0.25  # SQUEEZE: of a block's input channels
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """Factors of width and depth, pixels a side, dropout before the classifier; `lite`: of the Lite family."""
+    """What tells one network of the family from another.
+
+    width, depth: factors. image_size: pixels a side. dropout: before the classifier. about: what it is, with parameters
+    for 1,000 classes. lite: of the Lite family. preprocess, rates: as `models.MODELS` says.
+    """
 
     width: float
     depth: float
     image_size: int
     dropout: float
+    about: str = dataclasses.field(kw_only=True)
     lite: bool = False
+    preprocess: str = "crop_resize"
+    rates: tuple[str, ...] = ("dropout", "stochastic_depth")
 
 
 VARIANTS = {
-    "efficientnet-b0": Variant(1.0, 1.0, 224, 0.2),
-    "efficientnet-b1": Variant(1.0, 1.1, 240, 0.2),
-    "efficientnet-b2": Variant(1.1, 1.2, 260, 0.3),
-    "efficientnet-b3": Variant(1.2, 1.4, 300, 0.3),
-    "efficientnet-b4": Variant(1.4, 1.8, 380, 0.4),
-    "efficientnet-b5": Variant(1.6, 2.2, 456, 0.4),
-    "efficientnet-b6": Variant(1.8, 2.6, 528, 0.5),
-    "efficientnet-b7": Variant(2.0, 3.1, 600, 0.5),
-    "efficientnet-b8": Variant(2.2, 3.6, 672, 0.5),
-    "efficientnet-l1": Variant(3.9, 3.7, 600, 0.5),
-    "efficientnet-l2": Variant(4.3, 5.3, 800, 0.5),
-    "efficientnet-lite0": Variant(1.0, 1.0, 224, 0.2, lite=True),
-    "efficientnet-lite1": Variant(1.0, 1.1, 240, 0.2, lite=True),
-    "efficientnet-lite2": Variant(1.1, 1.2, 260, 0.3, lite=True),
-    "efficientnet-lite3": Variant(1.2, 1.4, 280, 0.3, lite=True),
-    "efficientnet-lite4": Variant(1.4, 1.8, 300, 0.3, lite=True),
+    "efficientnet-b0": Variant(1.0, 1.0, 224, 0.2, about="5.3 million parameters, 224 pixels (Tan & Le 2019)."),
+    "efficientnet-b1": Variant(1.0, 1.1, 240, 0.2, about="7.8 million parameters, 240 pixels (Tan & Le 2019)."),
+    "efficientnet-b2": Variant(1.1, 1.2, 260, 0.3, about="9.1 million parameters, 260 pixels (Tan & Le 2019)."),
+    "efficientnet-b3": Variant(1.2, 1.4, 300, 0.3, about="12.2 million parameters, 300 pixels (Tan & Le 2019)."),
+    "efficientnet-b4": Variant(1.4, 1.8, 380, 0.4, about="19.3 million parameters, 380 pixels (Tan & Le 2019)."),
+    "efficientnet-b5": Variant(1.6, 2.2, 456, 0.4, about="30.4 million parameters, 456 pixels (Tan & Le 2019)."),
+    "efficientnet-b6": Variant(1.8, 2.6, 528, 0.5, about="43.0 million parameters, 528 pixels (Tan & Le 2019)."),
+    "efficientnet-b7": Variant(2.0, 3.1, 600, 0.5, about="66.3 million parameters, 600 pixels (Tan & Le 2019)."),
+    "efficientnet-b8": Variant(2.2, 3.6, 672, 0.5, about="87.4 million parameters, 672 pixels."),
+    "efficientnet-l1": Variant(3.9, 3.7, 600, 0.5, about="272.6 million parameters, 600 pixels (the SAT release)."),
+    "efficientnet-l2": Variant(4.3, 5.3, 800, 0.5, about="480.3 million parameters, 800 pixels (Xie et al. 2020)."),
+    "efficientnet-lite0": Variant(1.0, 1.0, 224, 0.2, lite=True, about="4.7 million parameters, 224 pixels, Lite."),
+    "efficientnet-lite1": Variant(1.0, 1.1, 240, 0.2, lite=True, about="5.4 million parameters, 240 pixels, Lite."),
+    "efficientnet-lite2": Variant(1.1, 1.2, 260, 0.3, lite=True, about="6.1 million parameters, 260 pixels, Lite."),
+    "efficientnet-lite3": Variant(1.2, 1.4, 280, 0.3, lite=True, about="8.2 million parameters, 280 pixels, Lite."),
+    "efficientnet-lite4": Variant(1.4, 1.8, 300, 0.3, lite=True, about="13.0 million parameters, 300 pixels, Lite."),
 }
 
 

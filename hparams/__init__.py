@@ -1,11 +1,12 @@
 """What was run: recipes as Python, one function a published setting. Standard library only."""
 
-from hparams.catalogue import TABLES, names
-from hparams.choosing import RECIPES, choose, get
-from hparams.fields import format_radius, radius, split_attack
-from hparams.paper import DRAWN, EXPERIMENTS, ROWS, SCALES, row_recipe, rows_of, run_name
-from hparams.recipe import EVALUATION_FIELDS, Recipe, fields_help, read, show
-from hparams.releases import ATTACKS, RELEASES, release
+from sat_tf.hparams.catalogue import TABLES, names
+from sat_tf.hparams.choosing import RECIPES, choose, get
+from sat_tf.hparams.fields import radius, split_attack
+from sat_tf.hparams.paper import DRAWN, EXPERIMENTS, ROWS, SCALES, row_recipe, rows_of, run_name
+from sat_tf.hparams.recipe import EVALUATION_FIELDS, Recipe, fields_help, read, show
+from sat_tf.hparams.releases import ATTACKS, RELEASES, release
+from sat_tf.names import format_radius
 
 __all__ = [
     "ATTACKS",

@@ -1,8 +1,9 @@
 """Every recipe by its name, and the one that suits what a user asks for."""
 
-from hparams import fields as f
-from hparams import paper, recipes
-from hparams.efficientnets import EFFICIENTNETS, act_of
+from sat_tf.hparams import fields as f
+from sat_tf.hparams import paper, recipes
+from sat_tf.hparams.efficientnets import EFFICIENTNETS, act_of
+from sat_tf.names import unknown
 
 RECIPES = {**recipes.RECIPES, **paper.RECIPES}
 
@@ -10,8 +11,7 @@ RECIPES = {**recipes.RECIPES, **paper.RECIPES}
 def get(name):
     """Return the recipe of a name of `RECIPES`; a ValueError names the nearest one."""
     if name not in RECIPES:
-        near = f.nearest(name, RECIPES)
-        raise f.expected("a known recipe", "recipe", name, f"Did you mean {near}? --list shows all.")
+        raise unknown("a known recipe", "recipe", name, RECIPES)
     return RECIPES[name]()
 
 
@@ -38,4 +38,6 @@ def choose(changes, name=None):
     if "model" in changes or not name:
         own = {"model": model} if act_of(model) == act_of(recipe.model) else {"model": model, "act": act_of(model)}
         changes = {**own, **changes}
+    if {"attack", "attack_steps"} & set(changes) and recipe.replace(**changes).attack != recipe.attack:
+        changes = {"step_size": None, **changes}  # the recipe's suits the recipe's attack
     return recipe.replace(**changes)

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from hparams.recipe import Recipe
+from sat_tf.hparams.recipe import Recipe
 
 # Accuracy in %: clean as the SAT release publishes it, under PGD-200 where the paper says it in words (Section 5.2).
 PUBLISHED = {
@@ -60,7 +60,6 @@ def plain(model):
             norm_epsilon=1e-5,
             epsilon=4 / 255,
             step_size=4 / 255,
-            attack_steps=1,
             steps_per_call=100,
             validation_attack="pgd-10",
             validation_every=5,

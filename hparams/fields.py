@@ -1,26 +1,16 @@
 """The kinds of value that a recipe's fields take: each reads what a user typed and says what it expected."""
 
 import dataclasses
-import difflib
 import math
 
-from hparams.catalogue import names
+from sat_tf.hparams.catalogue import names
+from sat_tf.names import expected, nearest, unknown
 
 
 def field(default, read, text, *, evaluation=False):
     """Declare a field of a recipe: its default, its reader `(name, value) -> value`, and what it means."""
     metadata = {"read": read, "help": text, "evaluation": evaluation}
     return dataclasses.field(default=default, metadata=metadata)
-
-
-def expected(what, name, value, remedy=""):
-    """Return the error of a value that is not what was expected."""
-    return ValueError(f"Expected {what}. Received: {name}={value}.{' ' + remedy if remedy else ''}")
-
-
-def nearest(name, known):
-    """Return the known name that is most like a misspelt one."""
-    return difflib.get_close_matches(name, list(known), 1, 0.0)[0]
 
 
 def number(low, high, *, whole=False, above=False):
@@ -69,12 +59,6 @@ def length(name, value):
     return result
 
 
-def format_radius(value):
-    """Write a radius as `k/255` where it is a whole number of grey levels."""
-    levels = round(value * 255)
-    return f"{levels}/255" if abs(value * 255 - levels) < 1e-4 else f"{value:.6g}"
-
-
 def flag(name, value):
     """Read true or false."""
     known = {"true": True, "1": True, "false": False, "0": False}
@@ -93,7 +77,8 @@ def one_of(*choices):
 
     def read(name, value):
         if value not in choices:
-            raise expected(f"one of {', '.join(choices)}", name, value, f"Did you mean {nearest(str(value), choices)}?")
+            near = nearest(str(value), choices)
+            raise expected(f"one of {', '.join(choices)}", name, value, f"Did you mean {near}?" if near else "")
         return value
 
     return read
@@ -105,8 +90,7 @@ def named(kind, separator=None):
     def read(name, value):
         key = str(value).partition(separator)[0] if separator else str(value)
         if key not in names(kind):
-            near = nearest(key, names(kind))
-            raise expected(f"a known {kind}", name, value, f"Did you mean {near}? --list shows all.")
+            raise unknown(f"a known {kind}", name, value, names(kind), key)
         if separator == ":" and separator in str(value):
             number(0, math.inf, above=True)(name, str(value).partition(":")[2])
         return str(value)
@@ -130,20 +114,21 @@ def optional(read_one):
 
 
 def attack(name, value):
-    """Read an attack of training or probes with its number of steps: clean, fgsm, pgd-20."""
-    return _attack(name, value, ["attack"])
+    """Read an attack of training or validation with its number of steps: fgsm, pgd-1, apgd-2."""
+    return _attack("attack for training", names("attack", having="training"), name, value)
 
 
 def evaluation_attack(name, value):
     """Read an attack of an evaluation: clean, fgsm, pgd-20, apgd-t, autoattack."""
-    return _attack(name, value, ["attack", "evaluation attack"])
+    return _attack("attack", names("attack"), name, value)
 
 
-def _attack(name, value, kinds):
+def _attack(what, known, name, value):
     key, steps = split_attack(str(value))
-    known = [row for kind in kinds for row in names(kind)]
+    if key not in known and key in names("attack"):
+        raise expected(f"an attack for training, of {', '.join(known)}", name, value, f"{value} only evaluates.")
     if key not in known:
-        raise expected(f"a known {kinds[0]}", name, value, f"Did you mean {nearest(key, known)}? --list shows all.")
+        raise unknown(f"a known {what}", name, value, known, key)
     if key == str(value) and key.endswith("-k"):
         raise expected(f"a number of steps for k in {key}", name, value)
     if steps is not None:

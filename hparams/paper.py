@@ -7,10 +7,10 @@ the recipe of an architecture on ImageNet; rows that make sense on small images 
 import dataclasses
 import re
 
-from hparams import fields as f
-from hparams import recipes, small
-from hparams.efficientnets import named
-from hparams.recipe import show
+from sat_tf.hparams import fields as f
+from sat_tf.hparams import recipes, small
+from sat_tf.hparams.efficientnets import named
+from sat_tf.hparams.recipe import show
 
 SCALES = ("paper", *small.SETTINGS)
 
@@ -178,7 +178,7 @@ EXPERIMENTS = {
                 label="ReLU, PGD-2 training",
                 source="Section 3.3: +0.6 robust, -0.1 clean",
                 paper={"clean": 68.7, "robust": 33.6},
-                changes={"act": "relu", "attack_steps": 2},
+                changes={"act": "relu", "attack": "pgd-2"},
                 note="The paper does not say PGD-2's step size; that of PGD-1 stays.",
             ),
             "longer": Row(
@@ -346,14 +346,13 @@ def _documented(experiment, name):
     """Return the recipe function of a row: what it is, its command, its cost, what to expect."""
     row, full = EXPERIMENTS[experiment].rows[name], f"{experiment}-{name}"
     recipe = row.make_recipe(full)
-    passes = 3 if recipe.method == "standard" else 2 * recipe.attack_steps + 3
     return named(
         lambda: row.make_recipe(full),
         f"""SAT paper, {row.source}: {row.label}; {row.words}.
 
     Command: python main.py --recipe={full} --data_dir=DIR
-    Cost: {recipe.epochs} epochs of {passes} forward-equivalents an image, the evaluation (PGD-200) some 470 a test
-    image; --plan tells FLOPs, memory and accelerator-hours.
+    Cost: {recipe.epochs} epochs, and some 470 forward passes a test image for the evaluation (PGD-200); --plan tells
+    forward passes, FLOPs, memory and accelerator-hours.
     {row.note}
     """,
     )

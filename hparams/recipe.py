@@ -3,7 +3,8 @@
 import dataclasses
 import math
 
-from hparams import fields as f
+from sat_tf.hparams import fields as f
+from sat_tf.names import format_radius, unknown
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,8 +46,12 @@ class Recipe:
     epochs: int = f.field(10, f.number(1, 10**5, whole=True), "passes over the training images")
 
     epsilon: float = f.field(8 / 255, f.radius, "training attack: radius of the L-infinity ball")
-    step_size: float = f.field(8 / 255, f.radius, "training attack: step size")
-    attack_steps: int = f.field(1, f.number(1, 1000, whole=True), "training attack: steps")
+    attack: str = f.field("pgd-1", f.attack, "training attack with its steps: pgd-1, fgsm, apgd-2")
+    step_size: float | None = f.field(
+        8 / 255,
+        f.optional(f.radius),
+        "training attack: step size; none: epsilon / steps, or 1/255 where that is larger",
+    )
     attack_backward: str | None = f.field(
         None,
         f.optional(f.named("activation", ":")),
@@ -210,6 +215,11 @@ class Recipe:
         """The weights that evaluation and export take: "raw" or "averaged"."""
         return self.eval_weights or self.validation_weights
 
+    @property
+    def evaluated_epsilon(self):
+        """The radius that evaluations take: their own, or the training attack's."""
+        return self.epsilon if self.eval_epsilon is None else self.eval_epsilon
+
     def replace(self, /, **changes):
         """Return a copy with other values; an unknown field is an error that names the nearest one."""
         return dataclasses.replace(self, **read(changes))
@@ -228,7 +238,10 @@ class Recipe:
         fields = fields or [field.name for field in dataclasses.fields(self) if not field.metadata["evaluation"]]
         mine, theirs = self.to_dict(), other.to_dict()
         unequal = [name for name in fields if name != "name" and mine[name] != theirs[name]]
-        return [f"{name}: {show(name, mine[name])} there, {show(name, theirs[name])} here" for name in unequal]
+        return [
+            f"{name}: {show(name, mine[name], self.eval_norm)} there, {show(name, theirs[name], other.eval_norm)} here"
+            for name in unequal
+        ]
 
 
 RENAMED = {  # fields that files and commands of before version 0.2 name otherwise
@@ -244,26 +257,32 @@ RENAMED = {  # fields that files and commands of before version 0.2 name otherwi
 def read(changes):
     """Return `{field: value}` with each value read; an unknown field or a bad value is an error."""
     changes = {RENAMED.get(name, name): value for name, value in changes.items()}
+    if "attack_steps" in changes:  # as before version 0.2: the steps of PGD
+        steps = f.number(1, 100_000, whole=True)("attack_steps", changes.pop("attack_steps"))
+        if changes.setdefault("attack", f"pgd-{steps}") != f"pgd-{steps}":
+            raise f.expected("the steps of the attack in its name", "attack_steps", steps, f"Such as apgd-{steps}.")
     known = {field.name: field for field in dataclasses.fields(Recipe) if field.name != "name"}
     for name, value in changes.items():
         if name not in known:
-            raise f.expected(
-                "a field of the recipe", name, value, f"Did you mean {f.nearest(name, known)}? --list shows all."
-            )
+            raise unknown("a field of the recipe", name, value, known, key=name)
     return {name: known[name].metadata["read"](name, value) for name, value in changes.items()}
 
 
 EVALUATION_FIELDS = tuple(field.name for field in dataclasses.fields(Recipe) if field.metadata["evaluation"])
+RADII = tuple(  # fields that hold a radius or a step size, or several
+    field.name
+    for field in dataclasses.fields(Recipe)
+    if any(word in field.name for word in ("epsilon", "step_size", "radii")) and field.name != "norm_epsilon"
+)
 
 
-def show(name, value):
-    """Return a field's value as a user would write it: 8/255, 30,60,90."""
-    radii = [field.name for field in dataclasses.fields(Recipe) if "epsilon" in field.name or "step_size" in field.name]
-    if name == "eval_radii":
-        return ",".join(map(f.format_radius, value))
-    if name in radii and name != "norm_epsilon" and value is not None:
-        return f.format_radius(value)
-    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+def show(name, value, norm="linf"):
+    """Return a field's value as a user would write it: 8/255, 30,60,90; `norm`: that of evaluations."""
+    if isinstance(value, (list, tuple)):
+        return ",".join(show(name, one, norm) for one in value)
+    if name in RADII and value is not None:
+        return format_radius(value, norm if name in EVALUATION_FIELDS else "linf")
+    return str(value)
 
 
 def fields_help():

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from hparams.efficientnets import EFFICIENTNETS
-from hparams.recipe import Recipe
+from sat_tf.hparams.efficientnets import EFFICIENTNETS
+from sat_tf.hparams.recipe import Recipe
 
 
 def fashion():
@@ -27,7 +27,6 @@ def fashion():
         augment="none",
         epsilon=8 / 255,
         step_size=8 / 255,
-        attack_steps=1,
     )
 
 
@@ -63,7 +62,6 @@ def _imagenet(model, image_size=224):
         norm_epsilon=1e-5,
         epsilon=4 / 255,
         step_size=4 / 255,
-        attack_steps=1,
         steps_per_call=100,
         validation_attack="pgd-10",
         validation_every=5,

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from hparams import fields as f
-from hparams.choosing import get
+from sat_tf.hparams.choosing import get
+from sat_tf.names import unknown
 
 ATTACKS = ("clean", "pgd-10", "pgd-20", "pgd-50")  # of the published tables; epsilon 4/255, step size 1/255
 SUFFIXES = ("index", "data-00000-of-00001", "meta")  # the three files of a TF1 checkpoint
@@ -196,11 +196,6 @@ RELEASES = {
 def release(name, also=()):
     """Return the release of a name of `RELEASES`; a ValueError names the nearest one, those of `also` included."""
     if name not in RELEASES:
-        near = f.nearest(name, [*RELEASES, *also])
-        raise f.expected(
-            "a released checkpoint",
-            "checkpoint",
-            f"released:{name}",
-            f"Did you mean released:{near}? --list shows all.",
-        )
+        known = [f"released:{each}" for each in (*RELEASES, *also)]
+        raise unknown("a released checkpoint", "checkpoint", f"released:{name}", known)
     return RELEASES[name]

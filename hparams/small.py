@@ -1,6 +1,6 @@
 """The settings in which the paper's rows run on two cores: `--experiment=... --scale=small` or `--scale=long`."""
 
-from hparams import recipes
+from sat_tf.hparams import recipes
 
 DATASET = "fashion_mnist_12k"  # comes with the package, so that the scale needs no download
 EPOCHS = {DATASET: 4}  # of 11,000 images; sets of 50,000, CIFAR-10 above all, are seen once

@@ -1,11 +1,11 @@
 """ResNet and ResNeXt with a pluggable activation: images in [0, 1] to logits."""
 
-from resnet.bottleneck import VARIANTS as BOTTLENECK_VARIANTS
-from resnet.bottleneck import build_bottleneck
-from resnet.small import VARIANTS as SMALL_VARIANTS
-from resnet.small import build_small
+from sat_tf.resnet.bottleneck import VARIANTS as BOTTLENECK_VARIANTS
+from sat_tf.resnet.bottleneck import build_bottleneck
+from sat_tf.resnet.small import VARIANTS as SMALL_VARIANTS
+from sat_tf.resnet.small import build_small
 
-VARIANTS = {**dict.fromkeys(BOTTLENECK_VARIANTS, build_bottleneck), **dict.fromkeys(SMALL_VARIANTS, build_small)}
+VARIANTS = {**SMALL_VARIANTS, **BOTTLENECK_VARIANTS}
 
 
 def build(variant, act, classes=1000, **norm):
@@ -22,7 +22,8 @@ def build(variant, act, classes=1000, **norm):
     """
     if variant not in VARIANTS:
         raise ValueError(f"Expected a variant of {', '.join(VARIANTS)}. Received: variant={variant!r}.")
-    return VARIANTS[variant](variant, act, classes, **norm)
+    builder = build_small if variant in SMALL_VARIANTS else build_bottleneck
+    return builder(variant, act, classes, **norm)
 
 
 __all__ = ["BOTTLENECK_VARIANTS", "SMALL_VARIANTS", "VARIANTS", "build"]

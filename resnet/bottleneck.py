@@ -4,29 +4,49 @@ import dataclasses
 
 import keras
 
-from layers import ConvNorm
+from sat_tf.layers import ConvNorm
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Variant:
     """What tells one network of the family from another.
 
-    blocks: blocks in each of the four groups. groups, group_width: cardinality and width of a group in the first
-    stage (ResNeXt's 32x4d: 32 and 4); a ResNet is one group of 64.
+    about: what it is, with parameters for 1,000 classes. blocks: blocks in each of the four groups. groups,
+    group_width: cardinality and width of a group in the first stage (ResNeXt's 32x4d: 32 and 4); a ResNet is one group
+    of 64. image_size, preprocess, rates: as `models.MODELS` says.
     """
 
+    about: str
     blocks: tuple[int, int, int, int]
     groups: int = 1
     group_width: int = 64
+    image_size: int = 224
+    preprocess: str = "resize_crop"
+    rates: tuple[str, ...] = ()
 
 
 VARIANTS = {
-    "resnet50": Variant(blocks=(3, 4, 6, 3)),
-    "resnet101": Variant(blocks=(3, 4, 23, 3)),
-    "resnet152": Variant(blocks=(3, 8, 36, 3)),
-    "resnext50-32x4d": Variant(blocks=(3, 4, 6, 3), groups=32, group_width=4),
-    "resnext50-32x8d": Variant(blocks=(3, 4, 6, 3), groups=32, group_width=8),
-    "resnext152-32x8d": Variant(blocks=(3, 8, 36, 3), groups=32, group_width=8),
+    "resnet50": Variant(about="25.6 million parameters, 224 pixels (He et al. 2015, Table 1).", blocks=(3, 4, 6, 3)),
+    "resnet101": Variant(about="44.5 million parameters, 224 pixels (He et al. 2015, Table 1).", blocks=(3, 4, 23, 3)),
+    "resnet152": Variant(about="60.2 million parameters, 224 pixels (He et al. 2015, Table 1).", blocks=(3, 8, 36, 3)),
+    "resnext50-32x4d": Variant(
+        about="25.0 million parameters in 32 groups, 224 pixels (Xie et al. 2017, Table 1).",
+        blocks=(3, 4, 6, 3),
+        groups=32,
+        group_width=4,
+    ),
+    "resnext50-32x8d": Variant(
+        about="48.0 million parameters in 32 groups, 224 pixels (Xie et al. 2017).",
+        blocks=(3, 4, 6, 3),
+        groups=32,
+        group_width=8,
+    ),
+    "resnext152-32x8d": Variant(
+        about="122.4 million parameters in 32 groups, 224 pixels (Xie et al. 2017).",
+        blocks=(3, 8, 36, 3),
+        groups=32,
+        group_width=8,
+    ),
 }
 
 

@@ -1,18 +1,37 @@
 """Small ResNets for 32-pixel images."""
 
+import dataclasses
+
 import keras
 import tensorflow as tf
 
-from layers import ConvNorm
+from sat_tf.layers import ConvNorm
 
-VARIANTS = {  # blocks in each of the three groups, channels of the first
-    "resnet8-w8": (1, 8),
-    "resnet14": (2, 16),
-    "resnet20": (3, 16),
-    "resnet32": (5, 16),
-    "resnet20-w8": (3, 8),
-    "resnet32-w8": (5, 8),
-    "resnet20-w32": (3, 32),
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Variant:
+    """What tells one network of the family from another.
+
+    about: what it is, with parameters for 10 classes. blocks: blocks in each of the three groups. channels: of the
+    first. image_size, preprocess, rates: as `models.MODELS` says.
+    """
+
+    about: str
+    blocks: int
+    channels: int = 16
+    image_size: int = 32
+    preprocess: str = "resize_crop"
+    rates: tuple[str, ...] = ()
+
+
+VARIANTS = {
+    "resnet8-w8": Variant(about="0.02 million parameters, for tests, 32 pixels.", blocks=1, channels=8),
+    "resnet14": Variant(about="0.17 million parameters, 32 pixels (He et al. 2015, Section 4.2).", blocks=2),
+    "resnet20": Variant(about="0.27 million parameters, 32 pixels (He et al. 2015, Section 4.2).", blocks=3),
+    "resnet32": Variant(about="0.46 million parameters, 32 pixels (He et al. 2015, Section 4.2).", blocks=5),
+    "resnet20-w8": Variant(about="0.07 million parameters, half as wide, 32 pixels.", blocks=3, channels=8),
+    "resnet32-w8": Variant(about="0.12 million parameters, half as wide, 32 pixels.", blocks=5, channels=8),
+    "resnet20-w32": Variant(about="1.1 million parameters, twice as wide, 32 pixels.", blocks=3, channels=32),
 }
 
 
@@ -22,7 +41,7 @@ def build_small(variant, act, classes, **norm):
     Three groups of n two-layer blocks with 16, 32 and 64 channels, or from the number after `-w`; shortcuts without
     parameters (option A).
     """
-    blocks, channels = VARIANTS[variant]
+    blocks, channels = VARIANTS[variant].blocks, VARIANTS[variant].channels
     inputs = keras.Input((None, None, 3), name="images")
     x = keras.layers.Rescaling(2.0, -1.0, name="scale")(inputs)
     x = act("conv0_act")(ConvNorm(channels, 3, name="conv0", **norm)(x))

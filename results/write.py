@@ -13,7 +13,7 @@ import sys
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-import hparams  # noqa: E402
+from sat_tf import hparams  # noqa: E402
 from sat_tf.grid import table  # noqa: E402
 
 MAIN, SECOND = "cifar10-jpeg", "fashion-mnist"

@@ -2,12 +2,13 @@
 
 import contextlib
 import contextvars
-import difflib
 import functools
 import math
 
 import keras
 import tensorflow as tf
+
+from sat_tf.names import unknown
 
 register = keras.saving.register_keras_serializable("sat_tf")
 _GRADIENT = contextvars.ContextVar("whose gradient", default=None)  # each replica is traced in its own thread
@@ -266,10 +267,7 @@ def factory(spec):
     """
     name, _, number = spec.partition(":")
     if name not in ACTIVATIONS:
-        near = difflib.get_close_matches(name, ACTIVATIONS, 1, 0.0)[0]
-        raise ValueError(
-            f"Expected an activation of {', '.join(ACTIVATIONS)}. Received: act={spec!r}; did you mean {near}?"
-        )
+        raise unknown("a known activation", "act", spec, ACTIVATIONS, name)
     layer = ACTIVATIONS[name]
     if ":" not in spec:
         return lambda layer_name: layer(name=layer_name)

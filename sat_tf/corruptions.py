@@ -126,6 +126,34 @@ def gaussian_noise(images, sigma, seed, places):
     return noisy
 
 
+def measure(accuracy_fn, images, places, *, kinds, sigmas, seed, progress):
+    """Return accuracies under corruptions and Gaussian noise, as a report has them.
+
+    Args:
+      accuracy_fn: `images -> share that is right`.
+      images, places: as `corrupt` takes them.
+      kinds: of `KINDS`, each in all `SEVERITIES`.
+      sigmas: standard deviations of `gaussian_noise`.
+      seed: an int from 0.
+      progress: is called without arguments after each setting.
+    """
+    found = {
+        "count": len(images),
+        "clean": accuracy_fn(images),
+        "corruptions": {kind: [] for kind in kinds},
+        "noise": {},
+        "library": check() if kinds else None,
+    }
+    for kind in kinds:
+        for severity in SEVERITIES:
+            found["corruptions"][kind].append(accuracy_fn(corrupt(images, kind, severity, seed, places)))
+            progress()
+    for sigma in sigmas:
+        found["noise"][f"{sigma:g}"] = accuracy_fn(gaussian_noise(images, sigma, seed, places))
+        progress()
+    return found
+
+
 def _check_images(images, seed, places):
     if images.dtype != np.float32 or images.ndim != 4 or images.shape[3] != 3:
         raise ValueError(

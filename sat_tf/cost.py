@@ -5,9 +5,10 @@ import math
 
 import keras
 
-from layers import ConvNorm, DepthwiseConvNorm
+from sat_tf.layers import ConvNorm, DepthwiseConvNorm
 
 BYTES = 4  # of a float32
+WORKSPACE = 0.3 * 2**30  # bytes of graphs and buffers, measured on a CPU
 
 
 @contextlib.contextmanager
@@ -35,13 +36,32 @@ def forward_flops(model, size):
     return sum(_flops(model.get_layer(name), shape) for name, shape in shapes.items())
 
 
-def step_flops(forward, steps):
-    """Return the operations of a training step of one image, with an attack of `steps` steps before the update.
+def in_words(number):
+    """Write a number of operations with its prefix: 3.9 GFLOP."""
+    for prefix, factor in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9)):
+        if number >= factor:
+            return f"{number / factor:.3g} {prefix}FLOP"
+    return f"{number / 1e6:.3g} MFLOP"
 
-    A backward pass to the images costs one forward pass, an update's, to images and weights, two:
-    forward * (2 * steps + 3).
+
+def memory(model, size, batch_size, copies):
+    """Return the expected peak memory of a training step, in words: weights and what goes with them, and a batch.
+
+    On two CPU cores, beyond the imports: efficientnet-b0 with 128 images of 32 px 0.6 GiB expected, 0.6 measured;
+    with 16 of 128 px 0.8 and 0.9; resnet50 with 32 of 64 px 0.9 and 0.9; efficientnet-b7 with 128 of 32 px 2.5 and 3.2.
+
+    Args:
+      model: as `forward_flops` takes it.
+      size: pixels a side.
+      batch_size: images an update.
+      copies: values that are kept for each weight, itself among them: gradient, optimizer's slots, average.
     """
-    return forward * (2 * steps + 3)
+    weights = BYTES * copies * sum(math.prod(variable.shape) for variable in model.variables)
+    batch = batch_size * (kept_bytes(model, size) + 5 * BYTES * size * size * 3)
+    return (
+        f"about {(weights + batch + WORKSPACE) / 2**30:,.1f} GiB over all accelerators: {weights / 2**30:.2f} for "
+        f"weights and what goes with them, {batch / 2**30:,.1f} for {batch_size} images, the rest buffers"
+    )
 
 
 def kept_bytes(model, size):

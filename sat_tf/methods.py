@@ -1,34 +1,49 @@
 """Methods: how the images are perturbed before an update, and what the update minimises.
 
 The mode of batch normalisation is written here and nowhere else: an attack looks at the model in inference mode, an
-update in training mode.
+update in training mode. What others want to know of a method it says itself.
 """
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
-from sat_tf import attacks, losses, passes
+from sat_tf import losses, passes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Standard:
     """Train on the images as they are.
 
-    `perturb` and `loss` are the contract of every method. `loss` returns the values `[batch]` to minimise and a dict
-    of quantities `[batch]` to report. `backward` says whose gradient activations have in attack and update.
+    `perturb`, `loss` and the facts are the contract of every method.
+
+    Attributes:
+      loss_fn: `(logits, labels) -> [batch]`, what an update minimises.
+      backward: whose gradient activations have in attack and update.
+      attack: `(loss_fn, images, seed) -> images`; None: training sees no attack.
     """
 
     loss_fn: Callable = losses.cross_entropy
     backward: passes.Backward = passes.OWN
+    attack: Any = None
+
+    words = "without an attack"  # how a model card says that it was trained
+    trains_on = "clean"  # the images whose loss and accuracy a step reports
+    best_by = "clean"  # the validation accuracy that chooses the best checkpoint: clean or robust
+
+    @property
+    def forward_equivalents(self):
+        """Cost of a step in forward passes: an update is three of them, its forward pass and twice that backwards."""
+        return 3
 
     def perturb(self, model, images, labels, step, seed):
         """Return the images to train on, `[batch, h, w, 3]`; no gradient flows through them."""
         return images
 
     def loss(self, model, clean, adversarial, labels):
-        """Return losses `[batch]` of an update and `{"accuracy": [batch]}` on the images it sees."""
+        """Return losses `[batch]` of an update, and a dict of quantities `[batch]` whose means the step reports."""
         logits = self.backward.view(model, "update")(adversarial, training=True)
         correct = tf.argmax(logits, -1, labels.dtype) == labels
         return self.loss_fn(logits, labels), {"accuracy": tf.cast(correct, tf.float32)}
@@ -43,10 +58,19 @@ class AdversarialTraining(Standard):
     stay as they are, dropout and stochastic depth do nothing.
     """
 
-    attack: attacks.PGD
     climb_fn: Callable = losses.cross_entropy
 
+    words = "adversarially (Smooth Adversarial Training, Xie et al. 2020)"
+    trains_on = "adversarial"
+    best_by = "robust"
+
+    @property
+    def forward_equivalents(self):
+        """Cost of a step in forward passes: the attack's and the update's."""
+        return self.attack.forward_equivalents + super().forward_equivalents
+
     def perturb(self, model, images, labels, step, seed):
+        """Return adversarial images, `[batch, h, w, 3]`."""
         attacked = self.backward.view(model, "attack")
         return self.attack(lambda x: self.climb_fn(attacked(x, training=False), labels), images, seed)
 
@@ -57,7 +81,7 @@ def standard(attack, loss_fn=losses.cross_entropy, backward=passes.OWN):
 
 
 def sat(attack, loss_fn=losses.cross_entropy, backward=passes.OWN):
-    """Train on adversarial images that PGD makes before every update (the SAT paper with a smooth activation)."""
+    """Train on adversarial images that an attack makes before every update (the SAT paper with a smooth activation)."""
     return AdversarialTraining(attack=attack, loss_fn=loss_fn, backward=backward)
 
 

@@ -1,6 +1,7 @@
 """The optimizers, what decays, and the moving average of a model."""
 
 import contextlib
+import math
 
 import keras
 import tensorflow as tf
@@ -45,6 +46,14 @@ class RMSProp(keras.optimizers.RMSprop):
 
 
 OPTIMIZERS = {"sgd": sgd, "rmsprop": rmsprop}
+
+
+def slots(optimizer):
+    """Return how many values a new optimizer keeps beside each weight, counted on one kernel of 64 x 64."""
+    weight = keras.Variable(tf.zeros([64, 64]), name="kernel")
+    optimizer.build([weight])
+    kept = sum(math.prod(variable.shape) for variable in optimizer.variables if len(variable.shape))  # no counters
+    return kept / math.prod(weight.shape)
 
 
 def decays(variable):

@@ -6,12 +6,13 @@
 """
 
 import json
-import os
 import pathlib
 import re
 import shutil
 
 import tensorflow as tf
+
+from sat_tf import files
 
 FORMAT = 1
 KINDS = ("latest", "best")
@@ -38,25 +39,38 @@ def save(directory, variables, state, *, kinds=("latest",)):
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"step-{state['step']:08d}"
-    partial = directory / f".{path.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
-        tf.train.Checkpoint(**variables).write(str(partial / "variables"))
-    except tf.errors.OpError as error:  # TensorFlow calls a full disk an exhausted resource
-        shutil.rmtree(partial, ignore_errors=True)
-        raise OSError(f"The checkpoint {path} could not be written: {error.message}.") from error
-    sizes = {file.name: file.stat().st_size for file in partial.iterdir()}
-    (partial / "state.json").write_text(json.dumps({"format": FORMAT, **state, "sizes": sizes}, indent=1))
-    if path.exists():  # the same step of the same run, with the same variables: only the state may be newer
-        os.replace(partial / "state.json", path / "state.json")
-        shutil.rmtree(partial)
-    else:
-        os.replace(partial, path)
+    if not _write_state(path, state):
+        shutil.rmtree(path, ignore_errors=True)
+        _write(path, variables, state)
     for kind in sorted(kinds):  # best before latest: a state that knows of a best checkpoint must find it
-        _replace_text(directory / kind, path.name)
+        files.write(directory / kind, path.name)
     _remove_unused(directory)
     return path
+
+
+def _write_state(path, state):
+    """Replace the state of a checkpoint that is there and whole: the same step of the same run has the same variables.
+
+    Returns:
+      Whether it is there and whole.
+    """
+    try:
+        sizes = read_state(path)["sizes"]
+    except OSError:
+        return False
+    files.write(path / "state.json", json.dumps({"format": FORMAT, **state, "sizes": sizes}, indent=1))
+    return True
+
+
+def _write(path, variables, state):
+    with files.replacing(path) as partial:
+        partial.mkdir()
+        try:
+            tf.train.Checkpoint(**variables).write(str(partial / "variables"))
+        except tf.errors.OpError as error:  # TensorFlow calls a full disk an exhausted resource
+            raise OSError(f"The checkpoint {path} could not be written: {error.message}.") from error
+        sizes = {file.name: file.stat().st_size for file in partial.iterdir()}
+        (partial / "state.json").write_text(json.dumps({"format": FORMAT, **state, "sizes": sizes}, indent=1))
 
 
 def find(path, kind="latest"):
@@ -147,16 +161,10 @@ def _stored_shapes(prefix):
     return groups
 
 
-def _replace_text(path, text):
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(text)
-    os.replace(temporary, path)
-
-
 def _remove_unused(directory):
     used = {(directory / kind).read_text().strip() for kind in KINDS if (directory / kind).is_file()}
     if not all(name and (directory / name).is_dir() for name in used):
         return  # a damaged pointer: what it meant is not ours to guess
-    for path in directory.glob("step-*"):
+    for path in (*directory.glob("step-*"), *directory.glob(".step-*")):  # hidden: left by a process that was killed
         if path.name not in used:
             shutil.rmtree(path)

@@ -8,10 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from layers import drawing_from
 from sat_tf import optim
-
-METRICS = ("loss", "accuracy")  # what a step reports, means over the global batch
+from sat_tf.layers import drawing_from
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +47,7 @@ class Loop:
     weight_decay: float = 0.0
 
     def step(self, images, labels):
-        """Perturb and update on one replica: float32 `[b, h, w, 3]`, int32 `[b]` -> this replica's share of METRICS."""
+        """Perturb and update on one replica: float32 `[b, h, w, 3]`, int32 `[b]` -> its share of `{quantity: mean}`."""
         model, optimizer = self.state.model, self.state.optimizer
         step = tf.cast(tf.convert_to_tensor(optimizer.iterations), tf.int32)
         replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int32)
@@ -67,23 +65,27 @@ class Loop:
         optimizer.apply(optim.add_weight_decay(gradients, variables, decay), variables)
         if self.state.average:
             self.state.average.update(step + 1)
-        return tf.stack([loss, *(tf.reduce_sum(report[name]) / self.batch_size for name in METRICS[1:])])
+        return {"loss": loss, **{name: tf.reduce_sum(each) / self.batch_size for name, each in report.items()}}
 
     def compile(self):
-        """Return `steps(iterator, count) -> metrics [count, len(METRICS)]`, one graph for every count."""
+        """Return `steps(iterator, count) -> {quantity: numpy [count]}`, one graph for every count."""
+        names = []  # known once the graph is traced: loss, and whatever the method reports
 
         @tf.function
         def steps(iterator, count):
-            metrics = tf.TensorArray(tf.float32, size=count, element_shape=[len(METRICS)])
+            rows = tf.TensorArray(tf.float32, size=count)
             for i in tf.range(count):
                 per_replica = self.strategy.run(self.step, next(iterator))
-                metrics = metrics.write(i, self.strategy.reduce("SUM", per_replica, axis=None))
-            return metrics.stack()
+                means = {name: self.strategy.reduce("SUM", each, axis=None) for name, each in per_replica.items()}
+                names.clear()
+                names.extend(means)
+                rows = rows.write(i, tf.stack(list(means.values())))
+            return rows.stack()
 
-        return steps
+        return lambda iterator, count: dict(zip(names, steps(iterator, count).numpy().T, strict=True))
 
     def run(self, batches, *, until, steps_per_call=10, pauses=(), seconds_per_call=None):
-        """Train from the state's step until `until`; yield `(step, metrics [n, len(METRICS)])` after every call.
+        """Train from the state's step until `until`; yield `(step, {quantity: [n]})` after every call.
 
         Args:
           batches: a (distributed) data set that starts with the batch of the state's step: images and labels.
@@ -102,12 +104,12 @@ class Loop:
         while done < until:
             started = time.perf_counter()
             stop = min([done + most, until, *((done // pause + 1) * pause for pause in pauses)])
-            metrics = steps(iterator, tf.constant(stop - done)).numpy()
-            bad = np.flatnonzero(~np.isfinite(metrics[:, 0]))
+            metrics = steps(iterator, tf.constant(stop - done))
+            bad = np.flatnonzero(~np.isfinite(metrics["loss"]))
             if bad.size:
                 raise FloatingPointError(
-                    f"The loss of step {done + bad[0] + 1} is not finite ({metrics[bad[0], 0]}). A lower learning_rate "
-                    "or a longer warm-up helps most often."
+                    f"The loss of step {done + bad[0] + 1} is not finite ({metrics['loss'][bad[0]]}). A lower "
+                    "learning_rate or a longer warm-up helps most often."
                 )
             if seconds_per_call:
                 fitting = int((stop - done) * seconds_per_call / (time.perf_counter() - started))

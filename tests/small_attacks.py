@@ -6,7 +6,6 @@ import numpy as np
 import tensorflow as tf
 
 from sat_tf import attacks, evaluate, losses
-from sat_tf.evaluate import plans
 
 COUNT, SIDE, CLASSES = 37, 6, 5
 EPSILON = 0.02
@@ -31,25 +30,25 @@ def examples():
     return evaluate.Examples(images=images, labels=labels, ids=np.arange(COUNT) * 3 + 5)
 
 
-def short_plan(*, classes, steps, restarts, final, norm):
+def short_plan(terms):
     """Return three stages, each of which breaks some: a weak PGD from two starts, Square, Auto-PGD at targets."""
     return [
-        plans.Stage(
+        attacks.Stage(
             name="pgd-1",
             attack=lambda ball, step: attacks.Ascent(ball=ball, step_size=step / 8, steps=1),
-            loss=plans.untargeted(losses.cross_entropy),
+            loss=attacks.untargeted(losses.cross_entropy),
             runs=2,
         ),
-        plans.Stage(
+        attacks.Stage(
             name="square",
             attack=lambda ball, step: attacks.Square(ball=ball, steps=30),
-            loss=plans.untargeted(losses.margin),
+            loss=attacks.untargeted(losses.margin),
         ),
-        plans.Stage(
+        attacks.Stage(
             name="apgd-t",
             attack=lambda ball, step: attacks.APGD(ball=ball, steps=12),
             loss=losses.targeted_dlr,
-            runs=classes - 1,
+            runs=terms.classes - 1,
         ),
     ]
 

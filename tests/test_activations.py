@@ -185,5 +185,5 @@ def test_bad_specs_are_refused(spec):
 
 
 def test_the_nearest_name_is_offered():
-    with pytest.raises(ValueError, match="did you mean swish"):
+    with pytest.raises(ValueError, match="Did you mean swish"):
         activations.factory("swich")

@@ -8,13 +8,13 @@ import small_attacks
 import tensorflow as tf
 from small_attacks import CLASSES, COUNT, EPSILON, assert_same, examples, model
 
-from sat_tf import evaluate, losses
-from sat_tf.evaluate import active, attacker, plans, results
+from sat_tf import attacks, evaluate
+from sat_tf.evaluate import active, attacker, results
 
 
 @pytest.fixture(autouse=True)
 def short_plan(monkeypatch):
-    monkeypatch.setitem(plans.PLANS, "short", small_attacks.short_plan)
+    monkeypatch.setitem(attacks.ATTACKS, "short", attacks.Attack(small_attacks.short_plan))
 
 
 @functools.cache
@@ -71,7 +71,7 @@ def test_misclassified_images_are_not_attacked_and_the_report_is_consistent():
 
 
 def test_every_image_ends_once_a_run():
-    stage = plans._ascent("pgd-3", plans.untargeted(losses.cross_entropy), 3, 3, False)
+    (stage,) = attacks.plan_of("pgd-3", attacks.Terms(classes=CLASSES, restarts=3))
     running = active.ActiveSet(model, stage, "linf", 8)
     chosen = attacker._Chosen(examples(), attacker_of(16).logits(examples().images), stage, 0, 0)
     places, seen, busiest = [place for place in range(COUNT) if place % 6], [], []
@@ -96,7 +96,7 @@ def test_every_image_ends_once_a_run():
 
 def test_targets_are_the_most_likely_other_classes_and_seeds_differ():
     logits = np.random.default_rng(0).normal(size=[COUNT, CLASSES]).astype(np.float32)
-    stage = plans.PLANS["tpgd-k"](steps=3, restarts=1, final=False, classes=CLASSES, norm="linf")[0]
+    (stage,) = attacks.plan_of("tpgd-3", attacks.Terms(classes=CLASSES))
     assert stage.runs == CLASSES - 1 and stage.facts["targets"] == CLASSES - 1
     chosen = attacker._Chosen(examples(), logits, stage, 0, 0)
     for row, label, targets in zip(logits, examples().labels, chosen.targets, strict=True):
@@ -105,7 +105,7 @@ def test_targets_are_the_most_likely_other_classes_and_seeds_differ():
         [attacker._Chosen(examples(), logits, stage, 0, seed).seeds.reshape(-1, 2) for seed in (0, 1)]
     )
     assert len(np.unique(pairs, axis=0)) == len(pairs) == 2 * COUNT * (CLASSES - 1)
-    stage = plans.PLANS["apgd-t"](classes=CLASSES)[0]
+    (stage,) = attacks.plan_of("apgd-t", attacks.Terms(classes=CLASSES))
     seeds = np.concatenate(
         [
             attacker._Chosen(examples(), logits, stage, number, seed).seeds.ravel()
@@ -210,8 +210,8 @@ def test_by_step_of_a_run_never_rises():
 
 @pytest.mark.parametrize("classes", [2, 3, 4, 12])
 def test_losses_and_targets_by_the_number_of_classes(classes):
-    stages, steps = evaluate.plan_of("autoattack", classes)
-    assert [stage.name for stage in stages] == ["apgd-ce", "apgd-t", "fab-t", "square"] and steps is None
+    stages = attacks.plan_of("autoattack", attacks.Terms(classes=classes))
+    assert [stage.name for stage in stages] == ["apgd-ce", "apgd-t", "fab-t", "square"]
     runs = min(9, classes - 1)
     assert [stage.runs for stage in stages] == [1, runs if classes > 3 else 1, runs, 1]
     logits = np.random.default_rng(0).normal(size=[6, classes])
@@ -259,7 +259,7 @@ def test_attacks_on_few_classes_find_the_distance_of_a_linear_model(classes, nor
 @pytest.mark.parametrize("name", ["pgd", "pgd-0", "pgd-x", "nothing", "square-10", "", "-5"])
 def test_unknown_attacks(name):
     with pytest.raises(ValueError, match=r"Expected an attack of .* Received: attack="):
-        evaluate.plan_of(name, 10)
+        attacks.plan_of(name, attacks.Terms(classes=10))
 
 
 def test_other_mistakes():

@@ -34,11 +34,11 @@ def pgd(epsilon=8 / 255, step_size=2 / 255, steps=5, **kwargs):
 
 
 @pytest.mark.parametrize("epsilon", RADII)
-@pytest.mark.parametrize("name", [name for name in attacks.ATTACKS if name != "clean"])
+@pytest.mark.parametrize("name", [name for name, row in attacks.ATTACKS.items() if row.training])
 def test_stays_inside_ball_and_range_to_the_last_bit(name, epsilon):
     for seed in range(3):
         images, labels = photos(seed)
-        attack = attacks.ATTACKS[name](epsilon=epsilon, step_size=max(epsilon / 3, 1e-3), steps=4)
+        attack = attacks.for_training(name.replace("-k", "-4"), epsilon=epsilon, step_size=max(epsilon / 3, 1e-3))
         adversarial = tf.function(attack)(climb(random_model(seed), labels), images, seed).numpy()
         assert adversarial.dtype == np.float32 and adversarial.shape == images.shape
         assert adversarial.min() >= 0 and adversarial.max() <= 1
@@ -164,19 +164,10 @@ def test_no_gradient_flows_through():
     assert tape.gradient(total, [images, weights]) == [None, None]
 
 
-def test_iterates_end_where_the_attack_ends():
-    images, labels = photos(8)
-    loss_fn = climb(random_model(8), labels)
-    iterates = dict(pgd(steps=12).iterates(loss_fn, images, 3))
-    assert list(iterates) == [1, 2, 5, 10, 12]
-    np.testing.assert_array_equal(iterates[12], pgd(steps=12)(loss_fn, images, 3))
-    np.testing.assert_array_equal(iterates[5], pgd(steps=5)(loss_fn, images, 3))
-
-
 def test_fgsm_is_one_step_from_the_image():
     images, labels = photos(9)
     loss_fn = climb(random_model(9), labels)
-    mine = attacks.fgsm(epsilon=4 / 255, step_size=1 / 255, steps=1)(loss_fn, images, 0)
+    mine = attacks.for_training("fgsm", epsilon=4 / 255, step_size=1 / 255)(loss_fn, images, 0)
     expected = tf.clip_by_value(images + 4 / 255 * tf.sign(attacks.input_gradient(loss_fn, images)), 0, 1)
     np.testing.assert_allclose(mine, expected, atol=1e-7)
 
@@ -202,3 +193,68 @@ def test_radius_may_be_a_tensor():
 def test_bad_parameters(bad):
     with pytest.raises(ValueError, match=r"Expected .* Received: "):
         pgd(**bad)
+
+
+@pytest.mark.parametrize("seed", [3, tf.constant([0, 3]), tf.stack([tf.fill([16], 5), tf.range(16)], 1)], ids=str)
+def test_auto_pgd_of_a_whole_batch_is_stronger_than_pgd_and_free_of_neighbours(seed):
+    images, labels = photos(11)
+    model = random_model(11)
+    loss_fn = climb(model, labels)
+    attack = attacks.for_training("apgd-10", epsilon=8 / 255)
+    adversarial = attack(loss_fn, images, seed)
+    np.testing.assert_allclose(adversarial, tf.function(attack)(loss_fn, images, seed), atol=1e-6)
+    pgd_1 = attacks.for_training("pgd-1", epsilon=8 / 255)(loss_fn, images, seed)
+    assert tf.reduce_mean(loss_fn(adversarial)) > tf.reduce_mean(loss_fn(pgd_1))
+    if getattr(seed, "shape", ()) == (16, 2):
+        part = attack(climb(model, labels[8:]), images[8:], seed[8:])
+        np.testing.assert_allclose(adversarial[8:], part, atol=1e-6)
+
+
+def test_auto_pgd_may_start_at_the_images():
+    images, labels = photos(12)
+    loss_fn = climb(random_model(12), labels)
+    attack = attacks.for_training("apgd-1", epsilon=8 / 255, random_start=False)
+    same = attacks.for_training("apgd-1", epsilon=8 / 255, clean_start=1.0)
+    one = attack(loss_fn, images, 0)
+    np.testing.assert_array_equal(one, attack(loss_fn, images, 1))
+    np.testing.assert_allclose(one, same(loss_fn, images, 2), atol=1e-7)
+    assert tf.reduce_all(loss_fn(one) >= loss_fn(images))  # the best point that was seen
+
+
+@pytest.mark.parametrize(
+    "name,epsilon,step_size,expected",
+    [
+        ("pgd-1", 4 / 255, None, 4 / 255),
+        ("pgd-10", 4 / 255, None, 1 / 255),
+        ("pgd-200", 4 / 255, None, 1 / 255),
+        ("pgd-2", 8 / 255, None, 4 / 255),
+        ("pgd-20", 8 / 255, 2 / 255, 2 / 255),
+        ("pgd-1", 8 / 255, 1 / 255, 1 / 255),
+        ("fgsm", 8 / 255, None, 8 / 255),
+    ],
+)
+def test_step_size_by_name(name, epsilon, step_size, expected):
+    attack = attacks.for_training(name, epsilon=epsilon, step_size=step_size)
+    assert isinstance(attack, attacks.PGD) and attack.step_size == pytest.approx(expected)
+    assert attack.steps == int(name.partition("-")[2] or 1)
+
+
+@pytest.mark.parametrize("name,expected", [("clean", 0), ("fgsm", 2), ("pgd-1", 2), ("pgd-7", 14), ("apgd-2", 6)])
+def test_forward_equivalents_are_the_passes_that_are_made(name, expected):
+    """A look is a forward pass and the gradient to the images, as much again."""
+    images, labels = photos(13)
+    model, passes = random_model(13), []
+
+    def loss_fn(x):
+        tf.py_function(lambda: passes.append(1), [], [])
+        return losses.cross_entropy(model(x), labels)
+
+    attack = attacks.for_training(name, epsilon=8 / 255)
+    attack(loss_fn, images, 0)
+    assert 2 * len(passes) == expected == attack.forward_equivalents
+
+
+@pytest.mark.parametrize("name", [name for name, row in attacks.ATTACKS.items() if row.training is None])
+def test_what_can_only_evaluate_does_not_train(name):
+    with pytest.raises(ValueError, match="Expected an attack for training, of clean, fgsm, pgd-k, apgd-k"):
+        attacks.for_training(name.replace("-k", "-3"), epsilon=8 / 255)

@@ -302,7 +302,7 @@ def test_policies_by_name(load, name):
     assert_same(batches(load("shards").train, augment="imagenet", image_size=40, policy=name), changed)
     differences = [np.abs(left - right).max() for (left, _), (right, _) in zip(plain, changed, strict=True)]
     assert max(differences) < 0.51 / 255 if name == "none" else max(differences) > 0.1
-    with pytest.raises(ValueError, match="Expected policy in .*Received: policy='autoaugmnt'. Did you mean 'autoaug"):
+    with pytest.raises(ValueError, match="Expected a known policy. Received: policy=autoaugmnt. Did you mean autoaug"):
         batches(load("shards").train, policy="autoaugmnt")
 
 
@@ -340,7 +340,7 @@ def test_augment_may_be_a_function():
         ({"batch_size": 0}, "Received: batch_size=0"),
         ({"host": 1}, "Expected 0 <= host < hosts.* Received: host=1, hosts=1"),
         ({"start_step": -1}, "Received: .*start_step=-1"),
-        ({"augment": "pad_crop"}, "Expected augment in .*Received: augment='pad_crop'. Did you mean 'pad_crop_flip'"),
+        ({"augment": "pad_crop"}, "Expected a known augment. Received: augment=pad_crop. Did you mean pad_crop_flip"),
     ],
 )
 def test_wrong_arguments_of_batches(arguments, message):
@@ -363,9 +363,12 @@ def test_no_image_is_no_batch():
     assert not list(data.evaluation_batches(split, batch_size=4, image_size=8))
 
 
-@pytest.mark.parametrize(("name", "near"), [("fashion_mnist_12", "fashion_mnist_12k"), ("cifar", "cifar10"), ("", "")])
-def test_unknown_name(name, near):
-    with pytest.raises(ValueError, match=f"Expected a data set of .*Received: name='{name}'. Did you mean '{near}"):
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("fashion_mnist_12", "Did you mean fashion_mnist_12k"), ("cifar", "Did you mean cifar10"), ("", "--")],
+)
+def test_unknown_name(name, says):
+    with pytest.raises(ValueError, match=f"Expected a known data set. Received: name={name}. {says}"):
         data.load(name)
 
 

@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 import test_experiment
 
-import hparams
-from sat_tf import data, experiment, saving
-from sat_tf.experiment import probing, training
+from sat_tf import data, experiment, hparams, saving, stopping
+from sat_tf.experiment import assembly
+from sat_tf.experiment import run as run_of
 
 tiny, weights = test_experiment.tiny, test_experiment.weights
 
@@ -34,17 +34,17 @@ def rows(*accuracies, **more):
     ],
 )
 def test_patience(accuracies, patience, stops):
-    reason = probing.reason_to_stop(rows(*accuracies), tiny(patience=patience))
+    reason = stopping.reason_to_stop(rows(*accuracies), "robust", patience=patience)
     assert bool(reason) == stops
     assert not reason or f"since step {10 * (1 + np.argmax(accuracies))}" in reason
 
 
 def test_the_best_is_the_earliest_of_equals_and_clean_accuracy_decides_a_tie():
     history = rows(0.1, 0.3, 0.3)
-    assert probing.best_of(history, tiny())["step"] == 20
+    assert stopping.best_of(history, "robust")["step"] == 20
     history[2]["validation/clean_accuracy"] = 0.6
-    assert probing.best_of(history, tiny())["step"] == 30
-    assert probing.best_of([], tiny()) is None
+    assert stopping.best_of(history, "robust")["step"] == 30
+    assert stopping.best_of([], "robust") is None
 
 
 @pytest.mark.parametrize(
@@ -60,29 +60,29 @@ def test_the_best_is_the_earliest_of_equals_and_clean_accuracy_decides_a_tie():
     ],
 )
 def test_catastrophic_overfitting_is_told_from_a_gap(one, many, caught):
-    row = rows(many)[0] | {probing.ONE_STEP: one, probing.MULTI_STEP: many}
-    assert probing.overfitted(row) == caught
-    assert bool(probing.reason_to_stop([row], tiny())) == caught
-    assert probing.reason_to_stop([row], tiny(stop_on_overfitting=False)) is None
+    row = rows(many)[0] | {stopping.ONE_STEP: one, stopping.MULTI_STEP: many}
+    assert stopping.overfitted(row) == caught
+    assert bool(stopping.reason_to_stop([row], "robust")) == caught
+    assert stopping.reason_to_stop([row], "robust", on_overfitting=False) is None
 
 
 def test_at_the_end_only_overfitting_is_worth_saying():
-    row = rows(0.0)[0] | {probing.ONE_STEP: 0.8, probing.MULTI_STEP: 0.0}
-    assert "Catastrophic" in probing.reason_to_stop([row], tiny(), at_end=True)
-    assert probing.reason_to_stop(rows(0.3, 0.2), tiny(patience=1), at_end=True) is None
+    row = rows(0.0)[0] | {stopping.ONE_STEP: 0.8, stopping.MULTI_STEP: 0.0}
+    assert "Catastrophic" in stopping.reason_to_stop([row], "robust", at_end=True)
+    assert stopping.reason_to_stop(rows(0.3, 0.2), "robust", patience=1, at_end=True) is None
 
 
 def test_sums_do_not_depend_on_how_many_steps_a_call_holds(tmp_path, monkeypatch):
     sums = []
     for seconds in (1e-9, 1e9):
-        monkeypatch.setattr(training, "CALL_SECONDS", seconds)
-        run = training.Training(
+        monkeypatch.setattr(run_of, "CALL_SECONDS", seconds)
+        run = run_of.Run(
             tiny(epochs=1, steps_per_call=5),
             data.load("synthetic", validation=40),
             tf.distribute.get_strategy(),
             tmp_path / str(seconds),
         )
-        experiment.assembly.make_deterministic(0)
+        assembly.make_deterministic(0)
         run.state.model.set_weights(sums[0][1] if sums else run.state.model.get_weights())
         start = run.state.model.get_weights()
         run.train()
@@ -96,7 +96,7 @@ def test_randaugment_with_its_magnitude_reaches_the_images(tmp_path):
     dataset = data.load("synthetic", validation=40)
     images = []
     for policy in ("randaugment:7", "randaugment", "none"):
-        run = training.Training(tiny(policy=policy), dataset, tf.distribute.get_strategy(), tmp_path)
+        run = run_of.Run(tiny(policy=policy), dataset, tf.distribute.get_strategy(), tmp_path)
         images.append(next(iter(run._batches(0)))[0].numpy())
     assert not np.array_equal(images[0], images[1]) and not np.array_equal(images[0], images[2])
     wanted = data.train_batches(
@@ -201,14 +201,14 @@ def test_averages_of_a_run_without_them_are_refused(tmp_path):
 
 def test_a_stopped_run_with_averages_and_noise_goes_on_to_the_same_bits(averaged, tmp_path, monkeypatch):
     model_dir = tmp_path / "stopped"
-    save = training.Training.save
+    save = run_of.Run.save
 
     def save_and_stop(self, kinds=()):
         save(self, kinds)
         if self.state.step == self.epoch_steps:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training.Training, "save", save_and_stop)
+    monkeypatch.setattr(run_of.Run, "save", save_and_stop)
     with pytest.raises(KeyboardInterrupt):
         experiment.train(tiny(**AVERAGED), model_dir)
     monkeypatch.undo()
@@ -223,7 +223,7 @@ def test_a_stopped_run_with_averages_and_noise_goes_on_to_the_same_bits(averaged
 def test_averages_are_the_same_on_two_replicas(two_replicas, tmp_path):
     """Mirrored averages follow mirrored weights and aggregated statistics."""
     with two_replicas.scope():
-        run = training.Training(
+        run = run_of.Run(
             tiny(average_decay=0.9, strategy="mirrored", epochs=1),
             data.load("synthetic", validation=40),
             two_replicas,
@@ -242,8 +242,8 @@ def test_averages_are_the_same_on_two_replicas(two_replicas, tmp_path):
 def test_the_attack_of_a_run_with_noise_and_averages_is_deterministic(narrow_b0):
     """The attack sees inference mode: dropout, stochastic depth and averages do not reach it."""
     recipe = tiny(**AVERAGED)
-    run = training.Training(recipe, data.load("synthetic", validation=40), tf.distribute.get_strategy(), None)
-    method = experiment.assembly.make_method(recipe)
+    run = run_of.Run(recipe, data.load("synthetic", validation=40), tf.distribute.get_strategy(), None)
+    method = assembly.make_method(recipe)
     images = tf.constant(np.random.default_rng(0).random((4, 32, 32, 3), np.float32))
     labels = tf.constant([1, 2, 3, 4])
     perturb = tf.function(lambda: method.perturb(run.state.model, images, labels, 0, tf.constant([1, 2])))
@@ -264,8 +264,8 @@ def test_too_many_unreadable_images_are_refused_and_a_few_reported(tmp_path):
     names = ("a.jpg: cut", "b.jpg: empty")
     unreadable = dataclasses.replace(dataset, train=dataclasses.replace(dataset.train, unreadable=names))
     with pytest.raises(ValueError, match="unreadable_limit=1 .* Received: 2 in .* the first: a.jpg: cut"):
-        training.Training(tiny(unreadable_limit=1), unreadable, tf.distribute.get_strategy(), tmp_path)
-    run = training.Training(tiny(unreadable_limit=2), unreadable, tf.distribute.get_strategy(), tmp_path)
+        run_of.Run(tiny(unreadable_limit=1), unreadable, tf.distribute.get_strategy(), tmp_path)
+    run = run_of.Run(tiny(unreadable_limit=2), unreadable, tf.distribute.get_strategy(), tmp_path)
     run.best = {"step": 1, "score": [0, 0]}
     assert run.summary()["left_out"] == list(names)
 
@@ -290,7 +290,7 @@ def test_plan_refuses_what_training_would_refuse():
 
 def test_plan_measures_where_no_throughput_is_given():
     lines = experiment.plan(tiny())
-    assert "measured here" in lines["throughput"] and "of training" in lines["accelerator-hours"]
+    assert "measured here" in lines["throughput"] and "of training" in lines["accelerator-minutes"]
     assert lines["training step"].endswith("2 forward-equivalents for the attack, 3 for the update")
     standard = experiment.plan(tiny(method="standard"), images_per_second=1)
     assert standard["training step"].endswith("0 forward-equivalents for the attack, 3 for the update")

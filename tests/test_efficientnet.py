@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import efficientnet
-from efficientnet import scaling
-from sat_tf import activations, cost
+from sat_tf import activations, cost, efficientnet
+from sat_tf.efficientnet import scaling
 
 
 def build(variant, act="swish", classes=1000, **rates):

@@ -13,11 +13,10 @@ import types
 import numpy as np
 import pytest
 
-import hparams
-import main
-from sat_tf import corruptions, experiment, verify
+from sat_tf import cli, corruptions, experiment, hparams, verify
 from sat_tf.evaluate import attacker, sanity, store
-from sat_tf.experiment import evaluating, merging
+from sat_tf.experiment import measure
+from sat_tf.report import joined
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = {
@@ -94,15 +93,15 @@ def test_the_file_of_adversarial_images_is_read_by_another_reader(trained, whole
     assert report["files"]["adversarial"] == ["adversarial-pgd-5.npz", "adversarial-apgd-ce.npz"]
     file = folder / "adversarial-apgd-ce.npz"
     changes = hparams.read({"eval_epsilon": "8/255"})
-    findings, accuracies = experiment.check_adversarial(file, changes, model_dir=trained)
+    findings, accuracies = experiment.verify(file, changes, model_dir=trained)
     assert all(finding.passed for finding in findings) and {"ball", "clean sha256"} <= {f.name for f in findings}
     assert accuracies["float32"] == report["evaluations"][2]["accuracy"]
     tampered = {name: np.array(value) for name, value in verify.read(file).items()}
     tampered["float32"][3, 0, 0, 0] = 0.5 + 0.5 * (tampered["float32"][3, 0, 0, 0] < 0.5)
     np.savez(folder / "tampered.npz", **tampered)
-    findings, _ = experiment.check_adversarial(folder / "tampered.npz", changes, model_dir=trained)
+    findings, _ = experiment.verify(folder / "tampered.npz", changes, model_dir=trained)
     assert {f.name for f in findings if not f.passed} >= {"float32 sha256", "float32 radius"}
-    findings, _ = experiment.check_adversarial(file, hparams.read({"eval_epsilon": "4/255"}), model_dir=trained)
+    findings, _ = experiment.verify(file, hparams.read({"eval_epsilon": "4/255"}), model_dir=trained)
     assert [f.name for f in findings if not f.passed] == ["ball"]
 
 
@@ -163,7 +162,7 @@ def test_another_request_has_a_folder_of_its_own(trained, monkeypatch):
 
     taken = set((trained / "evaluations").iterdir())
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(evaluating.Evaluation, "run", stopped)
+        patched.setattr(measure.Measurement, "rows", stopped)
         experiment.evaluate({**EVALUATED, "seed": 3}, model_dir=trained)
     experiment.evaluate({**EVALUATED, "eval_attacks": "clean"}, model_dir=trained)
     first, second = sorted(set((trained / "evaluations").iterdir()) - taken)
@@ -196,7 +195,7 @@ def test_parts_are_the_whole(trained, whole, tmp_path):
             for array in ("ids", "labels", "clean_sha256", "epsilon", "norm"):
                 np.testing.assert_array_equal(joined[array], one[array])
             assert (joined["float32_sha256"] == one["float32_sha256"]).mean() > 0.9
-        findings, _ = experiment.check_adversarial(folder / name, {}, model_dir=trained)
+        findings, _ = experiment.verify(folder / name, {}, model_dir=trained)
         assert all(finding.passed for finding in findings)
     assert len(merged["files"]["adversarial"]) == 2
     for parts, says in (((0, 1), "each of the 3 parts once"), ((0, 1, 1), "each of the 3 parts once")):
@@ -226,14 +225,14 @@ def test_what_parts_found_beside_attacks_is_weighed_by_their_images():
         }
         for count, share in ((30, 0.5), (10, 0.9))
     ]
-    assert merging._extras(parts) == {
+    assert joined._extras(parts) == {
         "count": 40,
         "clean": pytest.approx(0.6),
         "noise": {"0.1": pytest.approx(0.6)},
         "corruptions": {"fog": [pytest.approx(0.6), 0.0]},
         "library": "1.0",
     }
-    assert merging._curve(parts) is None and merging._extras([parts[0], {"extras": None}]) is None
+    assert joined._curve(parts) is None and joined._extras([parts[0], {"extras": None}]) is None
 
 
 def test_a_subset_is_evaluated_and_named(trained, whole, tmp_path):
@@ -301,8 +300,8 @@ def test_a_number_that_failed_a_check_is_withheld(trained, monkeypatch, capsys, 
     assert ("is withheld" in text) is not shown and ("Not to be trusted" in text) is (hard and force)
     assert "finite: 3 of 5" in out and "clean accuracy: " in out
     stand_in = types.SimpleNamespace(evaluate=lambda *_, **__: report)
-    main.FLAGS(["main.py", "--mode=eval"])
-    assert main.run_evaluation(stand_in, {}, None, "") == (0 if shown else 3)
+    given = cli.parsing.parse(["sat-tf", "--mode=eval"])
+    assert cli.jobs.evaluate(given, stand_in, changes={}, model_dir=None, command="") == (0 if shown else 3)
 
 
 def test_an_honest_run_passes_its_checks(trained):

@@ -10,9 +10,9 @@ import pytest
 import released_vectors
 import tensorflow as tf
 
-import hparams
-from sat_tf import attacks, data, experiment, released, saving
-from sat_tf.experiment import assembly, checkpoints, places, training
+from sat_tf import console, data, experiment, files, hparams, released, saving
+from sat_tf.experiment import assembly, checkpoints, folders
+from sat_tf.experiment import run as run_of
 from sat_tf.released import fetch
 
 TINY = {
@@ -88,13 +88,13 @@ def test_same_seed_same_bits(finished, tmp_path):
 def test_a_stopped_run_goes_on_to_the_same_bits(finished, tmp_path, monkeypatch):
     """Ctrl-C in the middle of the first epoch, then the same command."""
     model_dir = tmp_path / "stopped"
-    take = training.Training._take
+    take = run_of.Run._take
 
     def interrupt(self, step, metrics, progress):
         take(self, step, metrics, progress)
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(training.Training, "_take", interrupt)
+    monkeypatch.setattr(run_of.Run, "_take", interrupt)
     with pytest.raises(KeyboardInterrupt, match="Stopped at step 2 of .* the same command goes on from there"):
         experiment.train(tiny(), model_dir)
     monkeypatch.undo()
@@ -110,7 +110,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(finished, tmp_path, monkeypatch)
 
 
 def test_a_finished_run_is_evaluated_again_and_not_trained(finished, monkeypatch):
-    monkeypatch.setattr(training.Training, "_take", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(run_of.Run, "_take", lambda *_: pytest.fail("trained again"))
     before = (finished[0] / "report.json").read_bytes()
     report = experiment.train(tiny(eval_attacks="clean"), finished[0])
     assert [row["attack"] for row in report["evaluations"]] == ["clean"]
@@ -287,52 +287,31 @@ def test_replicas_must_divide_the_batch(two_replicas):
         assembly.make_strategy(tiny(strategy="mirrored", batch_size=63))
 
 
-@pytest.mark.parametrize(
-    "name,epsilon,step_size,expected",
-    [
-        ("pgd-1", 4 / 255, None, 4 / 255),
-        ("pgd-10", 4 / 255, None, 1 / 255),
-        ("pgd-200", 4 / 255, None, 1 / 255),
-        ("pgd-2", 8 / 255, None, 4 / 255),
-        ("pgd-20", 8 / 255, 2 / 255, 2 / 255),
-        ("pgd-1", 8 / 255, 1 / 255, 1 / 255),
-    ],
-)
-def test_step_size_of_evaluation_attacks(name, epsilon, step_size, expected):
-    attack = assembly.make_attack(name, epsilon, step_size)
-    assert isinstance(attack, attacks.PGD) and attack.step_size == pytest.approx(expected)
-    assert attack.steps == int(name.partition("-")[2])
-
-
-def test_best_by():
-    assert assembly.best_by(tiny()) == "robust" and assembly.best_by(tiny(method="standard")) == "clean"
-
-
 def test_a_unreadable_image_met_while_training_is_named(tmp_path):
     unreadable = tmp_path / "unreadable.jpg"
 
     class Examples:
         diagnose = staticmethod(lambda: f"{unreadable} cannot be decoded.")
 
-    with pytest.raises(OSError, match="unreadable.jpg"), experiment.naming_failures() as failing:
+    with pytest.raises(OSError, match="unreadable.jpg"), console.naming_failures() as failing:
         failing.dataset = Examples
         tf.io.decode_jpeg(b"\xff\xd8\xff nothing")
-    with pytest.raises(OSError, match="TensorFlow failed: ") as error, experiment.naming_failures():
+    with pytest.raises(OSError, match="TensorFlow failed: ") as error, console.naming_failures():
         tf.io.decode_jpeg(b"\xff\xd8\xff nothing")
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("message,kind", [("No space left on device", OSError), ("OOM", MemoryError)])
 def test_a_full_disk_is_not_lack_of_memory(message, kind):
-    with pytest.raises(kind), experiment.naming_failures():
+    with pytest.raises(kind), console.naming_failures():
         raise tf.errors.ResourceExhaustedError(None, None, message)
 
 
 def test_next_folder(tmp_path):
-    assert places.next_folder(tmp_path / "none").name == "001"
+    assert folders.next_folder(tmp_path / "none").name == "001"
     for name in ("001", "007", "notes"):
         (tmp_path / name).mkdir()
-    assert places.next_folder(tmp_path) == pathlib.Path(tmp_path / "008")
+    assert folders.next_folder(tmp_path) == pathlib.Path(tmp_path / "008")
 
 
 def write_images(root, seed, count=4, names=("$1_$2", "b")):
@@ -355,9 +334,9 @@ def test_a_folder_of_eight_images_trains(tmp_path):
 
 
 def test_one_process_a_folder(tmp_path):
-    with places.locked(tmp_path), pytest.raises(OSError, match="Another process is training"), places.locked(tmp_path):
+    with files.locked(tmp_path), pytest.raises(OSError, match="Another process is training"), files.locked(tmp_path):
         pass
-    with places.locked(tmp_path):
+    with files.locked(tmp_path):
         pass
 
 
@@ -380,7 +359,7 @@ def test_an_evaluation_reports_the_recipe_of_the_training(finished):
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):
-    run = training.Training(tiny(), data.load("synthetic", validation=40), tf.distribute.get_strategy(), tmp_path)
+    run = run_of.Run(tiny(), data.load("synthetic", validation=40), tf.distribute.get_strategy(), tmp_path)
     run.state.model.get_layer("linear").bias.assign(np.full(10, np.nan))
     with pytest.raises(FloatingPointError, match="linear/bias is not finite"):
         run.save()
@@ -397,7 +376,7 @@ def test_two_replicas_see_the_images_of_one_device(two_replicas, tmp_path):
     """Epochs begin at the same steps and hold the same images, whatever the number of replicas."""
     seen = []
     for strategy in (tf.distribute.get_strategy(), two_replicas):
-        run = training.Training(tiny(batch_size=48), data.load("synthetic", validation=40), strategy, tmp_path)
+        run = run_of.Run(tiny(batch_size=48), data.load("synthetic", validation=40), strategy, tmp_path)
         iterator = iter(run._batches(3))
         steps = []
         for _ in range(2 * run.epoch_steps):

@@ -1,5 +1,6 @@
 """Experiments: the paper's numbers as recipes, statistics, which run comes when, kill and resume, what is written."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -16,12 +17,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import efficientnet
-import hparams
-from hparams import paper
-from sat_tf import activations, grid, models, report, train
-from sat_tf.experiment import assembly, drawing, training
+from sat_tf import activations, efficientnet, files, grid, hparams, models, report, stopping, train
+from sat_tf.experiment import assembly, draw
 from sat_tf.grid import runs, table
+from sat_tf.hparams import paper
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = {
@@ -195,9 +194,9 @@ def test_moments_and_intervals_by_pencil_and_paper():
 
 def test_the_loss_of_the_last_steps():
     history = [{"step": 4, "train/loss": 9.0}, {"step": 10, "train/loss": 2.0}, {"step": 11, "train/loss": 1.0}]
-    assert training.last_loss(history, 1) == 1.0 and training.last_loss([], 1) is None
-    assert training.last_loss(history, 5) == pytest.approx((1 + 6 * 2) / 7)
-    assert training.last_loss(history, 99) == pytest.approx((1 + 12 + 36) / 11)
+    assert stopping.last_loss(history, 1) == 1.0 and stopping.last_loss([], 1) is None
+    assert stopping.last_loss(history, 5) == pytest.approx((1 + 6 * 2) / 7)
+    assert stopping.last_loss(history, 99) == pytest.approx((1 + 12 + 36) / 11)
 
 
 def planned(folder, **options):
@@ -329,19 +328,18 @@ def test_runs_that_another_process_has_ended_meanwhile_are_not_run_again(fake, t
 
 
 def test_a_run_under_lock_is_left_alone(fake, tmp_path):
-    fcntl = pytest.importorskip("fcntl")
     items, _ = planned(tmp_path, seeds=1)
     items[0].folder.mkdir(parents=True)
-    with open(items[0].folder / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        assert runs.is_busy(items[0].folder) and not runs.is_busy(items[1].folder)
+    with contextlib.ExitStack() as lock:
+        lock.enter_context(files.locked(items[0].folder))
+        assert files.is_locked(items[0].folder) and not files.is_locked(items[1].folder)
 
         class Releasing(FakeChild):
             def __init__(self, item, options):
                 assert item.row != "relu" or len(fake.started) == 3
                 super().__init__(item, options)
                 if len(fake.started) == 3:
-                    fcntl.flock(lock, fcntl.LOCK_UN)
+                    lock.close()
 
         grid.runs.Child = Releasing
         run(tmp_path, seeds=1, jobs=1)
@@ -471,7 +469,7 @@ def test_the_curve_of_figure_4_joins_what_was_scaled_together():
 
 def test_figures_1_and_2_show_activations_and_their_derivatives(tmp_path):
     for name, (title, acts) in hparams.DRAWN.items():
-        assert drawing.draw(title, acts, tmp_path / name).stat().st_size > 10_000
+        assert draw(title, acts, tmp_path / name).stat().st_size > 10_000
         curves = json.loads((tmp_path / name / "figure.json").read_text())
         assert list(curves) == list(acts)
         for act, lines in curves.items():

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from layers import ConvNorm, DepthwiseConvNorm, Dropout, StochasticDepth, drawing_from
-from layers.convolution import conv2d
+from sat_tf.layers import ConvNorm, DepthwiseConvNorm, Dropout, StochasticDepth, drawing_from
+from sat_tf.layers.convolution import conv2d
 
 
 def randomised(layer, channels, seed=0):

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from torch_files import ordered, tensor, write
 
-import efficientnet
-from sat_tf import released
+from sat_tf import efficientnet, released
 from sat_tf.released import lite
 
 

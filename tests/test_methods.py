@@ -80,3 +80,17 @@ def test_sat_perturbs_with_its_attack_against_its_loss(model):
 def test_standard_leaves_images_alone(model):
     images, labels = batch()
     np.testing.assert_array_equal(methods.METHODS["standard"](ATTACK).perturb(model, images, labels, 0, None), images)
+
+
+@pytest.mark.parametrize("steps,passes", [(1, 5), (3, 9)])
+def test_the_cost_of_a_step_is_the_attack_s_and_the_update_s(steps, passes):
+    attack = attacks.for_training(f"pgd-{steps}", epsilon=8 / 255)
+    assert methods.METHODS["sat"](attack).forward_equivalents == passes
+    assert methods.METHODS["standard"](attack).forward_equivalents == 3
+
+
+@pytest.mark.parametrize("name", methods.METHODS)
+def test_every_method_says_what_others_want_to_know_of_it(name):
+    method = methods.METHODS[name](ATTACK)
+    assert method.best_by in ("clean", "robust") and method.trains_on in ("clean", "adversarial") and method.words
+    assert (method.attack is None) == (method.forward_equivalents == 3)

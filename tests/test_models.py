@@ -29,12 +29,12 @@ def test_variables_have_unique_paths_with_an_activation_that_learns():
 
 @pytest.mark.parametrize("name,near", [("resnet5", "resnet50"), ("ResNet20", "resnet20"), ("resnext50-32", "resnext")])
 def test_unknown_model_offers_the_nearest(name, near):
-    with pytest.raises(ValueError, match=f"did you mean {near}"):
+    with pytest.raises(ValueError, match=f"Did you mean {near}"):
         models.build(name, "relu")
 
 
 def test_unknown_activation():
-    with pytest.raises(ValueError, match="did you mean swish"):
+    with pytest.raises(ValueError, match="Did you mean swish"):
         models.build("resnet20", "swich")
 
 

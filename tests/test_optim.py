@@ -55,6 +55,16 @@ def test_rmsprop_knows_no_nesterov():
         optim.rmsprop(lambda step: 0.1, momentum=0.9, nesterov=True)
 
 
+@pytest.mark.parametrize(("name", "kept"), [("sgd", 1), ("rmsprop", 2)])
+def test_what_an_optimizer_keeps_beside_each_weight_is_counted(name, kept):
+    assert optim.slots(optim.OPTIMIZERS[name](lambda step: 0.1, momentum=0.9)) == kept
+
+
+def test_what_an_unknown_optimizer_keeps_is_counted():
+    assert optim.slots(keras.optimizers.Adam()) == 2 and optim.slots(keras.optimizers.Adam(amsgrad=True)) == 3
+    assert optim.slots(keras.optimizers.Lion()) == 1
+
+
 def small_model():
     model = models.build("resnet8-w8", "swish", 3)
     for i, variable in enumerate(model.variables):

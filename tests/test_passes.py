@@ -248,7 +248,7 @@ def test_gradients_survive_export_and_reload(other, tmp_path):
 @pytest.mark.parametrize(
     "make,says",
     [
-        (lambda: passes.Backward(attack="swich"), "did you mean swish"),
+        (lambda: passes.Backward(attack="swich"), "Did you mean swish"),
         (lambda: passes.Backward(update="celu:-1"), "finite alpha > 0"),
         (lambda: passes.OWN.view(None, "attak"), "purpose of attack, update, inference. Received: purpose='attak'"),
     ],

@@ -133,7 +133,7 @@ def test_bytes_of_a_file_give_what_their_pixels_give(row):
 def test_content_decides_not_the_name():
     png, jpeg = tf.io.encode_png(portrait()).numpy(), tf.io.encode_jpeg(portrait()).numpy()
     np.testing.assert_array_equal(decode(tf.constant(png)), portrait())
-    np.testing.assert_array_equal(decode(tf.constant(as_format(png, "BMP"))), portrait())
+    np.testing.assert_array_equal(decode(tf.constant(as_format(png, "BMP"))), portrait())  # plain ones, of 24 bits
     pixels = decode(tf.constant(jpeg)).numpy()
     cmyk = decode(tf.constant(as_format(jpeg, "JPEG", "CMYK"))).numpy()
     assert np.abs(cmyk.astype(int) - pixels).mean() < 3

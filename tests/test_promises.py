@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import efficientnet
-import resnet
-from sat_tf import attacks, cost, methods, models, optim, preprocess, saving, train
+from sat_tf import attacks, cost, efficientnet, methods, models, optim, preprocess, resnet, saving, train
 from sat_tf.export import formats
 
 ONE_OF_EACH_KIND = ("resnet8-w8", "resnet50", "resnext50-32x4d", "efficientnet-b0", "efficientnet-lite0")
@@ -135,6 +133,8 @@ def test_every_model_is_counted():
 
 def test_parameters_and_operations(network):
     assert cost.parameters(network.model) == TRAINED[network.name]
+    said = float(models.MODELS[network.name].about.partition(" million parameters")[0])
+    assert said == pytest.approx(TRAINED[network.name] / 1e6, rel=0.05)
     assert network.model.output_shape == (None, network.classes)
     if network.name in MULTIPLY_ADDS:
         wanted, rounded = MULTIPLY_ADDS[network.name]

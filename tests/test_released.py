@@ -8,8 +8,7 @@ import pytest
 import released_vectors
 import tensorflow as tf
 
-import hparams
-from sat_tf import models, released
+from sat_tf import hparams, models, released
 from sat_tf.released import tf1
 
 AVERAGE = "/ExponentialMovingAverage"

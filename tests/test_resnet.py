@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import resnet
-from sat_tf import activations, cost
+from sat_tf import activations, cost, resnet
 
 SMALL = {
     "resnet8-w8": (1, 8),

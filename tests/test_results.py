@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-import hparams
+from sat_tf import hparams
 from sat_tf.grid import table
 
 RESULTS = pathlib.Path(__file__).parents[1] / "results"

@@ -11,8 +11,8 @@ import pytest
 import small_attacks
 from small_attacks import COUNT, EPSILON, assert_same, examples, model
 
-from sat_tf import evaluate
-from sat_tf.evaluate import active, attacker, plans
+from sat_tf import attacks, evaluate
+from sat_tf.evaluate import active, attacker
 from sat_tf.evaluate.store import Store
 
 
@@ -41,7 +41,7 @@ class Killing(Store):
 def always_saving():
     """Let the state be saved after every turn, and turns be short."""
     attacker.EVERY, attacker.SHARE, active.LONGEST = -1.0, 1e9, 5
-    plans.PLANS["short"] = small_attacks.short_plan
+    attacks.ATTACKS["short"] = attacks.Attack(small_attacks.short_plan)
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,7 @@ def short_turns(monkeypatch):
     monkeypatch.setattr(attacker, "EVERY", -1.0)
     monkeypatch.setattr(attacker, "SHARE", 1e9)
     monkeypatch.setattr(active, "LONGEST", 5)
-    monkeypatch.setitem(plans.PLANS, "short", small_attacks.short_plan)
+    monkeypatch.setitem(attacks.ATTACKS, "short", attacks.Attack(small_attacks.short_plan))
 
 
 def fresh():

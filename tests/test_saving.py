@@ -114,3 +114,23 @@ def test_a_newer_format_is_refused(tmp_path, model):
     (path / "state.json").write_text(json.dumps({**state, "format": 99}))
     with pytest.raises(OSError, match="format 99"):
         saving.read_state(path)
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_save(tmp_path, model):
+    left = tmp_path / ".step-00000001.99.partial"
+    left.mkdir()
+    (left / "variables.index").touch()
+    saving.save(tmp_path, groups(model), {"step": 2})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "step-00000002"]
+
+
+def test_the_same_step_again_has_the_newer_state_and_is_whole(tmp_path, model):
+    path = saving.save(tmp_path, groups(model), {"step": 1, "history": 1})
+    written = next(path.glob("variables.data*")).stat().st_mtime_ns
+    saving.save(tmp_path, groups(model), {"step": 1, "history": 2}, kinds=("best",))
+    assert saving.read_state(path)["history"] == 2 and saving.find(tmp_path, "best") == path
+    assert next(path.glob("variables.data*")).stat().st_mtime_ns == written
+    next(path.glob("variables.data*")).write_bytes(b"cut")
+    saving.save(tmp_path, groups(model), {"step": 1, "history": 3})
+    saving.restore(path, groups(model))
+    assert saving.read_state(path)["history"] == 3

@@ -16,12 +16,13 @@ import pytest
 import tensorflow as tf
 
 from sat_tf.serving import client as serving_client
+from sat_tf.serving import server
 from sat_tf.serving.client import Client, ServingError
 
 SIZE = 4
 MATRIX = np.arange(9, dtype=np.float32).reshape(3, 3) / 9
 IMAGES = np.random.default_rng(0).random((2, SIZE, SIZE, 3), np.float32)
-IMAGE = tf.io.encode_png(np.full((6, 5, 3), (0, 51, 255), np.uint8)).numpy()
+PNG = tf.io.encode_png(np.full((6, 5, 3), (0, 51, 255), np.uint8)).numpy()
 IMAGE_SPEC = tf.TensorSpec([None, SIZE, SIZE, 3], tf.float32, "images")
 
 
@@ -113,9 +114,9 @@ def test_columns_rows_bytes_and_gradients(url):
     assert client.predict(IMAGES) == outputs  # one input: its name may be left out
     rows = [{name: outputs[name][row] for name in outputs} for row in range(2)]
     assert client.predict_rows(IMAGES) == client.predict_rows([{"images": image} for image in IMAGES]) == rows
-    images = client.classify([IMAGE, IMAGE])
+    images = client.classify([PNG, PNG])
     np.testing.assert_allclose(images["logits"], [np.float32([0, 0.2, 1]) @ MATRIX] * 2, rtol=1e-5)
-    assert client.predict_rows([IMAGE], "image_bytes")[0]["classes"] == images["classes"][0]
+    assert client.predict_rows([PNG], "image_bytes")[0]["classes"] == images["classes"][0]
     assert client.classify([])["logits"] == []
     tiny, labels = Tiny(), np.int32([0, 2])
     found, exact = client.gradient(IMAGES, labels), tiny.input_gradient(IMAGES, labels)
@@ -172,11 +173,11 @@ MALFORMED = [  # status, a part of the words, body (an object is sent as JSON)
     (400, "ragged", {"inputs": [*IMAGE, 1]}),
     (400, "Received: str", {"inputs": [[[["0"] * 3] * 4] * 4]}),
     (400, "Received: NoneType, bool", {"inputs": [[[[True, None, 0.5]] * 4] * 4]}),
-    (400, "Received: list", {"inputs": [[[[1, [1], 1]] * 4] * 4]}),
+    (400, "ragged", {"inputs": [[[[1, [1], 1]] * 4] * 4]}),
     (400, "overflow", {"inputs": [[[[1e39] * 3] * 4] * 4]}),
     (400, "Received: int too large", {"inputs": [[[[10**400] * 3] * 4] * 4]}),
     (400, "Received: float", {"signature_name": "input_gradient", "inputs": {"images": IMAGE, "labels": [1.0]}}),
-    (400, "out of range", {"signature_name": "input_gradient", "inputs": {"images": IMAGE, "labels": [2**31]}}),
+    (400, "out of bounds", {"signature_name": "input_gradient", "inputs": {"images": IMAGE, "labels": [2**31]}}),
     (400, "Expected finite pixels.", {"inputs": [[[[float("nan")] * 3] * 4] * 4]}),
     (400, "Expected pixels up to 1.", {"inputs": [[[[255] * 3] * 4] * 4]}),
     (400, "Unknown image file format", {"signature_name": "image_bytes", "inputs": ["no image"]}),
@@ -205,12 +206,12 @@ def test_a_malformed_request_is_refused_and_the_next_is_answered(url, status, wo
     [
         ("/versions/2:predict", 404),
         ("s:predict", 404),
-        ("", 400),
-        ("/:predict", 400),
-        ("/versions/x:predict", 400),
-        ("/labels/stable:predict", 400),
-        (":classify", 400),
-        ("/metadata", 400),
+        ("", 405),
+        ("/:predict", 404),
+        ("/versions/x:predict", 404),
+        ("/labels/stable:predict", 404),
+        (":classify", 404),
+        ("/metadata", 405),
     ],
 )
 def test_other_urls_are_refused_and_the_connection_stays(url, suffix, status):
@@ -228,13 +229,16 @@ def test_other_urls_are_refused_and_the_connection_stays(url, suffix, status):
     [
         ("POST {path}:predict HTTP/1.1\r\nContent-Length: 900\r\n\r\n{{", b""),  # hangs up in mid-request
         ("POST {path}:predict HTTP/1.1\r\nContent-Le", b""),
-        ("POST {path}:predict HTTP/1.1\r\nContent-Length: -1\r\n\r\n", b"411"),
-        ("POST {path}:predict HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n", b"411"),
+        ("POST {path}:predict HTTP/1.1\r\nContent-Length: -1\r\n\r\n", b"400"),
+        (
+            "POST {path}:predict HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n",
+            b"either 'inputs'",
+        ),
         ("POST {path}:predict HTTP/1.1\r\nContent-Length: 999999999999\r\n\r\n", b"413"),
-        ("PUT {path}:predict HTTP/1.1\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}", b"400"),
-        ("JUMP {path} HTTP/1.1\r\n\r\n", b"501"),
-        ("hello\r\n\r\n", b"Malformed"),
-        ("\x16\x03\x01\x02\x00\x01\x00\r\n", b"Malformed"),  # somebody tries https
+        ("PUT {path}:predict HTTP/1.1\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}", b"405"),
+        ("JUMP {path} HTTP/1.1\r\n\r\n", b"405"),
+        ("hello\r\n\r\n", b"400 Bad Request"),
+        ("\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", b"400 Bad Request"),  # somebody tries https
     ],
 )
 def test_what_is_no_http_is_survived(url, text, answer):
@@ -252,26 +256,38 @@ def test_requests_at_the_same_time(url):
         assert all(pool.map(lambda _: is_well(Client(url)), range(64)))
 
 
-@pytest.mark.parametrize("case", ["no_folder", "no_saved_model", "unreadable", "port_in_use", "port"])
+@pytest.mark.parametrize("case", ["no_folder", "no_saved_model", "port_in_use", "port"])
 def test_a_server_that_cannot_start_says_why_in_a_line(case, tmp_path, folder):
     (tmp_path / "1").mkdir()
-    if case == "unreadable":
-        (tmp_path / "1" / "saved_model.pb").write_bytes(b"cut short")
     with socket.create_server(("localhost", 0)) as taken:
-        arguments, status, words = {
-            "no_folder": ([f"--model={tmp_path}/none"], 1, "Export one first"),
-            "no_saved_model": ([f"--model={tmp_path}"], 1, "Export one first"),
-            "unreadable": ([f"--model={tmp_path}", "--port=0"], 1, "Export it again"),
-            "port_in_use": ([f"--model={folder}", f"--port={taken.getsockname()[1]}"], 1, "--port=0"),
-            "port": ([f"--model={folder}", "--port=70000"], 2, "from 0 to 65535"),
+        arguments, words = {
+            "no_folder": ([f"--model={tmp_path}/none"], "Export one first"),
+            "no_saved_model": ([f"--model={tmp_path}"], "Export one first"),
+            "port_in_use": ([f"--model={folder}", f"--port={taken.getsockname()[1]}"], "--port=0"),
+            "port": ([f"--model={folder}", "--port=70000"], "from 0 to 65535"),
         }[case]
         process = start(*arguments, stderr=subprocess.PIPE)
         out, error = process.communicate(timeout=30)
-    assert process.returncode == status and out == "" and words in error.splitlines()[-1] and "Traceback" not in error
+    assert process.returncode == 1 and out == "" and words in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("package", ["flask", "waitress"])
+def test_without_the_extra_the_server_says_how_to_install_it(package, tmp_path, folder):
+    code = f"import sys; sys.modules[{package!r}] = None; from sat_tf.serving import server; server.main()"
+    command = [sys.executable, "-c", code, f"--model={folder}", "--port=0"]
+    done = subprocess.run(command, text=True, capture_output=True, timeout=30)
+    assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert f"Expected the package {package}." in done.stderr and 'pip install "sat-tf[serve]"' in done.stderr
+
+
+def test_an_unreadable_model_is_named(tmp_path):
+    (tmp_path / "saved_model.pb").write_bytes(b"cut short")
+    with pytest.raises(ValueError, match=f"Expected a whole SavedModel. Received: {tmp_path}.* Export it again"):
+        server.application(tmp_path, "classifier", "1")
 
 
 def test_the_command_line_goes_on_after_a_refused_image(url, folder, tmp_path):
-    (tmp_path / "blue.png").write_bytes(IMAGE)
+    (tmp_path / "blue.png").write_bytes(PNG)
     (tmp_path / "text.png").write_bytes(b"no image")
     (tmp_path / "classes.txt").write_text("cat\ndog\nbird\n", encoding="utf-8")
     shutil.copy(serving_client.__file__, tmp_path / "copied.py")

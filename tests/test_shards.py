@@ -68,7 +68,10 @@ def changed(content=None, label=None, drop=None):
 DAMAGE = {  # (shard, record): (change, what is said)
     ("train-00000-of-00004", 0): (changed(lambda c: c[: len(c) // 2]), "truncated JPEG"),
     ("train-00000-of-00004", 1): (changed(lambda c: c[:-1]), "truncated JPEG"),
-    ("train-00000-of-00004", 5): (changed(lambda c: b"garbage" * 50), "neither JPEG, PNG, GIF nor BMP"),
+    ("train-00000-of-00004", 5): (
+        changed(lambda c: b"garbage" * 50),
+        "no image of a known format: JPEG, PNG, GIF, BMP, WebP, TIFF, AVIF, PPM and JPEG 2000 are read",
+    ),
     ("train-00000-of-00004", 11): (changed(lambda c: b""), "empty"),
     ("train-00001-of-00004", 3): (changed(drop="image/encoded"), "no image/encoded"),
     ("train-00001-of-00004", 4): (changed(drop="image/class/label"), "no image/class/label"),
@@ -241,7 +244,7 @@ def test_decoding_an_eighth_finds_every_cut(part):
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "GIF", "BMP"])
 def test_look_tells_kind_and_sides(name):
     content = as_format(tf.io.encode_png(portrait()[:70, :50]).numpy(), name)
-    kind, sides = contents.look(tf.constant(content))
+    kind, sides, _ = contents.look(tf.constant(content))
     assert contents.KINDS[kind] == name and sides.numpy().tolist() == [70, 50]
 
 
@@ -291,7 +294,7 @@ def test_index_is_reused_and_only_changed_files_are_looked_at(tmp_path, looks):
     assert third.train.size + third.validation.size == sum(TRAIN) - 1 - 11 + 3
     (root / "classes.txt").write_text("1\n2\n3\n4\n5\n6\n7\n8\n9\n")  # label 9 is one now
     assert len(data.load("shards", data_dir=root).train.unreadable) == 1 and len(looks[2]) == 6
-    assert not list(root.glob("*.tmp"))
+    assert not list(root.glob("*.partial*"))
 
 
 def test_index_of_a_folder(tmp_path, looks):
@@ -345,7 +348,7 @@ def test_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr(index.logging, "warning", lambda text, *values: said.append(text % values))
     assert data.load("shards", data_dir=root).test.size == 17
-    assert len(said) == 1 and "cannot be written" in said[0] and not list(root.glob("*.tmp"))
+    assert len(said) == 1 and "cannot be written" in said[0] and not list(root.glob("*.partial*"))
 
 
 # Cache --------------------------------------------------------------------------------------------

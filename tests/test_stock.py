@@ -24,7 +24,7 @@ RANGES = {  # name of a variable: what it is drawn from, uniformly; others keep 
 
 CONSUMER = """
 import pathlib, sys
-sys.modules.update(dict.fromkeys(("sat_tf", "layers", "resnet", "efficientnet", "hparams")))  # None: can't be imported
+sys.modules.update(dict.fromkeys(("sat_tf",)))  # None: can't be imported
 import keras, numpy as np
 folder = pathlib.Path(sys.argv[1])
 images = np.load(folder / "images.npy")

@@ -2,11 +2,14 @@
 
 import io
 import pickle
+import struct
 import sys
+import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
-from torch_files import name, number, ordered, tensor, text, write
+from torch_files import name, number, numbers, ordered, tensor, text, write
 
 from sat_tf import torch_file
 
@@ -166,6 +169,14 @@ ATTACKS = {  # a pickle that a plain unpickler would run -> the name that must b
     "NEWOBJ": (name("collections", "OrderedDict") + b")\x81", "NEWOBJ"),
     "extension": (b"\x82\x01", "EXT1"),
     "state of a tensor": (tensor("0", (1,)) + b"}b", "state"),
+    "field of a tensor": (tensor("0", (1,)) + b"}" + text("parts") + numbers((0, 9)) + b"sb", "state"),
+    "slot of a name": (name("torch", "FloatStorage") + b"N}" + text("name") + b"Ns\x86b", "state"),
+    "function of a name": (
+        name("torch._utils", "_rebuild_tensor_v2") + b"}" + text("function") + name("torch", "FloatStorage") + b"sb",
+        "state",
+    ),
+    "called tensor": (tensor("0", (1,)) + b")R", "Tensor"),
+    "instance of a function": (name("torch._utils", "_rebuild_tensor_v2") + b"(" + number(1) + b"t\x81", "NEWOBJ"),
 }
 
 
@@ -182,7 +193,51 @@ def test_what_could_run_is_refused_by_name_and_not_run(tmp_path, monkeypatch, pl
     with pytest.raises(ValueError, match="was not (run|set)") as error:
         torch_file.read(path)
     assert named in str(error.value) and str(path) in str(error.value)
+    assert "\n" not in str(error.value)
     assert not (tmp_path / "ran.txt").exists() and "antigravity" not in sys.modules
+    assert torch_file.read(simple(path, "zip")).keys() == {"weight", "bias"}  # nothing of it stays
+
+
+def test_attributes_of_a_state_dict_are_dropped(tmp_path):
+    shadow = b"}" + text("items") + b"Ns"
+    content = ordered([("weight", tensor("0", (2,)))], shadow)
+    arrays = torch_file.read(write(tmp_path / "a.pth", "legacy", content, {"0": VALUES[:2]}))
+    np.testing.assert_array_equal(arrays["weight"], VALUES[:2])
+
+
+BOMBS = {  # content of a small file that asks for hundreds of megabytes
+    "memo": b"Nr" + struct.pack("<I", 2**25),
+    "bytes": b"\x8e" + struct.pack("<Q", 2**29),
+    "bytearray": b"\x96" + struct.pack("<Q", 2**29),
+    "frame": b"\x95" + struct.pack("<Q", 2**29),
+    "expanded": ordered([("weight", tensor("0", (2**14, 2**13), (0, 0), count=1))]),
+    "repeated": ordered([(f"weight{i}", tensor("0", (2**12, 2**8), (0, 0), count=1)) for i in range(99)]),
+    "axes": ordered([("weight", tensor("0", (2**30, 2**30, 2**30), (0, 0, 0), count=1))]),
+    "empty": ordered([("weight", tensor("0", (0, *[2**30] * 4), (0,) * 5, count=1))]),
+    "count": ordered([("weight", tensor("0", (1,), count=2**29))]),
+}
+
+
+def refused_within_memory(path):
+    tracemalloc.start()
+    try:
+        with pytest.raises(OSError, match=f"{path.name} is damaged: ") as error:
+            torch_file.read(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**25 and "\n" not in str(error.value)
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_small_file_takes_little_memory(tmp_path, bomb):
+    refused_within_memory(write(tmp_path / "a.pth", "legacy", BOMBS[bomb], {"0": VALUES[:1]}))
+
+
+def test_a_packed_zip_is_not_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02" + ordered() + b".")
+        archive.writestr("archive/data/0", bytes(2**27))
+    refused_within_memory(tmp_path / "a.pth")
 
 
 OTHERS = {  # content of a file that is no state dict -> a word of the message

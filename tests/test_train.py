@@ -44,7 +44,12 @@ def values(loop):
 
 def run(loop, until, **kwargs):
     start = loop.state.step
-    return np.concatenate([metrics for _, metrics in loop.run(batches(start), until=until, **kwargs)])
+    return rows(loop.run(batches(start), until=until, **kwargs))
+
+
+def rows(calls):
+    """Return losses and accuracies of all steps, `[n, 2]`."""
+    return np.concatenate([np.stack([each["loss"], each["accuracy"]], 1) for _, each in calls])
 
 
 def test_one_step_is_the_update_written_out_by_hand():
@@ -107,7 +112,7 @@ def test_two_replicas_train(method, two_replicas):
     strategy = two_replicas
     loop = make_loop(strategy=strategy, method=method, weight_decay=1e-2)
     data = strategy.distribute_datasets_from_function(lambda context: batches(replicas=2))
-    metrics = np.concatenate([m for _, m in loop.run(data, until=2)])
+    metrics = rows(loop.run(data, until=2))
     assert np.isfinite(metrics).all() and loop.state.step == 2
     for variable in loop.state.model.variables:
         copies = [copy.numpy() for copy in strategy.experimental_local_results(variable.value)]
@@ -133,7 +138,7 @@ def test_two_replicas_sum_what_one_device_computes(two_replicas):
             weight_decay=0.1,
         )
         data = strategy.distribute_datasets_from_function(lambda context, n=replicas: batches(replicas=n))
-        metrics = np.concatenate([m for _, m in loop.run(data, until=3)])
+        metrics = rows(loop.run(data, until=3))
         results.append((metrics, model.get_weights()))
     np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-5)
     for one, two in zip(results[0][1], results[1][1], strict=True):

@@ -18,12 +18,14 @@ class APGD:
       steps: iterations.
       rho: share of the steps since a checkpoint that must raise the loss.
       alpha: share of the new step, the rest is momentum.
+      random_start: begin at a random point at the edge of the ball instead of the image.
     """
 
     ball: Any
     steps: int = 100
     rho: float = 0.75
     alpha: float = 0.75
+    random_start: bool = True
 
     @property
     def evaluations(self):
@@ -36,9 +38,11 @@ class APGD:
         return max(int(0.22 * self.steps), 1), max(int(0.03 * self.steps), 1), max(int(0.06 * self.steps), 1)
 
     def begin(self, images, seeds):
-        """Return the state at a random start at the edge of the ball."""
-        noise = draws.noise(seeds, tf.shape(images)[1:], normal=self.ball.normal)
-        start = self.ball.project(images + self.ball.fill(noise), images)
+        """Return the state at the start."""
+        start = images
+        if self.random_start:
+            noise = draws.noise(seeds, tf.shape(images)[1:], normal=self.ball.normal)
+            start = self.ball.project(images + self.ball.fill(noise), images)
         zeros, none = tf.zeros_like(images), tf.zeros_like(images[:, 0, 0, 0])
         return {
             **begun(images),

@@ -40,16 +40,13 @@ class PGD:
         if not 0 <= self.clean_start <= 1:
             raise ValueError(f"Expected a probability clean_start. Received: clean_start={self.clean_start}.")
 
+    @property
+    def forward_equivalents(self):
+        """Cost of a batch in forward passes: each step is one pass and the gradient to the images."""
+        return 2 * self.steps
+
     def __call__(self, loss_fn, images, seed):
         return self.climb(loss_fn, images, self.start(images, seed), self.steps)
-
-    def iterates(self, loss_fn, images, seed):
-        """Yield `(steps taken, images)` on the way, after 1, 2, 5, 10, 20, 50 ... steps and after the last."""
-        taken, adversarial = 0, self.start(images, seed)
-        for mark in marks(self.steps):
-            adversarial = self.climb(loss_fn, images, adversarial, mark - taken)
-            taken = mark
-            yield taken, adversarial
 
     def start(self, images, seed):
         """Return the point that the first step leaves from, `[batch, h, w, 3]`."""
@@ -60,9 +57,7 @@ class PGD:
         epsilon = tf.cast(self.epsilon, images.dtype)
         noise = epsilon * uniform_noise(tf.shape(images), seed, images.dtype)
         if self.clean_start:
-            coin = tf.random.experimental.stateless_fold_in(tf.reshape(seed, [-1, 2])[0], 1)
-            draw = tf.random.stateless_uniform([], coin)
-            noise *= tf.cast(draw >= self.clean_start, images.dtype)
+            noise *= tf.cast(~starts_clean(seed, self.clean_start), images.dtype)
         return tf.clip_by_value(images + noise, *linf_ball(images, self.epsilon))
 
     def climb(self, loss_fn, images, start, steps):
@@ -131,27 +126,15 @@ def as_seed(seed):
     return tf.stack([0, seed]) if seed.shape.rank == 0 else seed
 
 
+def starts_clean(seed, probability):
+    """Say whether the batch of a stateless seed `[2]` or `[batch, 2]` begins at its images: a scalar bool."""
+    coin = tf.random.experimental.stateless_fold_in(tf.reshape(seed, [-1, 2])[0], 1)
+    return tf.random.stateless_uniform([], coin) < probability
+
+
 def uniform_noise(shape, seed, dtype=tf.float32):
     """Return uniform numbers in [-1, 1) of `shape`; a seed `[batch, 2]` draws every image from its own."""
     if seed.shape.rank == 1:
         return tf.random.stateless_uniform(shape, seed, -1.0, 1.0, dtype)
     draw = lambda one: tf.random.stateless_uniform(shape[1:], one, -1.0, 1.0, dtype)  # noqa: E731
     return tf.map_fn(draw, seed, fn_output_signature=dtype)
-
-
-def clean(*, epsilon, step_size, steps):
-    """Leave the images as they are: clean accuracy."""
-    return lambda loss_fn, images, seed: images
-
-
-def fgsm(*, epsilon, step_size, steps):
-    """Take one step of length epsilon from the image itself (Goodfellow et al. 2015)."""
-    return PGD(epsilon=epsilon, step_size=epsilon, steps=1, random_start=False)
-
-
-def pgd(*, epsilon, step_size, steps):
-    """Climb k steps from a random start in the L-infinity ball, (Madry et al. 2018)."""
-    return PGD(epsilon=epsilon, step_size=step_size, steps=steps)
-
-
-ATTACKS = {"clean": clean, "fgsm": fgsm, "pgd-k": pgd}  # -k: the name carries the number of steps, pgd-20

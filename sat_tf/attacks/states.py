@@ -17,7 +17,7 @@ from typing import Any
 import tensorflow as tf
 
 from sat_tf.attacks import draws
-from sat_tf.attacks.pgd import uniform_noise
+from sat_tf.attacks.pgd import as_seed, starts_clean, uniform_noise
 
 
 def begun(images):
@@ -64,10 +64,18 @@ def climbed(objective, images):
 
 def whole(attack, objective, images, seeds):
     """Return the state after all iterations of one batch, all of whose images stay to the end."""
-    state = attack.begin(images, seeds)
-    for _ in tf.range(attack.evaluations):
-        state = attack.advance(objective, images, state)
-    return state
+    return finished(attack, objective, images, attack.begin(images, seeds))
+
+
+def finished(attack, objective, images, state):
+    """Return the state after all iterations from a state at the start."""
+    return tf.while_loop(
+        lambda i, _: i < attack.evaluations,
+        lambda i, state: (i + 1, attack.advance(objective, images, state)),
+        (0, state),
+        parallel_iterations=1,
+        maximum_iterations=attack.evaluations,
+    )[1]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -150,3 +158,79 @@ class Noise:
         point = self.ball.project(images + self.ball.spread(noise, s["seed"] + s["step"]), images)
         _, fooled, margin = objective(point)
         return looked(s, point, fooled, margin)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Whole:
+    """A state attack as training wants it: `attack(loss_fn, images, seed) -> images`, all of one batch to the end.
+
+    Returns the point of the highest loss. `seed` is what `PGD` takes; every image draws from its own.
+
+    Attributes:
+      attack: whose state holds `best`, such as Auto-PGD.
+      clean_start: probability with which a batch begins at its images instead of at random.
+    """
+
+    attack: Any
+    clean_start: float = 0.0
+
+    @property
+    def steps(self):
+        """Iterations."""
+        return self.attack.steps
+
+    @property
+    def epsilon(self):
+        """Radius of the ball."""
+        return self.attack.ball.epsilon
+
+    @property
+    def forward_equivalents(self):
+        """Cost of a batch in forward passes: each look is one pass and the gradient to the images."""
+        return 2 * self.attack.evaluations
+
+    def __call__(self, loss_fn, images, seed):
+        images, seed = tf.stop_gradient(images), as_seed(seed)
+        words = (seed[:, 0], seed[:, 1]) if seed.shape.rank == 2 else (seed[0], seed[1], tf.range(tf.shape(images)[0]))
+        state = self.attack.begin(images, tf.cast(draws.hashed(*words), tf.int32))
+        if self.clean_start:
+            begin = dataclasses.replace(self.attack, random_start=False).begin
+            clean = starts_clean(seed, self.clean_start)
+            state = {name: tf.where(clean, value, state[name]) for name, value in begin(images, seed[..., 0]).items()}
+
+        def objective(points):
+            values = loss_fn(points)
+            return values, tf.zeros_like(values, tf.bool), -values
+
+        return tf.stop_gradient(finished(self.attack, objective, images, state)["best"])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Once:
+    """An attack of a whole batch, `(loss_fn, images, seed) -> images`, as `states`: one iteration is all of it.
+
+    Attributes:
+      attack: takes a seed for each image, `[batch, 2]`, as `PGD` does.
+    """
+
+    attack: Any
+
+    @property
+    def step_size(self):
+        """Of the attack, None where it has none."""
+        return getattr(self.attack, "step_size", None)
+
+    @property
+    def evaluations(self):
+        """Iterations: one."""
+        return 1
+
+    def begin(self, images, seeds):
+        """Return the state before the attack."""
+        return {**begun(images), "seed": seeds}
+
+    def advance(self, objective, images, state):
+        """Return the state after the attack, whose result is what counts."""
+        points = self.attack(lambda x: objective(x)[0], images, state["seed"])
+        _, fooled, margin = objective(points)
+        return looked(dict(state), points, fooled, margin)

@@ -4,16 +4,18 @@ To add one: a function `(data_dir, validation, seed) -> Data` in a file of its o
 """
 
 import dataclasses
-import difflib
 
-from sat_tf.data.batches import evaluation_batches, steps_per_epoch, train_batches
+from sat_tf.data.batches import evaluation_batches, one_replica_each, steps_per_epoch, train_batches
 from sat_tf.data.fashion import fashion_mnist, fashion_mnist_12k
 from sat_tf.data.folders import folder
+from sat_tf.data.left_out import left_out
+from sat_tf.data.overlap import overlap, read_seen, seen, write_seen
 from sat_tf.data.patterns import synthetic
 from sat_tf.data.records import cifar10, cifar100, imagenet2012, imagenet_classes, imagenette
 from sat_tf.data.shards import shards
 from sat_tf.data.splits import Data, Split, from_arrays
 from sat_tf.data.subset import part, read_subset, sampled, selected
+from sat_tf.names import unknown
 
 __all__ = [
     "DATASETS",
@@ -22,13 +24,19 @@ __all__ = [
     "evaluation_batches",
     "from_arrays",
     "imagenet_classes",
+    "left_out",
     "load",
+    "one_replica_each",
+    "overlap",
     "part",
+    "read_seen",
     "read_subset",
     "sampled",
+    "seen",
     "selected",
     "steps_per_epoch",
     "train_batches",
+    "write_seen",
 ]
 
 DATASETS = {
@@ -67,8 +75,7 @@ def load(name, *, data_dir=None, validation=None, seed=0, cache="none") -> Data:
         ValueError: for an unknown name, or files that are not what the set needs.
     """
     if name not in DATASETS:
-        near = difflib.get_close_matches(str(name), DATASETS, n=1, cutoff=0)[0]
-        raise ValueError(f"Expected a data set of {sorted(DATASETS)}. Received: {name=}. Did you mean {near!r}?")
+        raise unknown("a known data set", "name", name, DATASETS)
     if cache not in CACHES:
         raise ValueError(f"Expected cache in {CACHES}. Received: {cache=}.")
     loaded = DATASETS[name](data_dir, validation, seed)

@@ -2,10 +2,9 @@
 (seed, epoch, position in the epoch): not of parallelism, number of hosts, or where the run was resumed.
 """
 
-import difflib
-
 import tensorflow as tf
 
+from sat_tf.names import unknown
 from sat_tf.preprocess import AUGMENTATIONS, EVALUATIONS, decode, to_levels
 
 fold_in = tf.random.experimental.stateless_fold_in
@@ -148,9 +147,7 @@ def _row(table, **named):
     """Return the row of a table that the one named argument is the key of."""
     ((argument, key),) = named.items()
     if key not in table:
-        near = difflib.get_close_matches(str(key), table, n=1, cutoff=0)[0]
-        message = f"Expected {argument} in {sorted(table)}. Received: {argument}={key!r}. Did you mean {near!r}?"
-        raise ValueError(message)
+        raise unknown(f"a known {argument}", argument, key, table)
     return table[key]
 
 
@@ -186,3 +183,15 @@ def _finished(dataset):
     options.deterministic = True
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
+
+
+def one_replica_each(batches, replicas):
+    """Cut every batch into one for each of a host's replicas, in order."""
+    if replicas == 1:
+        return batches
+
+    def cut(*batch):
+        parts = [tf.reshape(part, [replicas, part.shape[0] // replicas, *part.shape[1:]]) for part in batch]
+        return tf.data.Dataset.from_tensor_slices(tuple(parts))
+
+    return batches.flat_map(cut)

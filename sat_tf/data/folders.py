@@ -1,4 +1,4 @@
-"""Images of the user's own: one sub-folder a class, with JPEG, PNG, BMP or GIF (first frame) files in it."""
+"""Images of the user's own: one sub-folder a class, with files in it that TensorFlow or Pillow reads."""
 
 import os
 
@@ -7,10 +7,9 @@ import tensorflow as tf
 
 from sat_tf import preprocess
 from sat_tf.data import contents, index
+from sat_tf.data.listing import ENDINGS, ending, listing
 from sat_tf.data.splits import Data, draw, expand, from_arrays, indexed, validation_size
 
-_ENDINGS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".gif": "GIF"}
-_TEST_FOLDERS = ("test", "val", "validation")
 _SMALL_SIDE, _SMALL_COUNT = 64, 100_000  # up to this the set is decoded once, into memory: at most 1.2 GB
 _LARGE_SIZE = 224
 _CHECKED = 20_000  # files looked through between two chances to remember what was found
@@ -23,18 +22,23 @@ def folder(data_dir, validation, seed):
         raise ValueError(
             "Expected data_dir, the folder that holds a sub-folder for each class. Received: data_dir=None."
         )
-    classes, paths, labels, tested, source = listing(expand(data_dir))
-    looked = index.look_through(expand(data_dir), paths.tolist(), check_files, "image files", _CHECKED)
+    root = expand(data_dir)
+    found = listing(root)
+    paths, labels = found.paths, found.labels
+    looked = index.look_through(root, paths.tolist(), check_files, "image files", _CHECKED)
+    tested, source, notes = found.split(looked.digests)
     usable = index.good(looked)
+    read = contents.reader(looked.kinds)
     shapes = set(map(tuple, np.unique(looked.sides[usable], axis=0).tolist()))
-    images = _decode_all(paths, usable, *shapes) if _fit_in_memory(shapes, len(paths)) else None
+    images = _decode_all(paths, usable, read, *shapes) if _fit_in_memory(shapes, len(paths)) else None
 
     def split(chosen, complete=True):
         unreadable = looked.select(chosen).names_of_faults(paths[chosen], numbered=False) if complete else ()
         chosen = chosen[usable[chosen]]
+        fields = {"names": lambda: found.names[chosen], "digests": lambda: looked.digests[chosen]}
         if images is None:
-            return _from_files(paths[chosen], labels[chosen], unreadable)
-        return from_arrays(images[chosen], labels[chosen], unreadable, lambda: _names(paths[chosen]))
+            return _from_files(paths[chosen], labels[chosen], read, unreadable=unreadable, **fields)
+        return from_arrays(images[chosen], labels[chosen], unreadable, **fields)
 
     learnt = np.flatnonzero(~tested)
     candidates = learnt[usable[learnt]]
@@ -42,12 +46,12 @@ def folder(data_dir, validation, seed):
     return Data(
         name="folder",
         source=source,
-        classes=classes,
+        classes=found.classes,
         image_size=_image_size(shapes),
         train=split(np.setdiff1d(learnt, held)),
         validation=split(held, complete=False),
         test=split(np.flatnonzero(tested)),
-        notes=_notes(paths, looked),
+        notes=(*_notes(paths, looked), *notes),
         diagnose=lambda: _newly_unreadable(paths, usable),
     )
 
@@ -55,18 +59,24 @@ def folder(data_dir, validation, seed):
 def check_files(paths, advance):
     """Return the Index of some image files; every one is decoded."""
     kinds, sides = np.full(len(paths), contents.UNREADABLE, np.int8), np.zeros([len(paths), 2], np.int32)
+    digests = np.zeros(len(paths), np.int64)
 
     def look(place, path):
         content = tf.io.read_file(path)
         return place, *contents.look(content), tf.strings.length(content)
 
-    names = tf.data.Dataset.from_tensor_slices(np.array(paths, np.str_)).enumerate()
+    names = tf.data.Dataset.from_tensor_slices(_tensor_of(paths)).enumerate()
     looked = names.map(look, num_parallel_calls=tf.data.AUTOTUNE, deterministic=False).ignore_errors()
-    for place, kind, size, length in looked.prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
-        kinds[place], sides[place] = kind, size
+    for place, kind, size, digest, length in looked.prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
+        kinds[place], sides[place], digests[place] = kind, size, digest
         advance(int(length))
     faults = [(place, 0, _fault_of(paths[place])) for place in np.flatnonzero(kinds == contents.UNREADABLE).tolist()]
-    return index.make(np.ones(len(paths)), np.zeros(len(paths)), kinds, sides, faults)
+    return index.make(np.ones(len(paths)), np.zeros(len(paths)), kinds, sides, digests, faults)
+
+
+def _tensor_of(paths):
+    """Return paths as bytes, string [n]: the name of a file need not be text."""
+    return tf.constant([os.fsencode(path) for path in paths], tf.string)
 
 
 def _fault_of(path):
@@ -87,98 +97,15 @@ def _newly_unreadable(paths, usable):
 
 def _notes(paths, looked):
     """Return one note on how many files are of another kind than their name says, none if all are of that kind."""
-    said = [_ENDINGS[_ending(path)] for path in paths.tolist()]
+    said = [ENDINGS.get(ending(path)) for path in paths.tolist()]
     pairs = zip(looked.kinds.tolist(), said, strict=True)
     others = [
         f"{contents.KINDS[kind]} named as {name}"
         for kind, name in pairs
-        if kind != contents.UNREADABLE and contents.KINDS[kind] != name
+        if name and kind != contents.UNREADABLE and not contents.KINDS[kind].endswith(name)
     ]
     counts = {phrase: others.count(phrase) for phrase in sorted(set(others))}
     return tuple(f"{count:,} {phrase}" for phrase, count in counts.items())
-
-
-def listing(root):
-    """Return (classes, paths [n], labels [n], tested [n], source); `tested` marks the test split."""
-    if not os.path.isdir(root):
-        raise FileNotFoundError(
-            f"There is no folder {root}: data_dir must be one that holds a sub-folder for each class."
-        )
-    train_dir, test_dir = _train_and_test(root)
-    if train_dir is None:
-        classes, paths, labels = _scan(test_dir)
-        return classes, paths, labels, np.ones(len(paths), bool), f"test split {test_dir}, no training images"
-    classes, paths, labels = _scan(train_dir)
-    if test_dir is None:
-        tested = draw(labels, min(max(len(paths) // 10, len(classes)), len(paths) // 2), seed=0)
-        source = f"{train_dir}, a tenth of each class ({tested.sum()} of {len(paths)} images) drawn as the test split"
-        return classes, paths, labels, tested, source
-    test_classes, test_paths, test_labels = _scan(test_dir)
-    if classes != test_classes:
-        differing = ", ".join(sorted(set(classes) ^ set(test_classes))[:5])
-        message = (
-            f"Expected the same class folders in {train_dir} and {test_dir}. Received: only in one of them {differing}."
-        )
-        raise ValueError(message)
-    tested = np.repeat([False, True], [len(paths), len(test_paths)])
-    source = f"{train_dir}, test split {test_dir}"
-    return classes, np.concatenate([paths, test_paths]), np.concatenate([labels, test_labels]), tested, source
-
-
-def _train_and_test(root):
-    """Return the folders of the training and the test images; None for the one that there is not."""
-    names = _folders(root)
-    train_dir = os.path.join(root, "train")
-    test_dir = next((os.path.join(root, name) for name in _TEST_FOLDERS if _folders(os.path.join(root, name))), None)
-    if _folders(train_dir):
-        return train_dir, test_dir
-    if test_dir and set(names) <= set(_TEST_FOLDERS):
-        return None, test_dir
-    return root, None
-
-
-def _folders(path):
-    """Return the sorted names of the sub-folders, without hidden ones; none if there is no such folder."""
-    if not os.path.isdir(path):
-        return []
-    with os.scandir(path) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-
-
-def _scan(path):
-    """Return (class names, paths [n], labels [n]) of the images in the class folders of `path`."""
-    classes = tuple(_folders(path))
-    if not classes:
-        raise FileNotFoundError(
-            f"There is no class folder in {path}: make one for each class and put its images there."
-        )
-    if len(classes) == 1:
-        raise ValueError(f"Expected two or more class folders in {path}. Received: only {classes[0]}.")
-    files = [_images(os.path.join(path, name)) for name in classes]
-    labels = np.repeat(np.arange(len(classes), dtype=np.int32), [len(names) for names in files])
-    return classes, np.array([name for names in files for name in names]), labels
-
-
-def _images(path):
-    """Return the sorted paths of the images in a class folder; there must be some."""
-    with os.scandir(path) as entries:
-        files = sorted(
-            entry.path
-            for entry in entries
-            if _ending(entry.name) in _ENDINGS and not entry.name.startswith(".") and entry.is_file()
-        )
-    if not files:
-        raise ValueError(f"Expected images ({', '.join(_ENDINGS)}) in every class folder. Received: none in {path}.")
-    return files
-
-
-def _names(paths):
-    """Return "class/file" of each path: what it is called within the folder of its split."""
-    return np.array(["/".join(path.split(os.sep)[-2:]) for path in paths.tolist()], np.str_)
-
-
-def _ending(path):
-    return os.path.splitext(path)[1].lower()
 
 
 def _fit_in_memory(shapes, count):
@@ -193,12 +120,14 @@ def _image_size(shapes):
     return next((size for size in (32, _SMALL_SIDE) if max(sides) <= size), None)
 
 
-def _decode_all(paths, usable, shape):
+def _decode_all(paths, usable, read, shape):
     """Return all images as uint8 [n, h, w, 3]; those that cannot be used are black."""
     images = np.zeros((len(paths), *shape, 3), np.uint8)
     chosen = np.flatnonzero(usable)
-    files = tf.data.Dataset.from_tensor_slices(paths[chosen])
-    decoded = files.map(lambda path: preprocess.decode(tf.io.read_file(path)), num_parallel_calls=tf.data.AUTOTUNE)
+    files = tf.data.Dataset.from_tensor_slices(_tensor_of(paths[chosen]))
+    decoded = files.map(
+        lambda path: preprocess.decode(read(tf.io.read_file(path))), num_parallel_calls=tf.data.AUTOTUNE
+    )
     batches = decoded.batch(_READ).as_numpy_iterator()
     for begin, batch in zip(range(0, len(chosen), _READ), _progress(batches, len(chosen)), strict=True):
         images[chosen[begin : begin + _READ]] = batch
@@ -212,10 +141,10 @@ def _progress(batches, count):
     return tqdm(batches, f"Reading images, {_READ} a step", -(-count // _READ), delay=3, disable=None, leave=False)
 
 
-def _from_files(paths, labels, unreadable, keep=False):
+def _from_files(paths, labels, read, *, keep=False, **fields):
     """Return the Split of images that are read from their files, one by one; with `keep` all at once, into memory."""
     with tf.device("CPU:0"):
-        paths_tensor, labels_tensor = tf.constant(paths, tf.string), tf.constant(labels)
+        paths_tensor, labels_tensor = _tensor_of(paths), tf.constant(labels)
         kept = None
         if keep and len(paths):
             files = tf.data.Dataset.from_tensor_slices(paths_tensor).map(tf.io.read_file, tf.data.AUTOTUNE)
@@ -224,7 +153,7 @@ def _from_files(paths, labels, unreadable, keep=False):
     def decode(item):
         place = item["index"]
         content = tf.io.read_file(tf.gather(paths_tensor, place)) if kept is None else tf.gather(kept, place)
-        return content, tf.gather(labels_tensor, place), place
+        return read(content), tf.gather(labels_tensor, place), place
 
-    cached = None if keep else lambda: _from_files(paths, labels, unreadable, keep=True)
-    return indexed(len(paths), decode, unreadable=unreadable, cached=cached, names=lambda: _names(paths))
+    cached = None if keep else lambda: _from_files(paths, labels, read, keep=True, **fields)
+    return indexed(len(paths), decode, cached=cached, **fields)

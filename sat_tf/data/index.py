@@ -17,10 +17,11 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from sat_tf import files
 from sat_tf.data.contents import KINDS, UNREADABLE
 
 FILE_NAME = ".sat_index.npz"
-_VERSION = 1  # of what is looked for: a greater one makes every remembered index void
+_VERSION = 2  # of what is looked for: a greater one makes every remembered index void
 _SAVE_EVERY = 60.0  # seconds
 
 
@@ -33,6 +34,7 @@ class Index:
         offsets: int64 [n], first byte of each record in its file.
         kinds: int8 [n], place in `KINDS`, or `UNREADABLE`.
         sides: int32 [n, 2], height and width.
+        digests: int64 [n], what tells images apart, see `contents.look`.
         fault_places: int64 [k, 2], (file, record) of each fault, in that order. The record may be one that could not
             be found any more: what follows a cut is no record.
         faults: str [k], what is wrong.
@@ -42,6 +44,7 @@ class Index:
     offsets: np.ndarray
     kinds: np.ndarray
     sides: np.ndarray
+    digests: np.ndarray
     fault_places: np.ndarray
     faults: np.ndarray
 
@@ -55,7 +58,7 @@ class Index:
         places = self.fault_places.tolist()
         middle = [f", record {record}" if numbered else "" for _, record in places]
         return tuple(
-            f"{paths[file]}{text}: {fault}"
+            f"{shown(paths[file])}{text}: {fault}"
             for (file, _), text, fault in zip(places, middle, self.faults.tolist(), strict=True)
         )
 
@@ -75,21 +78,30 @@ class Index:
             offsets=self.offsets[records],
             kinds=self.kinds[records],
             sides=self.sides[records],
+            digests=self.digests[records],
             fault_places=places[kept],
             faults=self.faults[kept],
         )
 
 
-def make(counts, offsets, kinds, sides, faults):
+def make(counts, offsets, kinds, sides, digests, faults):
     """Return the Index of plain lists and arrays; `faults` is a list of (file, record, what)."""
     return Index(
         counts=np.asarray(counts, np.int64),
         offsets=np.asarray(offsets, np.int64),
         kinds=np.asarray(kinds, np.int8),
         sides=np.asarray(sides, np.int32).reshape(-1, 2),
-        fault_places=np.array([fault[:2] for fault in faults], np.int64).reshape(-1, 2),
-        faults=np.array([fault[2] for fault in faults], np.str_),
+        digests=np.asarray(digests, np.int64),
+        **faults_of(faults),
     )
+
+
+def faults_of(rows):
+    """Return the fields of an Index that hold faults, a list of (file, record, what)."""
+    return {
+        "fault_places": np.array([fault[:2] for fault in rows], np.int64).reshape(-1, 2),
+        "faults": np.array([fault[2] for fault in rows], np.str_),
+    }
 
 
 def concatenate(parts):
@@ -128,7 +140,7 @@ def look_through(root, paths, check: Callable, key, chunk):
     if not len(missing):
         return _in_order(parts, done)
     logging.info(
-        "Looking through %d files of %s for unreadable images; what is found is remembered.", len(missing), root
+        "Looking through %d files of %s for unreadable images; what is found is remembered.", len(missing), shown(root)
     )
     saver = _Saver(root, key)
     try:
@@ -142,6 +154,11 @@ def look_through(root, paths, check: Callable, key, chunk):
     finally:
         saver.save([names[row] for row in done], stats[done], parts)
     return _in_order(parts, done)
+
+
+def shown(path):
+    """Return a path as text that any encoding of Unicode can hold: bytes that are no UTF-8 are written out."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def summary(index, title):
@@ -164,7 +181,10 @@ def _stat(path):
     if "://" in path:
         stat = tf.io.gfile.stat(path)
         return stat.length, stat.mtime_nsec
-    stat = os.stat(path)
+    try:
+        stat = os.stat(path)
+    except OSError:  # a link to nowhere: a fault of the file, which is found when it is read
+        return 0, -1
     return stat.st_size, stat.st_mtime_ns
 
 
@@ -177,7 +197,7 @@ def _progress(total):
     )
 
 
-_NOTHING = make([], [], [], [], [])
+_NOTHING = make([], [], [], [], [], [])
 
 
 def _remembered(root, key):
@@ -185,20 +205,25 @@ def _remembered(root, key):
     path = os.path.join(root, FILE_NAME)
     nothing = [], np.zeros([0, 2], np.int64), _NOTHING
     try:
-        with tf.io.gfile.GFile(path, "rb") as file:
+        with _open(path, "rb") as file:
             content = file.read()
-    except tf.errors.OpError:
+    except (tf.errors.OpError, OSError):
         return nothing
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             if str(arrays["key"]) != key:
                 return nothing
-            names = arrays["names"].tobytes().decode("utf-8", "surrogateescape").split("\0")[:-1]
+            names = os.fsdecode(arrays["names"].tobytes()).split("\0")[:-1]
             fields = {field.name: arrays[field.name] for field in dataclasses.fields(Index)}
             return names, arrays["stats"], Index(**fields)
     except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        logging.warning("%s cannot be read (%s): the files are looked through anew.", path, error)
+        logging.warning("%s cannot be read (%s): the files are looked through anew.", shown(path), error)
         return nothing
+
+
+def _open(path, mode):
+    """Open a file: TensorFlow's functions know remote ones, and only names that are UTF-8."""
+    return tf.io.gfile.GFile(path, mode) if "://" in path else open(path, mode)
 
 
 class _Saver:
@@ -211,21 +236,22 @@ class _Saver:
         if not self.works or time.monotonic() - self.last < every:
             return
         arrays = {field.name: getattr(concatenate(parts), field.name) for field in dataclasses.fields(Index)}
-        packed = "".join(name + "\0" for name in names).encode("utf-8", "surrogateescape")
+        packed = os.fsencode("".join(name + "\0" for name in names))
         content = io.BytesIO()
         np.savez_compressed(
             content, key=np.array(self.key), names=np.frombuffer(packed, np.uint8), stats=stats, **arrays
         )
-        temporary = f"{self.path}.{os.getpid()}.tmp"
         try:
-            with tf.io.gfile.GFile(temporary, "wb") as file:
-                file.write(content.getvalue())
-            tf.io.gfile.rename(temporary, self.path, overwrite=True)
-        except tf.errors.OpError as error:
+            if "://" in self.path:  # an object of a bucket appears when it is whole
+                with _open(self.path, "wb") as file:
+                    file.write(content.getvalue())
+            else:
+                files.write(self.path, content.getvalue())
+        except (OSError, tf.errors.OpError) as error:
             self.works = False
-            if tf.io.gfile.exists(temporary):
-                tf.io.gfile.remove(temporary)
             logging.warning(
-                "%s cannot be written (%s): the next start looks through the files once more.", self.path, error.message
+                "%s cannot be written (%s): the next start looks through the files once more.",
+                shown(self.path),
+                getattr(error, "message", error),
             )
         self.last = time.monotonic()

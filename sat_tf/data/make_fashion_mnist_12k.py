@@ -9,11 +9,11 @@ timestamps and attributes make the file the same to the byte wherever zlib is th
 import argparse
 import hashlib
 import io
-import os
 import zipfile
 
 import numpy as np
 
+from sat_tf import files
 from sat_tf.data.fashion import FASHION_MNIST_CLASSES, read_idx_pair
 
 PER_CLASS = {"train": 1200, "test": 200}
@@ -31,14 +31,13 @@ def first_of_each_class(labels, count):
 
 def write_npz(path, arrays):
     """Write arrays as a compressed .npz whose bytes depend on nothing but them: no time, no platform."""
-    with open(path + ".tmp", "wb") as file, zipfile.ZipFile(file, "w") as archive:
+    with files.replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, array in arrays.items():
             entry = zipfile.ZipInfo(name + ".npy", date_time=(1980, 1, 1, 0, 0, 0))
             entry.compress_type, entry.create_system = zipfile.ZIP_DEFLATED, 3
             content = io.BytesIO()
             np.lib.format.write_array(content, array, version=(1, 0), allow_pickle=False)
             archive.writestr(entry, content.getvalue(), compresslevel=9)
-    os.replace(path + ".tmp", path)
 
 
 def make(idx_dir, output, per_class=None):

@@ -2,21 +2,22 @@
 
     python -m sat_tf.data.make_shards --data_dir=FOLDER --output_dir=DIR
 
-FOLDER is what --dataset=folder takes: train/<class>/* and test/ or val/<class>/*, or only <class>/*, of which a tenth
-becomes the validation part. JPEG and PNG files are taken over byte by byte, others are stored as PNG. The images are
-shuffled. DIR gets the shards, classes.txt (a name a line, label 1 first) and counts.txt (the records in each shard).
+FOLDER is what --dataset=folder takes: train/<class>/* and test/ or val/<class>/*, or only <class>/*, of which the tenth
+that --dataset=folder draws to test by becomes the validation part. JPEG and PNG files are taken over byte by byte,
+others are stored as PNG. The images are shuffled. DIR gets the shards, classes.txt (a name a line, label 1 first) and
+counts.txt (the records in each shard).
 """
 
 import argparse
 import os
-import shutil
 import sys
 
 import numpy as np
 import tensorflow as tf
 
-from sat_tf import preprocess
+from sat_tf import files, preprocess
 from sat_tf.data import contents, folders
+from sat_tf.data.listing import listing
 from sat_tf.data.shards import CLASSES_FILE, COUNTS_FILE, PARTS
 from sat_tf.data.splits import expand
 
@@ -24,7 +25,7 @@ _KEPT = ("JPEG", "CMYK JPEG", "PNG")
 _IN_A_SHARD = 1250  # images, as in ImageNet's 1024 shards
 
 
-def make(data_dir, output_dir, shards, *, seed=0, skip_unreadable=False):
+def make(data_dir, output_dir, shards, *, seed=0, skip_unreadable=False, tell=lambda note: None):
     """Write the shards, into a folder of another name that becomes the output folder when all is written.
 
     Args:
@@ -33,6 +34,7 @@ def make(data_dir, output_dir, shards, *, seed=0, skip_unreadable=False):
         shards: `{part: number of files}`; None for one for each 1,250 images.
         seed: Shuffles the images.
         skip_unreadable: Leave out unreadable images instead of refusing them.
+        tell: is called with each note on the folder, e.g. what else is in it.
 
     Returns:
         `{part: number of images}`, and the names of the unreadable images that were left out.
@@ -43,8 +45,11 @@ def make(data_dir, output_dir, shards, *, seed=0, skip_unreadable=False):
     data_dir, output_dir = expand(data_dir), expand(output_dir)
     if os.path.isdir(output_dir) and os.listdir(output_dir):
         raise ValueError(f"Expected an output_dir that is absent or empty. Received: {output_dir}.")
-    classes, paths, labels, tested, _ = folders.listing(data_dir)
-    with _bar(sum(map(os.path.getsize, paths)), "looking for unreadable images", "B") as bar:
+    found = listing(data_dir)
+    paths, labels = found.paths, found.labels
+    with _bar(
+        sum(os.path.getsize(path) for path in paths if os.path.exists(path)), "looking for unreadable images", "B"
+    ) as bar:
         looked = folders.check_files(paths.tolist(), bar.update)
     unreadable = looked.names_of_faults(paths, numbered=False)
     if unreadable and not skip_unreadable:
@@ -52,23 +57,22 @@ def make(data_dir, output_dir, shards, *, seed=0, skip_unreadable=False):
             f"Expected whole images. Received: {len(unreadable)} unreadable, the first {unreadable[0]}. "
             "Replace them, or leave them out by --skip_unreadable."
         )
+    tested, _, notes = found.split(looked.digests)
+    for note in notes:
+        tell(note)
     usable = looked.kinds != contents.UNREADABLE
     members = {"train": np.flatnonzero(~tested & usable), "validation": np.flatnonzero(tested & usable)}
     random, pieces = np.random.RandomState(seed), []
     for part in PARTS:
         number = _number_of_shards(part, len(members[part]), shards[part])
         pieces += _cut(part, random.permutation(members[part]), number)
-    partial = output_dir.rstrip("/") + ".partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    os.makedirs(partial)
-    with _bar(int(usable.sum()), "writing shards", "image") as bar:
-        for name, chosen in pieces:
-            _write_shard(os.path.join(partial, name), paths[chosen], labels[chosen], looked.kinds[chosen], bar)
-    _write_lines(os.path.join(partial, COUNTS_FILE), (f"{name} {len(chosen)}" for name, chosen in pieces))
-    _write_lines(os.path.join(partial, CLASSES_FILE), classes)
-    if os.path.isdir(output_dir):
-        os.rmdir(output_dir)  # it is empty
-    os.replace(partial, output_dir)
+    with files.replacing(output_dir) as partial:
+        partial.mkdir()
+        with _bar(int(usable.sum()), "writing shards", "image") as bar:
+            for name, chosen in pieces:
+                _write_shard(partial / name, paths[chosen], labels[chosen], looked.kinds[chosen], bar)
+        _write_lines(partial / COUNTS_FILE, (f"{name} {len(chosen)}" for name, chosen in pieces))
+        _write_lines(partial / CLASSES_FILE, found.classes)
     return {part: len(places) for part, places in members.items()}, unreadable
 
 
@@ -92,12 +96,12 @@ def _cut(part, places, total):
 
 
 def _write_shard(path, paths, labels, kinds, bar):
-    with tf.io.TFRecordWriter(path) as writer:
+    with tf.io.TFRecordWriter(os.fspath(path)) as writer:
         for name, label, kind in zip(paths.tolist(), labels.tolist(), kinds.tolist(), strict=True):
             with open(name, "rb") as file:
                 content = file.read()
             if contents.KINDS[kind] not in _KEPT:
-                content = tf.io.encode_png(preprocess.decode(tf.constant(content))).numpy()
+                content = tf.io.encode_png(preprocess.decode(contents.plain(tf.constant(content)))).numpy()
             writer.write(_example(content, label + 1, os.path.basename(name)).SerializeToString())
             bar.update()
 
@@ -143,6 +147,7 @@ def main():
             shards,
             seed=arguments.seed,
             skip_unreadable=arguments.skip_unreadable,
+            tell=lambda note: print(f"note: {note}"),
         )
     except (ValueError, OSError, tf.errors.OpError, KeyboardInterrupt) as error:
         print(f"make_shards: {getattr(error, 'message', str(error)) or 'Stopped.'}", file=sys.stderr)

@@ -1,6 +1,7 @@
 """What a data set is: labelled images that can be read in any order (`Split`), three of them (`Data`)."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable
 
@@ -8,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from sat_tf import preprocess
+from sat_tf.data import contents
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,8 @@ class Split:
         names: Returns the name of each image in natural order, str [size], "" for one without; may read the files.
             As in a folder of class folders, with forward slashes: "n01440764/ILSVRC2012_val_00000293.JPEG". None where
             images have no names.
+        digests: Returns what tells images apart, int64 [size] in natural order, see `contents.look`: copies of a file,
+            and lossless files of the same pixels, have the same.
         places: Where this is a selection, int64 [size], the places of its images among those of the whole part that
             can be used; None where it is the whole part.
     """
@@ -42,6 +46,7 @@ class Split:
     cached: Callable[[], "Split"] | None = None
     random_access: bool = False
     names: Callable[[], np.ndarray] | None = None
+    digests: Callable[[], np.ndarray] | None = None
     places: np.ndarray | None = dataclasses.field(default=None, compare=False)
 
     def epoch(self, seed, host=0, hosts=1, *, block=1, start=0):
@@ -101,7 +106,7 @@ def indexed(size, decode, **fields):
     return Split(size=size, order=order, decode=decode, random_access=True, **fields)
 
 
-def from_arrays(images, labels, unreadable=(), names=None):
+def from_arrays(images, labels, unreadable=(), names=None, digests=None):
     """Return the Split of images in memory.
 
     Args:
@@ -109,6 +114,7 @@ def from_arrays(images, labels, unreadable=(), names=None):
         labels: integers [n].
         unreadable: Names of images that should be there, too, and cannot be used.
         names: Returns their names, see Split; None where they have none.
+        digests: Returns their digests, see Split; None for those of the pixels.
 
     Raises:
         ValueError: for another shape or type.
@@ -124,7 +130,19 @@ def from_arrays(images, labels, unreadable=(), names=None):
     def decode(item):
         return tf.gather(images, item["index"]), tf.gather(labels, item["index"]), item["index"]
 
-    return indexed(int(images.shape[0]), decode, in_memory=True, unreadable=tuple(unreadable), names=names)
+    @functools.cache
+    def of_pixels():
+        parts = [contents.digests_of(images[place : place + 1000]).numpy() for place in range(0, len(images), 1000)]
+        return np.concatenate([np.zeros(0, np.int64), *parts])
+
+    return indexed(
+        int(images.shape[0]),
+        decode,
+        in_memory=True,
+        unreadable=tuple(unreadable),
+        names=names,
+        digests=digests or of_pixels,
+    )
 
 
 def to_arrays(split):
@@ -138,7 +156,7 @@ def validation_size(validation, size, most=1000):
     """Return how many of `size` training images to set aside: `validation`, by default `most` or a tenth if less."""
     if not size:
         return 0  # a set to evaluate on only
-    count = min(most, max(1, size // 10)) if validation is None else validation
+    count = min(most, max(1, size // 10), size - 1) if validation is None else validation
     if not 0 <= count < size:
         raise ValueError(
             f"Expected validation from 0 to {size - 1}, so that images to train on are left. Received: {validation=}."

@@ -43,8 +43,9 @@ def selected(split, places):
         return items.batch(block).shard(hosts, host).skip(start).unbatch()
 
     names = None if split.names is None else lambda: split.names()[places]
+    digests = None if split.digests is None else lambda: split.digests()[places]
     return dataclasses.replace(
-        split, size=len(places), order=order, unreadable=(), cached=None, names=names, places=in_part
+        split, size=len(places), order=order, unreadable=(), cached=None, names=names, digests=digests, places=in_part
     )
 
 

@@ -6,7 +6,6 @@ that (4). The records are streamed: files in seeded order, sixteen at a time, sh
 
 import dataclasses
 import functools
-import os
 
 import numpy as np
 import tensorflow as tf
@@ -61,7 +60,7 @@ class Features:
 
     def full_name(self, name, label):
         """Return what the image is called within a folder of class folders: "class/file", "" without a name."""
-        file = os.fsdecode(name).rpartition("/")[2]
+        file = index.shown(name).rpartition("/")[2]
         return f"{self.class_names[label]}/{file}" if file else ""
 
     def fault_of(self, record):
@@ -178,17 +177,18 @@ def check_files(paths, advance, features):
     files = np.repeat(np.arange(len(paths)), counts)
     firsts = np.cumsum(counts) - counts
     kinds, sides = np.full(len(offsets), contents.UNREADABLE, np.int8), np.zeros([len(offsets), 2], np.int32)
-    names = np.array(paths, np.str_)
-    _look(names, np.zeros_like(counts), counts, firsts, features, kinds, sides, advance)
+    digests = np.zeros(len(offsets), np.int64)
+    found, names = (kinds, sides, digests), np.array(paths, np.str_)
+    _look(names, np.zeros_like(counts), counts, firsts, features, found, advance)
     unseen = np.flatnonzero(kinds == contents.UNREADABLE)  # behind a wrong checksum nothing is read: now one by one
-    _look(names[files[unseen]], offsets[unseen], np.ones_like(unseen), unseen, features, kinds, sides, advance)
+    _look(names[files[unseen]], offsets[unseen], np.ones_like(unseen), unseen, features, found, advance)
     for place in np.flatnonzero(kinds == contents.UNREADABLE).tolist():
         file = int(files[place])
         fault = _fault_at(paths[file], offsets[place], features)
         if fault is None:
             raise OSError(f"{paths[file]} reads differently each time: check the disk, or whoever writes to the file.")
         faults.append((file, place - int(firsts[file]), fault))
-    return index.make(counts, offsets, kinds, sides, sorted(faults))
+    return index.make(counts, offsets, *found, sorted(faults))
 
 
 def scan(path):
@@ -247,23 +247,24 @@ def _masked_crc(content):
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def _look(paths, offsets, counts, firsts, features, kinds, sides, advance):
-    """Write kind and sides of every record that can be read and decoded to its place in two arrays."""
+def _look(paths, offsets, counts, firsts, features, found, advance):
+    """Write kind, sides and digest of every record that can be read and decoded to its place in three arrays."""
 
     def read(path, offset, count, first):
         return read_from(path, offset).take(count).enumerate(first).ignore_errors()
 
     def look(place, record):
         image, label = features.parse(record)
-        kind, size = contents.look(image)
+        kind, *others = contents.look(image)
         kind = tf.where((label >= 0) & (label < features.classes), kind, contents.UNREADABLE)
-        return place, kind, size, tf.strings.length(record) + _FRAME
+        return place, (kind, *others), tf.strings.length(record) + _FRAME
 
     items = tf.data.Dataset.from_tensor_slices((paths, offsets, counts, firsts))
     items = items.interleave(read, _CYCLE, num_parallel_calls=tf.data.AUTOTUNE, deterministic=False)
     looked = items.map(look, num_parallel_calls=tf.data.AUTOTUNE, deterministic=False).ignore_errors()
-    for place, kind, size, length in looked.prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
-        kinds[place], sides[place] = kind, size
+    for place, facts, length in looked.prefetch(tf.data.AUTOTUNE).as_numpy_iterator():
+        for values, fact in zip(found, facts, strict=True):
+            values[place] = fact
         advance(int(length))
 
 
@@ -283,12 +284,13 @@ def _with_lost(found, lengths):
     for file, (count, length) in enumerate(zip(found.counts.tolist(), lengths, strict=True)):
         lost = [(file, record) for record in range(count, length) if (file, record) not in known]
         faults += [(*place, "missing: the file ends before it, or what precedes it is damaged") for place in lost]
-    return index.make(found.counts, found.offsets, found.kinds, found.sides, sorted(faults))
+    return dataclasses.replace(found, **index.faults_of(sorted(faults)))
 
 
 def _split(records, first, last, unreadable, keep):
     """Return a Split of good records; with `keep` all of this host's are held in memory after one read."""
     size, features = int(last - first), records.features
+    plain = contents.reader(records.index.kinds)
 
     @functools.cache
     def in_memory(begin, end):
@@ -307,11 +309,20 @@ def _split(records, first, last, unreadable, keep):
         return items.map(lambda item: item | {"record": tf.gather(kept, item["index"] - (begin - first))})
 
     def decode(item):
-        return *features.parse(item["record"]), item["index"]
+        image, label = features.parse(item["record"])
+        return plain(image), label, item["index"]
 
     cached = None if keep else lambda: _split(records, first, last, unreadable, keep=True)
     names = functools.cache(lambda: records.names(first, last)) if records.named else None
-    return Split(size=size, order=order, decode=decode, unreadable=unreadable, cached=cached, names=names)
+    return Split(
+        size=size,
+        order=order,
+        decode=decode,
+        unreadable=unreadable,
+        cached=cached,
+        names=names,
+        digests=lambda: records.index.digests[index.good(records.index)][first:last],
+    )
 
 
 def _read(path, offset, count, first):

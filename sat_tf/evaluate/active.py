@@ -170,7 +170,7 @@ class ActiveSet:
 
     def _collect(self, examples, work):
         """Free the places of images that are done; those with runs left go to the end of the queue."""
-        ended, final = [], self.stage.facts.get("iterates") == "final"
+        ended, final = [], self.stage.final
         for slot in np.flatnonzero(self._done(work.state) & (work.places >= 0)):
             place, run = int(work.places[slot]), int(work.runs[slot])
             fooled, margin = bool(work.state["fooled"][slot]), float(work.state["margin"][slot])

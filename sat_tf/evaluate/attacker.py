@@ -7,7 +7,6 @@ import tensorflow as tf
 
 from sat_tf import attacks
 from sat_tf.evaluate.active import ActiveSet, Work
-from sat_tf.evaluate.plans import PLANS
 from sat_tf.evaluate.predictor import predictor
 from sat_tf.evaluate.results import KEPT, MISCLASSIFIED, ROBUST, blank, distances
 
@@ -71,6 +70,7 @@ class Attacker:
         steps=None,
         logits=None,
         before=None,
+        kept=None,
         store=None,
         progress=None,
     ):
@@ -78,7 +78,7 @@ class Attacker:
 
         Args:
           examples: a `Examples`.
-          name: of `PLANS`, with its number of steps: "pgd-20", "autoattack".
+          name: of `attacks.ATTACKS`, with its number of steps: "pgd-20", "autoattack".
           epsilon: radius in the norm.
           step_size: of PGD in the same unit; None: `default_step_size`.
           restarts: of PGD.
@@ -86,6 +86,7 @@ class Attacker:
           steps: iterations or queries instead of the attack's own, for square and noise.
           logits: of the images as they are, where they are known.
           before: a `Result` of the same images in a smaller ball: what it broke stays fooled.
+          kept: places of the images whose adversarial ones the result holds; None for all.
           store: where the state is saved as it goes, as `store.Store`; None: nowhere.
           progress: is called with numbers that add up to the number of images.
 
@@ -99,15 +100,29 @@ class Attacker:
                 f"Expected labels from 0 to {logits.shape[1] - 1}, the classes of the logits. Received: "
                 f"labels from {examples.labels.min()} to {examples.labels.max()}."
             )
-        plan, name_steps = plan_of(name, logits.shape[1], self.norm, restarts, final, steps)
-        step_size = default_step_size(epsilon, name_steps, self.norm) if step_size is None else step_size
-        result = blank(examples, logits, name, self.norm, epsilon, step_size, plan, final, before)
+        terms = attacks.Terms(classes=logits.shape[1], norm=self.norm, steps=steps, restarts=restarts, final=final)
+        plan, name_steps = attacks.plan_of(name, terms), attacks.row_of(name)[1]
+        if step_size is None:
+            step_size = attacks.default_step_size(epsilon, name_steps or steps, self.norm)
+        result = blank(
+            examples,
+            logits,
+            name,
+            self.norm,
+            epsilon,
+            _step_size(plan, self.norm, epsilon, step_size),
+            plan,
+            before,
+            kept,
+        )
         identity = (
             f"{name}, {self.norm}, {epsilon!r}, {step_size!r}, {restarts}, {final}, {steps}, seed {self.seed}, "
             f"{len(examples.ids)} images"
         )
         saved = store and store.load(identity)
-        result.adversarial = (store.array if store else np.zeros)(examples.images.shape, np.float32)
+        result.adversarial = (store.array if store else np.zeros)(
+            (int((result.slots >= 0).sum()), *examples.images.shape[1:]), np.float32
+        )
         first, work = 0, None
         if saved:
             for field in KEPT:
@@ -115,10 +130,13 @@ class Attacker:
             result.seconds, first = float(saved["seconds"]), int(saved["number"])
             work = Work.of_arrays(saved["work"]) if saved["work"] else None
         elif before is not None:
-            result.adversarial[before.stage >= 0] = before.adversarial[before.stage >= 0]
+            found = np.flatnonzero(before.stage >= 0)
+            result.keep(found, before.adversarial_of(found))
         report = _Reporter(result, examples, plan, store, identity, progress, begun)
         for number in range(first, len(plan)):
-            attacked = result.robust | (final & (result.stage == MISCLASSIFIED))  # the plain attack spares no image
+            attacked = result.robust | (
+                plan[number].final & (result.stage == MISCLASSIFIED)
+            )  # the plain attack spares no image
             work = work or Work((int(place), 0) for place in np.flatnonzero(attacked))
             chosen = _Chosen(examples, logits, plan[number], number, self.seed)
             report.at(number, self._active(plan[number]).evaluations, work)
@@ -170,7 +188,7 @@ class _Reporter:
         result = self.result
         for end in ended:
             place = end.place
-            first = result.final and not end.run
+            first = self.plan[self.number].final and not end.run
             result.margin[place] = end.margin if first else min(result.margin[place], end.margin)
             if end.wrong is not None:
                 result.wrong[place] = end.wrong
@@ -179,8 +197,8 @@ class _Reporter:
                 result.stage[place] = ROBUST
             elif end.fooled and not misclassified:
                 result.stage[place], result.run[place], result.step[place] = self.number, end.run, end.step
-            if misclassified != end.fooled:
-                result.adversarial[place] = end.adversarial
+            if misclassified != end.fooled:  # fooled, or put right by a final iterate
+                result.keep([place], end.adversarial[None])
                 result.distance[place] = distances(end.adversarial[None], self.examples.images[place], result.norm)[0]
         if self.store and time.monotonic() - self.saved > max(EVERY, self.saving / SHARE):
             self._save(self.number, work)
@@ -222,27 +240,7 @@ class _Reporter:
         self.told = done
 
 
-def plan_of(name, classes, norm="linf", restarts=1, final=False, steps=None):
-    """Return the stages that a name such as "pgd-20" means, and its number of steps (None where it has none)."""
-    key, _, number = name.rpartition("-")
-    key, steps = (f"{key}-k", int(number)) if number.isdecimal() else (name, steps)
-    if key not in PLANS or (key.endswith("-k") and not steps):
-        raise ValueError(f"Expected an attack of {', '.join(PLANS)}. Received: attack={name}.")
-    return PLANS[key](classes=classes, steps=steps, restarts=restarts, final=final, norm=norm), steps
-
-
-def forward_equivalents(name, classes, norm="linf", restarts=1):
-    """Return how many forward passes an attack costs for an image that withstands it, with one to classify it."""
-    plan, _ = plan_of(name, classes, norm, restarts)
-    ball = attacks.BALLS[norm](epsilon=1.0)
-    return 1 + sum(stage.runs * stage.passes * stage.attack(ball, 1.0).evaluations for stage in plan)
-
-
-def default_step_size(epsilon, steps, norm):
-    """Return PGD's step size where none is given.
-
-    L-infinity: 1/255, or epsilon / steps where that is larger, the release's rule: fewer steps than grey levels could
-    not reach the edge of the ball. L2: 2.5 epsilon / steps (Madry et al.'s).
-    """
-    steps = steps or 1
-    return min(2.5 / steps, 1.0) * epsilon if norm == "l2" else min(max(1 / 255, epsilon / steps), 1.0)
+def _step_size(plan, norm, epsilon, step_size):
+    """Return the step size of an attack's one stage; None of an ensemble, and of stages that have none."""
+    stages = [stage.attack(attacks.BALLS[norm](epsilon=epsilon), step_size) for stage in plan]
+    return getattr(stages[0], "step_size", None) if len(stages) == 1 else None

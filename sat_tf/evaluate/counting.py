@@ -1,79 +1,48 @@
-"""Clean and robust accuracy: every image once, whatever the batch and the number of replicas."""
+"""A small counter for validation: how many images a model still gets right under one attack of a whole batch."""
 
-import time
-
-import numpy as np
 import tensorflow as tf
 
 
-class Evaluator:
-    """Count how many images a model still gets right under an attack; compiled once, used often.
+class Counter:
+    """Count correct images, every one once, whatever the batch and the number of replicas; compiled once, used often.
 
     Args:
       model: images `[batch, h, w, 3]` in [0, 1] -> logits; called in inference mode.
-      attack: `(loss_fn, images, seed) -> images`; where it also offers `iterates`, every iterate is counted.
+      attack: `(loss_fn, images, seed) -> images`.
       loss_fn: `(logits, labels) -> [batch]`, what the attack climbs.
       strategy: a `tf.distribute.Strategy`; batches are split over its replicas.
       seed: an int; each image's random start depends on it and on the image's place in the data set alone.
-      attacked: the model as the attack sees it, with other gradients; None for the model itself.
     """
 
-    def __init__(self, model, attack, loss_fn, *, strategy=None, seed=0, attacked=None):
-        self.model = model
-        self.attacked = attacked or model
-        self.attack = attack
-        self.loss_fn = loss_fn
+    def __init__(self, model, attack, loss_fn, *, strategy=None, seed=0):
+        self.model, self.attack, self.loss_fn, self.seed = model, attack, loss_fn, seed
         self.strategy = strategy or tf.distribute.get_strategy()
-        self.seed = seed
-        self.steps = []  # the iterates that are counted, known once the graph is traced
         self._count = tf.function(self._count_batch)
 
     def count(self, batches, progress=None):
-        """Return `{steps taken: correct images}` of the iterates, the number of images, and seconds.
+        """Return the number of correct images, and of all.
 
         Args:
           batches: data set of images, labels and a mask that is 0 where a batch is padded; its batch size must be a
             multiple of the number of replicas.
           progress: called with the number of images of every batch.
         """
-        started = time.perf_counter()
-        correct, total = 0, 0
+        correct = total = 0
         for batch in self.strategy.experimental_distribute_dataset(numbered(batches)):
-            counts = self._count(batch).numpy()
-            correct, total = correct + counts[:-1], total + counts[-1]
+            right, count = self._count(batch).numpy().tolist()
+            correct, total = correct + right, total + count
             if progress:
-                progress(counts[-1])
-        return dict(zip(self.steps, correct.tolist(), strict=True)), int(total), time.perf_counter() - started
-
-    def adversarial(self, images, labels, places):
-        """Return images as `count` attacks them, numpy `[batch, h, w, 3]`; `places` are theirs in the data set."""
-        seeds = tf.stack([tf.fill([len(images)], self.seed), tf.constant(places, tf.int32)], 1)
-        attack = tf.function(lambda x, y, s: self.attack(self._climb(y), x, s))
-        return attack(tf.constant(images), tf.constant(labels), seeds).numpy()
-
-    def predict(self, images):
-        """Return the predicted classes of one batch of images, as numpy `[batch]`."""
-        return np.argmax(self.model(tf.constant(images), training=False), -1)
-
-    def _climb(self, labels):
-        return lambda images: self.loss_fn(self.attacked(images, training=False), labels)
+                progress(count)
+        return correct, total
 
     def _count_batch(self, batch):
         return self.strategy.reduce("SUM", self.strategy.run(self._count_replica, args=batch), axis=None)
 
     def _count_replica(self, images, labels, mask, places):
         seeds = tf.stack([tf.fill(tf.shape(places), self.seed), places], 1)
-        loss_fn = self._climb(labels)
-        if hasattr(self.attack, "iterates"):
-            iterates = list(self.attack.iterates(loss_fn, images, seeds))
-        else:
-            iterates = [(0, self.attack(loss_fn, images, seeds))]
-        self.steps = [steps for steps, _ in iterates]
-        counts = [tf.reduce_sum(self._correct(adversarial, labels) * mask) for _, adversarial in iterates]
-        return tf.cast(tf.stack([*counts, tf.reduce_sum(mask)]), tf.int32)
-
-    def _correct(self, images, labels):
-        return tf.cast(tf.argmax(self.model(images, training=False), -1, labels.dtype) == labels, tf.float32)
+        moved = self.attack(lambda x: self.loss_fn(self.model(x, training=False), labels), images, seeds)
+        right = tf.cast(tf.argmax(self.model(moved, training=False), -1, labels.dtype) == labels, tf.float32)
+        return tf.cast(tf.stack([tf.reduce_sum(right * mask), tf.reduce_sum(mask)]), tf.int32)
 
 
 def numbered(batches):

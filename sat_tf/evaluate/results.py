@@ -35,7 +35,7 @@ class Result:
     """What an attack left of a model's accuracy; all arrays `[n]` in the images' order.
 
     Attributes:
-      attack: its name. norm, epsilon, step_size: of the ball, and of PGD's steps. facts: of its stages.
+      attack: its name. norm, epsilon: of the ball. step_size: of PGD's steps, None elsewhere. facts: of its stages.
       ids, labels, predictions: of the images as they are. clean_margin: the label's logit minus the largest other.
       stage: number of the stage that broke the image, `ROBUST`, or `MISCLASSIFIED` without an attack. Where the final
         iterate counts, an image that is misclassified as it is and right after the attack is `ROBUST`, as the paper
@@ -43,7 +43,8 @@ class Result:
       run, step: restart or target, and iteration, at which it broke (0 is the start); -1 where it did not.
       margin: the smallest that was seen, negative where fooled.
       distance: of the adversarial image in the norm, computed in float64.
-      adversarial: float32 `[n, h, w, 3]`; the clean image where none was found is not stored: zeros.
+      adversarial, slots: float32 `[m, h, w, 3]`, and int `[n]`: the place of each image's there, -1 where it is not
+        kept. Where no adversarial image was found: zeros.
       marks, wrong: numbers of steps, and bool `[n, marks]`: whether the model was wrong after them, for PGD's final
         iterates; of worst iterates `step` tells.
       seconds: of wall time.
@@ -52,7 +53,7 @@ class Result:
     attack: str
     norm: str
     epsilon: float
-    step_size: float
+    step_size: float | None
     stages: tuple
     facts: dict
     ids: np.ndarray
@@ -67,6 +68,7 @@ class Result:
     adversarial: np.ndarray
     marks: tuple
     wrong: np.ndarray
+    slots: np.ndarray
     final: bool = False
     seconds: float = 0.0
 
@@ -120,9 +122,18 @@ class Result:
         )
         return [dict(zip(names, row, strict=True)) for row in zip(*(c.tolist() for c in columns), strict=True)]
 
-    def attacked(self, images):
-        """Return the images as the attack leaves them: the adversarial where there is one, else `images`."""
-        return np.where(self.changed[:, None, None, None], self.adversarial, images)
+    def keep(self, places, adversarial):
+        """Store adversarial images `[m, h, w, 3]` at places `[m]`, those that are kept."""
+        slots = self.slots[places]
+        self.adversarial[slots[slots >= 0]] = adversarial[slots >= 0]
+
+    def adversarial_of(self, places):
+        """Return the adversarial images at places `[m]`, all of them kept."""
+        return np.asarray(self.adversarial[self.slots[places]])
+
+    def attacked(self, images, places=slice(None)):
+        """Return images at some places as the attack leaves them: adversarial where there is one, else `images`."""
+        return np.where(self.changed[places, None, None, None], self.adversarial_of(places), images)
 
     @property
     def changed(self):
@@ -139,10 +150,14 @@ def distances(moved, clean, norm):
 KEPT = ("stage", "run", "step", "margin", "distance", "wrong")
 
 
-def blank(examples, logits, name, norm, epsilon, step_size, plan, final, before):
+def blank(examples, logits, name, norm, epsilon, step_size, plan, before, kept):
     """Return the `Result` of an attack that has not begun; what was fooled `before` is fooled."""
     labels = examples.labels.astype(np.int64)
     predictions, count = logits.argmax(-1), len(logits)
+    marks = plan[0].marks if plan else ()
+    slots = np.arange(count) if kept is None else np.full(count, -1)
+    if kept is not None:
+        slots[kept] = np.arange(len(kept))
     margin = margin_of(tf.constant(logits), tf.constant(labels.astype(np.int32))).numpy()
     fresh = Result(
         attack=name,
@@ -161,9 +176,10 @@ def blank(examples, logits, name, norm, epsilon, step_size, plan, final, before)
         margin=margin.copy(),
         distance=np.zeros(count),
         adversarial=None,
-        marks=plan[0].marks,
-        wrong=np.zeros([count, len(plan[0].marks)], bool),
-        final=final,
+        marks=marks,
+        wrong=np.zeros([count, len(marks)], bool),
+        final=any(stage.final for stage in plan),
+        slots=slots,
     )
     if before is not None:
         if before.stage.max(initial=0) >= len(plan):

@@ -2,11 +2,11 @@
 
 import contextlib
 import hashlib
-import os
-import pathlib
 import zipfile
 
 import numpy as np
+
+from sat_tf import files
 
 FORMAT = 1
 SNAPPED = 1e-4  # grey levels: float32(k / 255) is off by 8e-6 of a level
@@ -112,24 +112,18 @@ def join(path, parts):
       parts: paths of files that `write` wrote, of one attack and data set.
     """
     with contextlib.ExitStack() as stack, _appearing(path) as file:
-        files = [stack.enter_context(np.load(part, allow_pickle=False)) for part in parts]
-        order = np.argsort(np.concatenate([part["ids"] for part in files]))
-        for name in files[0].files:
-            values = [part[name] for part in files]
+        loaded = [stack.enter_context(np.load(part, allow_pickle=False)) for part in parts]
+        order = np.argsort(np.concatenate([part["ids"] for part in loaded]))
+        for name in loaded[0].files:
+            values = [part[name] for part in loaded]
             _add(file, name, np.concatenate(values)[order] if values[0].ndim else values[0])
 
 
 @contextlib.contextmanager
 def _appearing(path):
     """Yield a zip file that appears under its name when it is whole."""
-    path = pathlib.Path(path)
-    unfinished = path.with_name(path.name + ".unfinished")
-    try:
-        with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as file:
-            yield file
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with files.replacing(path) as unfinished, zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as file:
+        yield file
 
 
 def _add(file, name, value):
@@ -143,7 +137,7 @@ def _chunks(examples, result):
         part = slice(begin, begin + CHUNK)
         clean = np.asarray(examples.images[part], np.float32)
         fooled = result.changed[part]
-        yield clean, np.where(fooled[:, None, None, None], result.adversarial[part], clean)
+        yield clean, np.where(fooled[:, None, None, None], result.adversarial_of(part), clean)
 
 
 def _stream(file, name, kind, examples, result):

@@ -1,10 +1,11 @@
 """Where an evaluation keeps what it has found so far, so that a killed one goes on instead of beginning again."""
 
-import os
 import pathlib
 import zipfile
 
 import numpy as np
+
+from sat_tf import files
 
 
 class Store:
@@ -48,16 +49,8 @@ class Store:
         """Replace what was saved; the adversarial images are on the disk before."""
         if self._images is not None:
             self._images.flush()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.folder / f".state-{os.getpid()}.npz"
-        try:
-            with open(partial, "wb") as file:
-                np.savez(file, **arrays, **{f"work/{name}": value for name, value in work.items()})
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, self.folder / "state.npz")
-        finally:
-            partial.unlink(missing_ok=True)
+        with files.replacing(self.folder / "state.npz") as partial:
+            np.savez(partial, **arrays, **{f"work/{name}": value for name, value in work.items()})
 
     def array(self, shape, dtype):
         """Return the adversarial images, an array on the disk: as they were left, else zeros.

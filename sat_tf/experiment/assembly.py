@@ -4,16 +4,13 @@ import dataclasses
 import functools
 import os
 import platform
-import sys
 
 import keras
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
-import hparams
 import sat_tf
-from sat_tf import activations, attacks, autoaugment, data, evaluate, losses, methods, models, optim, passes, schedules
+from sat_tf import activations, attacks, autoaugment, data, losses, methods, models, optim, passes, schedules
 
 
 def check_names(recipe):
@@ -83,18 +80,6 @@ def mirrored_strategy(devices):
     return tf.distribute.MirroredStrategy(devices)
 
 
-def make_attack(name, epsilon, step_size):
-    """Return the attack that a name such as "pgd-20" means.
-
-    An unset step size is 1/255, or epsilon / steps where that is larger, the release's rule: fewer steps than grey
-    levels could not reach the edge of the ball.
-    """
-    key, steps = hparams.split_attack(name)
-    steps = steps or 1
-    step_size = evaluate.default_step_size(epsilon, steps, "linf") if step_size is None else step_size
-    return attacks.ATTACKS[key](epsilon=epsilon, step_size=min(step_size, 1.0), steps=steps)
-
-
 def evaluation_batches(recipe, split, image_size, strategy):
     """Return the batches of a split; a batch larger than the split would be padding only, so it is cut to that."""
     replicas = strategy.num_replicas_in_sync
@@ -107,12 +92,6 @@ def evaluation_batches(recipe, split, image_size, strategy):
 def preprocess(recipe):
     """Return how evaluation brings images to their size, a key of `preprocess.EVALUATIONS`."""
     return recipe.eval_preprocess or models.evaluation_preprocess(recipe.model)
-
-
-def attack_facts(attack):
-    """Return an attack's parameters for the report; null where it has none."""
-    known = dataclasses.asdict(attack) if dataclasses.is_dataclass(attack) else {}
-    return {name: known.get(name) for name in ("norm", "epsilon", "step_size", "steps", "random_start")}
 
 
 def published_facts(name, accuracies, image_size):
@@ -133,10 +112,10 @@ def published_facts(name, accuracies, image_size):
 
 def make_method(recipe):
     """Return the recipe's training method with its attack."""
-    attack = attacks.PGD(
+    attack = attacks.for_training(
+        recipe.attack,
         epsilon=recipe.epsilon,
         step_size=recipe.step_size,
-        steps=recipe.attack_steps,
         random_start=recipe.random_start,
         clean_start=recipe.clean_start,
     )
@@ -173,42 +152,6 @@ def make_policy(recipe):
 def make_average(recipe, model):
     """Return the recipe's moving average of a model, None where it has none."""
     return optim.MovingAverage(model, recipe.average_decay) if recipe.average_decay else None
-
-
-def best_by(recipe):
-    """Return the accuracy that chooses the best checkpoint: robust, but clean where training never sees an attack."""
-    return "clean" if recipe.method == "standard" else "robust"
-
-
-def make_progress(total, what, unit, done=0, *, passing=False):
-    """Return a progress bar with ETA on stderr; less often where that is a file.
-
-    A `passing` bar disappears when it is done, and is not shown in a file.
-    """
-    pause = 0.5 if sys.stderr.isatty() else 10
-    return tqdm(
-        total=total,
-        initial=done,
-        desc=what,
-        unit=unit,
-        dynamic_ncols=True,
-        mininterval=pause,
-        smoothing=0.1,
-        leave=not passing,
-        disable=None if passing else False,
-    )
-
-
-def whole_steps(progress):
-    """Return a function that adds fractions to a progress bar, which shows whole numbers."""
-    done = 0.0
-
-    def add(count):
-        nonlocal done
-        done += count
-        progress.update(int(done + 1e-6) - progress.n)
-
-    return add
 
 
 def versions():

@@ -2,17 +2,14 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 
 import keras
 import numpy as np
 
-import hparams
-from sat_tf import models, released, saving
+from sat_tf import files, hparams, models, released, saving
 from sat_tf.data import imagenet_classes
-from sat_tf.experiment import assembly, places
-from sat_tf.experiment.training import STATE
+from sat_tf.experiment import assembly, folders
 from sat_tf.released import fetch
 
 EVALUATING_FIELDS = (*hparams.EVALUATION_FIELDS, "dataset", "image_size", "validation", "seed", "strategy", "cache")
@@ -25,8 +22,9 @@ RELEASED_FIELDS = (
     "epochs",
     "epsilon",
     "step_size",
-    "attack_steps",
+    "attack",
 )  # and of the authors' own, from their paper
+STATE = ("recipe", "data", "history", "best", "seconds", "sums", "summed")  # what a run's holds beside variables
 RELEASED = "released:"  # begins the name of published weights
 FORMAT = 1  # of the file beside a converted model
 STATE_KEYS = ("recipe", "data", "step", "history")  # what it takes over from the checkpoint
@@ -98,7 +96,7 @@ class Checkpoint:
         if self.source != "run" or dataset != self.state["recipe"]["dataset"]:
             return None
         try:
-            first = json.loads((places.run_of(self.path) / "report.json").read_text())
+            first = json.loads((folders.run_of(self.path) / "report.json").read_text())
             same = pathlib.Path(first["checkpoint"]["path"]).name == self.path.name
             rows = [row for row in first["evaluations"] if row["attack"] == "clean"]
             return rows[0]["accuracy"] if same and first["checkpoint"]["weights"] == self.weights and rows else None
@@ -110,7 +108,8 @@ class Checkpoint:
         """What a report says of it."""
         return {
             "path": str(self.path),
-            "kind": places.kind_of(self.path) if self.source == "run" else self.source,
+            "name": self.label,
+            "kind": folders.kind_of(self.path) if self.source == "run" else self.source,
             "step": self.state["step"],
             "weights": self.weights,
         }
@@ -120,7 +119,7 @@ class Checkpoint:
         """Where its reports go: its run; beside a converted file; for published weights, a folder among the runs."""
         if self.source == "keras":
             return self.path.with_suffix("")
-        return places.run_of(self.path) if self.source == "run" else pathlib.Path("runs") / f"{self.label}-released"
+        return folders.run_of(self.path) if self.source == "run" else pathlib.Path("runs") / f"{self.label}-released"
 
     def load(self, classes=None):
         """Return its model; a data set's `classes` must be those it was trained on."""
@@ -131,6 +130,17 @@ class Checkpoint:
                 f"{len(classes)}: {', '.join(classes[:5])}, ..."
             )
         return _LOADERS[self.source](self)
+
+
+def read_state(path):
+    """Return what a checkpoint of ours holds beside variables, that of an older version in today's words."""
+    state = saving.read_state(path, STATE)
+    if isinstance(state["sums"], list):
+        state["sums"] = dict(zip(("loss", "accuracy"), state["sums"], strict=True))
+    state["history"] = [
+        {name.replace("held_out/", "validation/"): value for name, value in row.items()} for row in state["history"]
+    ]
+    return state
 
 
 def open_checkpoint(place, changes, checkpoint_dir=None):
@@ -176,7 +186,7 @@ def _open(place, changes, checkpoint_dir):
         prefix = released.find(place)
         return _open_tf1(prefix, prefix.name, changes)
     path = saving.find(pathlib.Path(place), "best")
-    state = saving.read_state(path, STATE)
+    state = read_state(path)
     return Checkpoint(
         path=path, source="run", label=path.name, state=state, recipe=hparams.Recipe.from_dict(state["recipe"])
     )
@@ -303,11 +313,10 @@ def write_converted(found, model, path):
     """
     path = pathlib.Path(path)
     for file in (path, path.with_suffix(".json")):
-        if file.exists():
+        if file.exists() and not _left_alone(file):
             raise FileExistsError(
                 f"Expected a new file. Received: {file}, which exists. Remove it, or name another --model_dir."
             )
-    path.parent.mkdir(parents=True, exist_ok=True)
     state = {
         **{key: found.state[key] for key in STATE_KEYS},
         "format": FORMAT,
@@ -318,14 +327,18 @@ def write_converted(found, model, path):
         "published": found.published,
         "converted_from": str(found.path),
     }
-    partial = path.with_name(f".{path.stem}.partial.keras")
-    try:
+    with files.replacing(path) as partial:
         model.save(partial)
         images = np.random.default_rng(0).random((2, 64, 64, 3), np.float32)
         if not np.array_equal(keras.saving.load_model(partial)(images, training=False), model(images, training=False)):
             raise ValueError(f"Expected the logits of the model itself from {path}. Received: others.")
-        path.with_suffix(".json").write_text(json.dumps(state, indent=1) + "\n")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        files.write(path.with_suffix(".json"), json.dumps(state, indent=1) + "\n")
     return path
+
+
+def _left_alone(file):
+    """Say whether a .json is of a conversion that was killed before its .keras appeared: it may be written over."""
+    try:
+        return not file.with_suffix(".keras").exists() and "converted_from" in json.loads(file.read_text())
+    except (ValueError, TypeError):
+        return False

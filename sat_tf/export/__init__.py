@@ -1,11 +1,11 @@
 """Models on their way out: SavedModel, Keras, LiteRT and ONNX files, each compared with the model by its consumer."""
 
 import json
-import os
 import pathlib
 import shutil
 import tempfile
 
+from sat_tf import files
 from sat_tf.export import card, parity
 from sat_tf.export.formats import FILES, FORMATS, check
 
@@ -39,10 +39,8 @@ def write(model, directory, *, facts, recipe, examples, attack, evaluations, pre
     """
     directory, formats = pathlib.Path(directory), facts["formats"]
     refuse_existing(directory)
-    partial = directory.with_name(f".{directory.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with files.replacing(directory) as partial:
+        partial.mkdir()
         (partial / "classes.txt").write_text("".join(f"{name}\n" for name in facts["classes"]))
         (partial / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n")
         (partial / "export.json").write_text(json.dumps({**facts, "evaluations": evaluations}, indent=1) + "\n")
@@ -58,10 +56,7 @@ def write(model, directory, *, facts, recipe, examples, attack, evaluations, pre
             extra = partial / FILES["saved_model"] / "assets.extra"
             extra.mkdir()
             shutil.copy(partial / "README.md", extra)
-        os.replace(partial, directory)
-        return result
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    return result
 
 
 def refuse_existing(directory):

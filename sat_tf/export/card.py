@@ -1,6 +1,7 @@
 """The model card: README.md of an export, for whoever finds the folder without knowing this project."""
 
-from sat_tf.report import describe, format_radius, score, wilson_interval
+from sat_tf.names import format_radius
+from sat_tf.report import describe, score, wilson_interval
 
 _SERVE = """\
 **SavedModel.** TensorFlow Serving, from this folder:
@@ -19,7 +20,6 @@ python -m sat_tf.serving.client --url=http://localhost:8501/v1/models/classifier
 
 A request that makes no sense (no image, other sides, pixels outside [0, 1], more than 64 million pixels) is an error of
 that request."""
-_TRAINED = {"sat": "adversarially (Smooth Adversarial Training, Xie et al. 2020)", "standard": "without an attack"}
 _IMAGES = "float32 images `[n, {size}, {size}, 3]`, RGB in [0, 1]"
 _USES = {
     "saved_model": _SERVE,
@@ -37,7 +37,8 @@ def write(facts, evaluations, parity):
 
     Args:
       facts: of the export: model, act, method, weights, checkpoint, step, image_size, classes, preprocess, formats,
-        trained_on, recipe (what is known of it, as text), published (None or as a report has it), created, command,
+        trained (how), trained_on, recipe (as text), published (None or as a report has it), created,
+        command,
         versions.
       evaluations: rows of reports about these weights, each with "dataset".
       parity: `{format: measures}` of `parity.compare`, and the attack and images they were measured with.
@@ -75,9 +76,8 @@ def _facts(facts):
 
 def _what(facts):
     names = ", ".join(facts["classes"][:10]) + (", ..." if len(facts["classes"]) > 10 else "")
-    training = _TRAINED.get(facts["method"], f"by the method {facts['method']}")
     return (
-        f"An image classifier, {facts['model']} with {facts['act']} activations, trained {training}. It takes "
+        f"An image classifier, {facts['model']} with {facts['act']} activations, trained {facts['trained']}. It takes "
         f"{facts['image_size']} x {facts['image_size']} RGB images in [0, 1] and tells {len(facts['classes'])} "
         f"classes apart: {names} (`classes.txt`, in the order of the logits). Its weights: {facts['weights']}.\n\n"
         f"Encoded images are prepared as in evaluation (`{facts['preprocess']}`)."
@@ -140,7 +140,7 @@ def _parity(facts, parity):
         "largest difference of logits",
         "same class",
         "from encoded images",
-        f"right after PGD-{attack['steps']}: model, export",
+        *([f"right after PGD-{attack['steps']}: model, export"] if attack["count"] else []),
     ]
     rows = []
     for name, row in parity["formats"].items():
@@ -157,14 +157,19 @@ def _parity(facts, parity):
                 f"{row['difference']:.1e}",
                 f"{row['same_classes']} of {row['images']}",
                 encoded,
-                robust,
+                *([robust] if attack["count"] else []),
             ]
         )
     through = f" through the gradient of {facts['backward']}" if facts.get("backward") else ""
+    pgd = (
+        f" PGD: epsilon {format_radius(attack['epsilon'])}, step size {format_radius(attack['step_size'])}, no random "
+        f"start, through `input_gradient`{through}."
+        if attack["count"]
+        else ""
+    )
     return (
         f"{_table(header, rows)}\n\nEach format was loaded by its own runtime in another process, without this "
         f"project, and compared with the model; differences are relative to the largest logit, at most "
-        f"{parity['tolerance']:g} is accepted. Images: {parity['images']}. PGD: epsilon "
-        f"{format_radius(attack['epsilon'])}, step size {format_radius(attack['step_size'])}, no random start, "
-        f"through `input_gradient`{through}. The numbers are in `parity.json`."
+        f"{parity['tolerance']:g} is accepted. Images: {parity['images']}.{pgd} The "
+        "numbers are in `parity.json`."
     )

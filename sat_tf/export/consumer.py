@@ -15,7 +15,7 @@ import sys
 import numpy as np
 
 BATCH = 16  # the last batch is smaller, so that two sizes are tried
-OURS = ("sat_tf", "layers", "resnet", "efficientnet", "hparams")
+OURS = ("sat_tf",)
 
 
 def open_saved_model(path):

@@ -4,9 +4,8 @@ import math
 
 import keras
 
-import layers
-from resnet.small import Subsample
-from sat_tf import activations
+from sat_tf import activations, layers
+from sat_tf.resnet.small import Subsample
 
 
 def to_stock(model):

@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 
-import hparams
+from sat_tf import files, hparams
 from sat_tf.grid import runs, table
 
 __all__ = ["plan", "run"]
@@ -182,7 +182,7 @@ def _work(items, jobs, options, name, failures):
     ):
         while waiting or running:
             done += _drop_finished(waiting)
-            for item in [item for item in waiting if not runs.is_busy(item.folder)][: jobs - len(running)]:
+            for item in [item for item in waiting if not files.is_locked(item.folder)][: jobs - len(running)]:
                 waiting.remove(item)
                 running.append(runs.Child(item, options))
             time.sleep(PAUSE)

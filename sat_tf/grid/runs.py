@@ -8,27 +8,9 @@ import sys
 import threading
 from multiprocessing import connection
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
 BUSY = "another process is at work on it"
 LOG = "log.txt"  # in the run's folder: what it would have printed
 THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-
-
-def is_busy(folder):
-    """Say whether a process is at work in a run's folder: it holds the lock there."""
-    file = folder / ".lock"
-    if not (fcntl and file.is_file()):
-        return False
-    with open(file) as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 class Child:

@@ -4,8 +4,7 @@ import datetime
 import json
 import math
 
-import hparams
-from sat_tf import report
+from sat_tf import hparams, report
 
 T95 = (  # 97.5 % quantiles of Student's t for 1 to 30 degrees of freedom
     12.706,
@@ -65,7 +64,7 @@ def write(name, scale, folder, items, failures, command=""):
             reports.setdefault(item.row, {})[item.seed] = read(item.folder)
     found = [content for by_seed in reports.values() for content in by_seed.values()]
     measured = {row: {seed: numbers(content) for seed, content in by_seed.items()} for row, by_seed in reports.items()}
-    baseline = next(item.recipe for item in items if item.row == experiment.baseline).to_dict()
+    baseline = next(item.recipe for item in items if item.row == experiment.baseline)
     content = {
         "schema_version": report.SCHEMA_VERSION,
         "experiment": name,
@@ -76,7 +75,9 @@ def write(name, scale, folder, items, failures, command=""):
         "dataset": found[0]["dataset"] if found else None,
         "baseline": experiment.baseline,
         "attack": _strongest(found[0]["evaluations"]) if found else None,
-        "recipe": baseline,
+        "training_attack": found[0]["training"]["attack"] if found else None,
+        "epsilon": baseline.evaluated_epsilon,
+        "recipe": baseline.to_dict(),
         "versions": _all([one["versions"] for one in found]),
         "machine": _all([one["machine"] for one in found]),
         "connected": list(experiment.connected),

@@ -3,6 +3,7 @@
 <directory>/NAME.index, NAME.meta, NAME.data-00000-of-00001
             released.lock.json    what arrived: {"format": 1, "releases": {NAME: {suffix: {"file", "sha256", ...}}}}
             .NAME.partial.*       what has arrived so far; the next try goes on there
+            .released.lock.json.lock   held by the process that fetches
             NAME.index.bad        what came in place of an index, to look at
 """
 
@@ -10,28 +11,26 @@ import contextlib
 import errno
 import functools
 import hashlib
-import inspect
 import json
 import math
 import os
 import pathlib
 import sys
+from collections.abc import Callable
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+import filelock
 
 SUFFIXES = ("index", "meta", "data-00000-of-00001")  # the order matters: small ones first, and data need the index
 LOCK = "released.lock.json"
 FORMAT = 1
 URL = "https://drive.google.com/uc?id="
-ATTEMPTS = 20  # of one file in one run, each of which must have brought new bytes
+RETRIES = 3  # of a download that breaks off, after 1, 2 and 4 seconds at most
 TIMEOUT = 60  # seconds in which Google Drive must send something
 _MAGIC = 0xDB4775248B80FB57.to_bytes(8, "little")  # the end of every table of TensorFlow's sstable format
+_GDOWN = 'Expected the package gdown, 6.3 or later: pip install "sat-tf[download]" or pip install gdown'
 
-REASONS = {  # name of an error's class, or of one it derives from: what to tell
-    "ImportError": 'Expected the package gdown, 6.3 or later: pip install "sat-tf[download]" or pip install gdown',
+REASONS = {  # name of an error's class, or of one it derives from: what to tell; the error itself otherwise
+    **dict.fromkeys(("ImportError", "TypeError"), _GDOWN),  # older ones know fewer arguments
     "FileURLRetrievalError": "Google Drive shows a page in place of the file: it was downloaded too often of late (try "
     "again tomorrow) or is not public any more; the page says: {error}",
     "SSLError": "The certificate of drive.google.com is refused: {error}",
@@ -41,11 +40,16 @@ REASONS = {  # name of an error's class, or of one it derives from: what to tell
         "no network: drive.google.com can't be reached ({kind}). Repeat the command when there is one",
     ),
     "DownloadError": "The download broke off, and the same command goes on: {error}",
-    "Exception": "{error}",
 }
 
 
-def fetch(name, ids, directory, download=None, progress=None):
+def fetch(
+    name: str,
+    ids: dict[str, str],
+    directory: str | os.PathLike,
+    download: Callable | None = None,
+    progress: Callable | None = None,
+) -> list[pathlib.Path]:
     """Return the three files of a checkpoint; those that `directory` lacks are downloaded, the others verified.
 
     Files that were put there by hand are checked and recorded like those that were downloaded: with all three in place
@@ -73,19 +77,18 @@ def fetch(name, ids, directory, download=None, progress=None):
     tell = progress or functools.partial(print, file=sys.stderr, flush=True)
     bar = progress is None and sys.stderr.isatty()
     download = download or functools.partial(_gdown, tell=None if bar else tell)
-    paths = [directory / f"{name}.{suffix}" for suffix in SUFFIXES]
-    whole = all(path.exists() for path in paths)
-    with contextlib.nullcontext() if whole else _alone(directory / f".{name}.partial.lock", tell):
-        for suffix, path in zip(SUFFIXES, paths, strict=True):
+    paths = {suffix: directory / f"{name}.{suffix}" for suffix in SUFFIXES}
+    with _alone(directory, tell):
+        for suffix, path in paths.items():
             if path.exists():
                 _accept(name, suffix, path, ids, tell)
             else:
                 tell(f"fetching {path} from Google Drive")
                 _bring(name, suffix, path, ids, download)
-    return paths
+    return list(paths.values())
 
 
-def verify(name, directory):
+def verify(name: str, directory: str | os.PathLike) -> bool:
     """Return whether the lock file of a directory knows a checkpoint, after comparing the files with it.
 
     Raises:
@@ -153,8 +156,8 @@ def _refuse(path, place, phrase, remedy):
 
 def _advice(error, name, ids, directory):
     """Return one line that says why a download failed and how to do without it."""
-    kinds = [kind.__name__ for kind in type(error).__mro__]
-    reason = REASONS[next(kind for kind in kinds if kind in REASONS)]
+    kinds = [kind.__name__ for one in (error.__cause__, error) for kind in type(one).__mro__]
+    reason = REASONS.get(next((kind for kind in kinds if kind in REASONS), None), "{error}")
     page = "FileURLRetrievalError" in kinds
     parts = str(error).split("\n\n" if page else "\n")
     text = parts[min(page, len(parts) - 1)]  # gdown puts words of its own around what Google Drive's page says
@@ -168,47 +171,42 @@ def _advice(error, name, ids, directory):
 
 
 def _gdown(drive_id, path, tell):
-    """Download with gdown and go on where an earlier try stopped; `tell` None for its bar."""
+    """Download with gdown, which goes on where an earlier try stopped; `tell` None for its bar."""
     if path.is_file():  # gdown gives a file this name when it is whole: the run ended before it was checked
         return
     import gdown
 
-    if "retries" not in inspect.signature(gdown.download).parameters:
-        raise ImportError("gdown before 6.3 appends whatever a server sends to the part that is there")
     part = path.with_name(f"{path.name}.resumed.part")  # a name that gdown goes on with
-    for left in reversed(range(ATTEMPTS)):
+    for again in (False, True):
         part.touch()  # with the usual permissions; gdown's own temporary files can be read by their owner only
-        before = part.stat().st_size
         try:
             gdown.download(
                 id=drive_id,
                 output=str(path),
                 resume=True,
+                retries=RETRIES,
                 quiet=tell is not None,
                 timeout=TIMEOUT,
                 log_messages={"start": "", "output": ""},
-                progress=_tenths(path.name, tell) if tell else None,
+                progress=_tenths(path.name[1:].replace(".partial", ""), tell) if tell else None,
             )
             return
-        except Exception as error:
-            gained = part.exists() and part.stat().st_size > before
-            stale = before and any(words in str(error) for words in ("byte range", "multiple temporary"))
-            if not left or not (gained or stale):
+        except Exception as error:  # a part that is as long as the file, or longer, or one of two
+            if again or not any(words in str(error) for words in ("byte range", "multiple temporary")):
                 raise
-            for file in path.parent.glob(f"{path.name}*.part") if stale else ():
+            for file in path.parent.glob(f"{path.name}*.part"):
                 file.unlink()
 
 
 def _tenths(name, tell):
     """Return gdown's progress function, which tells every tenth of a file."""
-    told = 0
+    told = {0}
 
     def progress(done, total):
-        nonlocal told
         tenth = 10 * done // total if total else 0
-        if tenth > told:
-            told = tenth
-            tell(f"{name.removeprefix('.').replace('.partial', '', 1)}: {10 * tenth} % of {total / 1e6:.1f} MB")
+        if tenth not in told:
+            told.add(tenth)
+            tell(f"{name}: {10 * tenth} % of {total / 1e6:.1f} MB")
 
     return progress
 
@@ -300,38 +298,30 @@ def _read_lock(directory):
 
 def _record(name, suffix, path, digest, drive_id):
     """Write a file's entry into the lock file, beside all that is there."""
-    with _alone(path.parent):
-        content = _read_lock(path.parent)
-        content["releases"].setdefault(name, {})[suffix] = {
-            "file": path.name,
-            "sha256": digest,
-            "bytes": path.stat().st_size,
-            "google_drive_id": drive_id,
-        }
-        temporary = path.with_name(f".{LOCK}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, path.parent / LOCK)
+    content = _read_lock(path.parent)
+    content["releases"].setdefault(name, {})[suffix] = {
+        "file": path.name,
+        "sha256": digest,
+        "bytes": path.stat().st_size,
+        "google_drive_id": drive_id,
+    }
+    temporary = path.with_name(f".{LOCK}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, path.parent / LOCK)
 
 
 @contextlib.contextmanager
-def _alone(path, tell=None):
-    """Wait until no other process is in here with the same path: a directory, or a file that is removed afterwards."""
-    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
-    with contextlib.ExitStack() as stack:
-        if fcntl:
-            descriptor = os.open(path, flags, 0o666)
-            stack.callback(os.close, descriptor)
-            with contextlib.suppress(OSError):  # a file system that has no locks
-                _wait(descriptor, path, tell)
-        yield
-        if not path.is_dir():  # after success only: whoever waited for this file finds the work done
-            path.unlink(missing_ok=True)
-
-
-def _wait(descriptor, path, tell):
+def _alone(directory, tell):
+    """Wait until no other process fetches into a directory."""
+    lock = filelock.FileLock(directory / f".{LOCK}.lock")
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        if tell:
-            tell(f"waiting for another process that fetches into {path.parent}")
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        tell(f"waiting for another process that fetches into {directory}")
+        lock.acquire()
+    except (OSError, NotImplementedError):  # a folder that can't be written, or has no locks, may have all files
+        pass
+    try:
+        yield
+    finally:
+        lock.release()

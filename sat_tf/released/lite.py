@@ -5,8 +5,7 @@ import pathlib
 
 import numpy as np
 
-import efficientnet
-from sat_tf import models, saving, torch_file
+from sat_tf import efficientnet, models, saving, torch_file
 
 NORM = {"momentum": 0.99, "epsilon": 1e-3}  # of the published EfficientNet-Lite weights
 _VECTORS = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}

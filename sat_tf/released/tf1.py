@@ -7,9 +7,7 @@ import re
 import numpy as np
 import tensorflow as tf
 
-import efficientnet
-import resnet
-from sat_tf import cost, models, saving
+from sat_tf import cost, efficientnet, models, resnet, saving
 
 AVERAGE = "/ExponentialMovingAverage"
 NORM = {"momentum": 0.9, "epsilon": 1e-5}  # of the published runs

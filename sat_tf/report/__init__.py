@@ -12,20 +12,14 @@ import os
 
 import numpy as np
 
+from sat_tf import files
+from sat_tf.names import format_radius
 from sat_tf.report.figures import draw, png
+from sat_tf.report.joined import joined
+from sat_tf.report.robustbench import robustbench
 from sat_tf.report.tables import draw_activations, draw_table
 from sat_tf.report.tables import markdown as table_markdown
-from sat_tf.report.words import (
-    describe,
-    failures,
-    format_length,
-    format_radius,
-    markdown,
-    published,
-    score,
-    wilson_interval,
-    withheld,
-)
+from sat_tf.report.words import describe, failures, markdown, published, score, wilson_interval, withheld
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -33,8 +27,9 @@ __all__ = [
     "csv_text",
     "describe",
     "failures",
-    "format_length",
     "format_radius",
+    "joined",
+    "robustbench",
     "score",
     "summary_lines",
     "wilson_interval",
@@ -44,7 +39,7 @@ __all__ = [
     "write_table",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 WHOLE = "after all its epochs"  # how a report says that a training was not stopped early
 
 
@@ -105,7 +100,7 @@ def summary_lines(report: dict, paths: dict[str, str]) -> list[str]:
     for check in failures(report):
         lines.append(f"{'withheld' if withheld(report) else 'not to be trusted'}: {check['name']}: {check['figure']}")
     lines += [f"warning: {check['name']}: {check['figure']}" for check in failures(report, hard=False)]
-    if report.get("checked") is False:
+    if not report["checked"] and report["mode"] == "eval":
         lines.append("not checked: no sanity check was made of these numbers")
     for row in report["evaluations"]:
         if withheld(report) and row["attack"] != "clean":
@@ -141,20 +136,6 @@ def _json(value) -> bytes:
     return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
 
 
-def _replace_all(directory, files: dict[str, bytes]) -> dict[str, str]:
+def _replace_all(directory, contents: dict[str, bytes]) -> dict[str, str]:
     """Write files by their names inside `directory`; return their paths."""
-    return {name: _replace_file(os.path.join(os.fspath(directory), name), data) for name, data in files.items()}
-
-
-def _replace_file(path: str, data: bytes) -> str:
-    """Write `data` beside `path`, then move it there in one step."""
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-        os.replace(temporary, path)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
-    return path
+    return {name: files.write(os.path.join(os.fspath(directory), name), data) for name, data in contents.items()}

@@ -5,7 +5,8 @@ import warnings
 
 import numpy as np
 
-from sat_tf.report.words import describe, format_length, format_radius, is_attack, wilson_interval
+from sat_tf.names import format_radius
+from sat_tf.report.words import describe, is_attack, wilson_interval
 
 _DPI = 150
 _STYLE = {
@@ -27,9 +28,9 @@ def draw(report: dict, history: list[dict], panel: dict | None) -> dict:
             figures["training_curves"] = _draw_training(report, history)
         if report["curve"] or any(is_attack(row) and row["steps"] is not None for row in report["evaluations"]):
             figures["accuracy_vs_steps"] = _draw_steps(report)
-        if report.get("radii"):
+        if report["radii"]:
             figures["accuracy_vs_radius"] = _draw_radii(report)
-        if report.get("extras") and report["extras"]["corruptions"]:
+        if report["extras"] and report["extras"]["corruptions"]:
             figures["corruptions"] = _draw_corruptions(report["extras"])
         if panel is not None and len(panel["clean"]):
             figures["panel"] = _draw_panel(panel)
@@ -75,15 +76,15 @@ def _draw_training(report: dict, history: list[dict]):
     figure = figure_of(10, 4, layout="constrained")
     losses, accuracies = figure.subplots(1, 2)
     epochs = _column(history, "epoch")
-    images = "clean" if report["method"] == "standard" else "adversarial"
+    images = report["trained_on"]
     _draw_learning_rate(losses.twinx(), epochs, _column(history, "learning_rate"))
     losses.plot(epochs, _column(history, "train/loss"), "o-", color=_BLUE, label=f"training loss ({images})")
     losses.set(title="Loss", xlabel="epochs", ylabel="loss (nats)")
     curves = [
         ("train/accuracy", f"training ({images})", "o-", _BLUE),
-        ("validation/clean_accuracy", "held out, clean", "s-", _ORANGE),
-        ("validation/robust_accuracy", "held out, under attack", "^-", _GREEN),
-        ("validation/one_step_accuracy", "held out, training attack", "v:", _PURPLE),
+        ("validation/clean_accuracy", "validation, clean", "s-", _ORANGE),
+        ("validation/robust_accuracy", "validation, under attack", "^-", _GREEN),
+        ("validation/one_step_accuracy", "validation, training attack", "v:", _PURPLE),
     ]
     for key, label, style, color in curves:
         if not np.isnan(values := _column(history, key)).all():
@@ -124,8 +125,8 @@ def _draw_steps(report: dict):
     axes = figure.subplots()
     curve, classes = report["curve"], len(report["dataset"]["classes"])
     if curve:
-        norm = curve.get("norm")
-        sizes = f"epsilon {format_length(curve['epsilon'], norm)}, step size {format_length(curve['step_size'], norm)}"
+        norm = curve["norm"]
+        sizes = f"epsilon {format_radius(curve['epsilon'], norm)}, step size {format_radius(curve['step_size'], norm)}"
         label = f"by number of steps ({sizes}), {curve['count']} images"
         axes.plot(curve["steps"], _percent(curve["accuracy"]), "o-", color=_BLUE, label=label)
     rows = [row for row in report["evaluations"] if not is_attack(row) or row["steps"] is not None]
@@ -193,12 +194,12 @@ def _draw_panel(panel: dict, most: int = 8):
     if clean.ndim != 4 or clean.shape != adversarial.shape:
         raise ValueError("Expected clean and adversarial images of one shape [n, height, width, 3]. "
                          f"Received: clean={clean.shape}, adversarial={adversarial.shape}.")  # fmt: skip
-    norm, scale = panel.get("norm"), panel["epsilon"]
+    norm, scale = panel["norm"], panel["epsilon"]
     if norm == "l2":  # its radius is no bound of a pixel: show the largest change
         scale = float(np.abs(adversarial - clean).max())
     radius = format_radius(scale)
     perturbation = np.clip((adversarial - clean) / (2 * scale or 1) + 0.5, 0, 1)
-    size = format_length(panel["epsilon"], norm)
+    size = format_radius(panel["epsilon"], norm)
     rows = [
         (clean, "clean\n\nabove: true class\nbelow: prediction", panel["clean_predictions"]),
         (perturbation, f"perturbation\n\nblack \N{MINUS SIGN}{radius}\ngrey 0\nwhite +{radius}\nper channel", None),

@@ -4,6 +4,7 @@ import textwrap
 
 import numpy as np
 
+from sat_tf.names import format_radius
 from sat_tf.report import words
 from sat_tf.report.figures import CYCLE, GREY, figure_of, styled
 
@@ -53,16 +54,12 @@ def _setting(table):
         return "No run has ended yet."
     runs = sum(row["n"] for row in table["rows"])
     epochs = f"{recipe['epochs']} epoch{'s' if recipe['epochs'] > 1 else ''}"
-    epsilon = recipe["epsilon"] if recipe["eval_epsilon"] is None else recipe["eval_epsilon"]
-    training = (
-        "no attack"
-        if recipe["method"] == "standard"
-        else (f"PGD-{recipe['attack_steps']} at epsilon {words.format_radius(recipe['epsilon'])}")
-    )
+    radius = format_radius(table["epsilon"], recipe["eval_norm"])
     return (
         f"Scale: {table['scale']}. The baseline: {recipe['model']} on {data['source']}, {epochs} of "
-        f"{data['train']} images, {training} in training. Robust: under {table['attack'].upper()} at epsilon "
-        f"{words.format_radius(epsilon)} on {data['test']} test images. {runs} of {table['planned']} runs."
+        f"{data['train']} images, {table['training_attack'] or 'no attack'} in training. Robust: under "
+        f"{table['attack'].upper()} at epsilon {radius} on {data['test']} test images. {runs} of "
+        f"{table['planned']} runs."
     )
 
 

@@ -4,10 +4,12 @@ import json
 import math
 import os
 
+from sat_tf.names import format_radius
+
 _DEFINITIONS = """\
 * **Accuracy** is correct / count, every image of the split counted once.
 * **Iterates**: *final* counts what PGD's last iterate does to an image, whether or not an earlier one had fooled the
-  model, as papers on training do. *Worst* counts an image as unreadable where any iterate, the random start among them,
+  model, as papers on training do. *Worst* counts an image as fooled where any iterate, the random start among them,
   or any restart, target or attack of an ensemble fools the model; it then leaves the batch (active set). Worst is never
   above final for the same iterates.
 * **Interval**: 95 % Wilson score interval for the sampling of the images. It holds neither the variation between
@@ -17,18 +19,6 @@ _DEFINITIONS = """\
 * **PGD-k**: projected gradient ascent of the loss in k steps inside the ball of radius epsilon and [0, 1].
 * **AutoAttack** (Croce & Hein 2020): APGD-CE, APGD-T with 9 targets, FAB-T with 9 targets, Square with 5,000 queries,
   each on the images that are still robust; the worst case of each image counts."""
-
-
-def format_radius(radius: float) -> str:
-    """Write a fraction of the pixel range in 255ths, "8/255" or "0.5/255", or as "0.0123" where that does not fit."""
-    tenths = round(radius * 2550)
-    is_exact = abs(tenths / 2550 - radius) <= 1e-6 and (tenths != 0 or radius == 0)
-    return f"{tenths / 10:g}/255" if is_exact else f"{radius:.4g}"
-
-
-def format_length(radius: float, norm: str | None) -> str:
-    """Write a radius as its norm wants it: in 255ths, or in L2 as a plain number."""
-    return f"{radius:.6g}" if norm == "l2" else format_radius(radius)
 
 
 def wilson_interval(correct: int, count: int, z: float = 1.959964) -> tuple[float, float]:
@@ -57,15 +47,15 @@ def describe(row: dict) -> str:
     """Name what an evaluation measures: "PGD-20 accuracy (epsilon 8/255, step size 1/255)"."""
     if not is_attack(row):
         return "clean accuracy"
-    norm = row.get("norm", "linf")  # the only one of older reports
+    norm = row["norm"]
     sizes = [("epsilon", row["epsilon"]), ("step size", row["step_size"])]
-    details = ", ".join(f"{name} {format_length(size, norm)}" for name, size in sizes if size is not None)
+    details = ", ".join(f"{name} {format_radius(size, norm)}" for name, size in sizes if size is not None)
     details = f"L2, {details}" if norm == "l2" else details
-    if (row.get("restarts") or 1) > 1:
+    if (row["restarts"] or 1) > 1:
         details += f", {row['restarts']} restarts"
-    if row.get("iterates") == "worst" and row["step_size"] is not None:
+    if row["iterates"] == "worst" and row["step_size"] is not None:
         details += ", worst iterate"
-    if row.get("backward"):
+    if row["backward"]:
         details += f", through the gradient of {row['backward']}"
     return f"{row['attack'].upper()} accuracy" + (f" ({details})" if details else "")
 
@@ -103,16 +93,16 @@ def facts(facts: dict) -> str:
 
 def _evaluation_cells(row: dict) -> list[str]:
     epsilon, step_size = (
-        format_length(row[key], row["norm"]) if row[key] is not None else "" for key in ("epsilon", "step_size")
+        format_radius(row[key], row["norm"]) if row[key] is not None else "" for key in ("epsilon", "step_size")
     )
     start = {None: "", False: "no", True: f"yes (seed {row['seed']})"}[row["random_start"]]
     name = f"{row['attack'].upper()} ({row['norm']})" if is_attack(row) else "clean"
-    name += f", gradient of {row['backward']}" if row.get("backward") else ""
+    name += f", gradient of {row['backward']}" if row["backward"] else ""
     steps = "" if row["steps"] is None else str(row["steps"])
-    steps += f" x {row['restarts']}" if (row.get("restarts") or 1) > 1 else ""
+    steps += f" x {row['restarts']}" if (row["restarts"] or 1) > 1 else ""
     accuracy = f"{100 * row['correct'] / row['count']:.2f} % ({_interval(row)})"
     time = "" if row["wall_time_seconds"] is None else f"{row['wall_time_seconds']:.1f} s"
-    counted = row.get("iterates") or ""
+    counted = row["iterates"] or ""
     return [name, epsilon, step_size, steps, start, counted, f"{row['correct']} / {row['count']}", accuracy, time]
 
 
@@ -121,7 +111,7 @@ def _headline(report: dict) -> str:
     clean = [row for row in report["evaluations"] if not is_attack(row)][:1]
     attacked = [row for row in report["evaluations"] if is_attack(row)]
     strongest = sorted(
-        attacked, key=lambda row: (row["correct"] / row["count"], -len(row.get("stages", [])), -(row["steps"] or 0))
+        attacked, key=lambda row: (row["correct"] / row["count"], -len(row["stages"]), -(row["steps"] or 0))
     )[:1]
     if withheld(report):
         strongest = []
@@ -133,7 +123,7 @@ def _headline(report: dict) -> str:
             else "* **Not to be trusted**, and only shown because that was asked for (`--force`):"
         )
         lines += [f"  * [{check['name']}](#checks): {check['figure']}" for check in failed]
-    elif report.get("checked") is False:
+    elif not report["checked"]:
         lines.append("* **Not checked**: no sanity check was made of these numbers.")
     partial = sorted({row["count"] for row in report["evaluations"]
                       if row["split"] == "test" and row["count"] < report["dataset"]["test"]})  # fmt: skip
@@ -145,12 +135,12 @@ def _headline(report: dict) -> str:
 
 def failures(report: dict, hard: bool = True) -> list[dict]:
     """Return the hard checks that failed, or the soft ones."""
-    return [check for check in report.get("checks", []) if check["hard"] == hard and check["passed"] is False]
+    return [check for check in report["checks"] if check["hard"] == hard and check["passed"] is False]
 
 
 def withheld(report: dict) -> bool:
     """Say whether the accuracy under attack is not to be shown as a result."""
-    return bool(failures(report)) and not report.get("forced")
+    return bool(failures(report)) and not report["forced"]
 
 
 def _checks(report: dict) -> str:
@@ -158,7 +148,7 @@ def _checks(report: dict) -> str:
     words = {True: "passed", False: "**failed**", None: "not possible"}
     rows = [
         [check["name"], "hard" if check["hard"] else "soft", words[check["passed"]], _text(check["figure"])]
-        for check in report.get("checks", [])
+        for check in report["checks"]
     ]
     if not rows:
         return ""
@@ -178,7 +168,7 @@ def _stages(report: dict) -> str:
             _text({k: v for k, v in stage.items() if k not in ("attack", "correct")}),
         ]
         for row in report["evaluations"]
-        if len(row.get("stages", [])) > 1
+        if len(row["stages"]) > 1
         for stage in row["stages"]
     ]
     return table(["attack", "stage", "right after it", "parameters"], rows) if rows else ""
@@ -186,11 +176,11 @@ def _stages(report: dict) -> str:
 
 def _radii(report: dict) -> str:
     """Return accuracy by radius, "" where that was not measured."""
-    curve = report.get("radii")
+    curve = report["radii"]
     if not curve:
         return ""
     rows = [
-        [format_length(radius, curve["norm"]), f"{correct} / {curve['count']}", f"{100 * accuracy:.2f} %"]
+        [format_radius(radius, curve["norm"]), f"{correct} / {curve['count']}", f"{100 * accuracy:.2f} %"]
         for radius, correct, accuracy in zip(curve["radii"], curve["correct"], curve["accuracy"], strict=True)
     ]
     text = table([f"radius ({curve['norm']})", "correct / count", "accuracy"], rows)
@@ -199,7 +189,7 @@ def _radii(report: dict) -> str:
 
 def _extras(report: dict) -> str:
     """Return accuracies under corruptions and noise, "" where they were not measured."""
-    extras = report.get("extras")
+    extras = report["extras"]
     if not extras:
         return ""
     parts = [f"{extras['count']} images, {100 * extras['clean']:.2f} % of them right as they are."]
@@ -243,18 +233,18 @@ def _evaluations(report: dict) -> str:
 
 def published(report: dict, row: dict) -> float | None:
     """Return the published accuracy, in [0, 1], under the very attack of a row; None where there is none."""
-    known = report.get("published")
+    known = report["published"]
     if not known or row["attack"] not in known["accuracies"]:
         return None
     sizes = ("epsilon", "step_size") if is_attack(row) else ()
     same = all(row[size] is not None and abs(row[size] - known[size]) < 1e-9 for size in sizes)
-    same = same and row.get("iterates", "final") == "final" and (row["norm"] or "linf") == "linf"
-    return known["accuracies"][row["attack"]] if same and not row.get("backward") else None
+    same = same and row["iterates"] in (None, "final") and row["norm"] in (None, "linf")
+    return known["accuracies"][row["attack"]] if same and not row["backward"] else None
 
 
 def _published(report: dict) -> str:
     """Return published and measured accuracy side by side, "" where nothing was published."""
-    known = report.get("published")
+    known = report["published"]
     if not known:
         return ""
     measured = {row["attack"]: row for row in report["evaluations"] if published(report, row) is not None}

@@ -1,16 +1,10 @@
 """The folders of runs, evaluations and checkpoints: whose they are, and whether they can be written."""
 
-import contextlib
 import json
 import os
 import pathlib
 
-import hparams
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+from sat_tf import files, hparams
 
 
 def run_of(path):
@@ -65,29 +59,7 @@ def write_recipe(model_dir, recipe):
     """Write `recipe.json` where there is none."""
     file = model_dir / "recipe.json"
     if not file.exists():
-        write(file, json.dumps(recipe.to_dict(), indent=1) + "\n")
-
-
-def write(file, text):
-    """Write a file under another name first; return its path."""
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(text)
-    os.replace(partial, file)
-    return str(file)
-
-
-@contextlib.contextmanager
-def locked(model_dir):
-    """Keep a second process from training in the same folder; the lock ends with the process."""
-    with open(model_dir / ".lock", "w") as file:
-        if fcntl:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise BlockingIOError(
-                    f"Another process is training in {model_dir}. Wait for it, or name another --model_dir."
-                ) from error
-        yield
+        files.write(file, json.dumps(recipe.to_dict(), indent=1) + "\n")
 
 
 def report_folder(model_dir, recipe):

@@ -6,11 +6,10 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-import hparams
-from sat_tf import attacks, cost, evaluate, models, train
+from sat_tf import attacks, cost, models, optim, train
 from sat_tf.data.splits import validation_size
-from sat_tf.experiment import assembly
-from sat_tf.experiment.probing import compares
+from sat_tf.experiment import assembly, validation
+from sat_tf.methods import Standard
 
 KNOWN = {  # images in train (held out among them), test; most held out by default; classes; side, None: the model's
     "imagenet2012": (1_281_167, 50_000, 10_000, 1000, None),
@@ -19,10 +18,9 @@ KNOWN = {  # images in train (held out among them), test; most held out by defau
     "cifar100": (50_000, 10_000, 1_000, 100, 32),
     "fashion_mnist": (60_000, 10_000, 1_000, 10, 32),
 }
-SLOTS = {"sgd": 1, "rmsprop": 2}  # values an optimizer keeps beside each weight
-WORKSPACE = 0.3 * 2**30  # bytes of graphs and buffers, measured on a CPU
 CALIBRATION_FLOPS = 4e11  # of one step, so that a calibration takes seconds on a slow machine
 CALIBRATION_STEPS = 3
+UPDATE = Standard().forward_equivalents
 
 
 def plan(recipe, *, data_dir=None, images_per_second=None):
@@ -37,7 +35,7 @@ def plan(recipe, *, data_dir=None, images_per_second=None):
       ValueError, OSError: unknown names, a batch larger than the data, or data that can't be read.
     """
     assembly.check_names(recipe)
-    train_size, validation, test_size, classes, side = _sizes(recipe, data_dir)
+    train_size, held_out, test_size, classes, side = _sizes(recipe, data_dir)
     size = recipe.image_size or side or models.image_size(recipe.model)
     with cost.weightless():
         model = assembly.build_model(recipe, classes)
@@ -47,21 +45,22 @@ def plan(recipe, *, data_dir=None, images_per_second=None):
         )
     steps = recipe.epochs * (train_size // recipe.batch_size)
     images = steps * recipe.batch_size
-    attack_steps = 0 if recipe.method == "standard" else recipe.attack_steps
-    forward = cost.forward_flops(model, size)
-    step = cost.step_flops(forward, attack_steps)
-    evaluated = _evaluated_forwards(recipe, validation, test_size, classes)
-    share = evaluated / (images * (2 * attack_steps + 3))  # of the training's
+    passes = assembly.make_method(recipe).forward_equivalents
+    step = passes * (forward := cost.forward_flops(model, size))
+    slots = optim.slots(assembly.make_optimizer(recipe, 1, 1))
+    copies = 2 + slots + bool(recipe.average_decay)  # weight, gradient, what the optimizer keeps, average
+    evaluated = _evaluated_forwards(recipe, held_out, test_size, classes)
+    share = evaluated / (images * passes)  # of the training's
     return {
         "model": f"{recipe.model} with {recipe.act}, {classes} classes, {size} x {size} pixels",
         "parameters": f"{cost.parameters(model):,}",
-        "forward pass": f"{_flops(forward)} an image (convolutions and dense layers, a multiply-add is 2)",
-        "training step": f"{_flops(step)} an image: {2 * attack_steps} forward-equivalents for the attack, 3 for the "
-        "update",
-        "peak memory": _memory(recipe, model, size),
+        "forward pass": f"{cost.in_words(forward)} an image (convolutions and dense layers, a multiply-add is 2)",
+        "training step": f"{cost.in_words(step)} an image: {passes - UPDATE} forward-equivalents for the attack, "
+        f"{UPDATE} for the update",
+        "peak memory": cost.memory(model, size, recipe.batch_size, copies),
         "steps": f"{steps:,} of {recipe.batch_size} images: {recipe.epochs} epochs of {train_size:,} images",
-        "images to process": f"{images:,}, {_flops(images * step)} in all",
-        "probes and final evaluation": f"{evaluated:,} forward-equivalents, {100 * share:.1f} % of the training's",
+        "images to process": f"{images:,}, {cost.in_words(images * step)} in all",
+        "validation and final evaluation": f"{evaluated:,} forward-equivalents, {100 * share:.1f} % of the training's",
         **_hours(images_per_second or calibrate(recipe, classes, size, step), images, share),
     }
 
@@ -72,9 +71,10 @@ def _hours(throughput, images, share):
     if not throughput:
         return {"throughput": f"unknown: {how}"}
     hours = images / throughput / 3600
+    unit, factor = ("accelerator-hours", 1) if hours >= 1 else ("accelerator-minutes", 60)
     return {
         "throughput": f"{throughput:.4g} images a second, {how}",
-        "accelerator-hours": f"{hours:,.2f} of training, {hours * (1 + share):,.2f} with probes and evaluation",
+        unit: f"{hours * factor:,.2f} of training, {hours * factor * (1 + share):,.2f} with validation and evaluation",
     }
 
 
@@ -120,46 +120,17 @@ def _sizes(recipe, data_dir):
     return dataset.train.size, dataset.validation.size, dataset.test.size, len(dataset.classes), dataset.image_size
 
 
-def _evaluated_forwards(recipe, validation, test_size, classes):
-    """Return the forward-equivalents of all probes and of the final evaluation: two a step, one to classify."""
-
-    def forwards(name):
-        key, steps = hparams.split_attack(name)
-        return 1 + 2 * (0 if key == "clean" else steps or 1)
-
-    probes = max(1, round(recipe.epochs / recipe.validation_every))
-    each = forwards("clean") + forwards(recipe.validation_attack)
-    if compares(recipe):
-        each += 1 + 2 * recipe.attack_steps
-        each += forwards(recipe.validation_attack) if recipe.validation_weights == "averaged" else 0
-    evaluated = [
-        forwards(name)
-        if hparams.split_attack(name)[0] in attacks.ATTACKS
-        else evaluate.forward_equivalents(name, classes, recipe.eval_norm, recipe.eval_restarts)
-        for name in recipe.eval_attacks
-    ]
-    return probes * validation * each + test_size * sum(evaluated)
-
-
-def _memory(recipe, model, size):
-    """Return the expected peak memory of a training step: weights and what goes with them, and what a batch keeps.
-
-    On two CPU cores, beyond the imports: efficientnet-b0 with 128 images of 32 px 0.6 GiB expected, 0.6 measured;
-    with 16 of 128 px 0.8 and 0.9; resnet50 with 32 of 64 px 0.9 and 0.9; efficientnet-b7 with 128 of 32 px 2.5 and 3.2.
-    """
-    values = sum(int(np.prod(variable.shape)) for variable in model.variables)
-    copies = 2 + SLOTS[recipe.optimizer] + bool(recipe.average_decay)  # weight, gradient, slots, average
-    weights = cost.BYTES * values * copies
-    batch = recipe.batch_size * (cost.kept_bytes(model, size) + 5 * cost.BYTES * size * size * 3)
-    return (
-        f"about {(weights + batch + WORKSPACE) / 2**30:,.1f} GiB over all accelerators: {weights / 2**30:.2f} for "
-        f"weights and what goes with them, {batch / 2**30:,.1f} for {recipe.batch_size} images, the rest buffers"
+def _evaluated_forwards(recipe, held_out, test_size, classes):
+    """Return the forward-equivalents of all validations and of the final evaluation."""
+    method, attack = (
+        assembly.make_method(recipe),
+        attacks.for_training(recipe.validation_attack, epsilon=recipe.epsilon),
     )
-
-
-def _flops(number):
-    """Write a number of operations with its prefix: 3.9 GFLOP."""
-    for prefix, factor in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9)):
-        if number >= factor:
-            return f"{number / factor:.3g} {prefix}FLOP"
-    return f"{number / 1e6:.3g} MFLOP"
+    times = max(1, round(recipe.epochs / recipe.validation_every))
+    each = 1 + (longer := 1 + attack.forward_equivalents)  # one pass classifies
+    if validation.compares(method, attack):
+        each += 1 + method.attack.forward_equivalents
+        each += longer if recipe.validation_weights == "averaged" else 0
+    terms = attacks.Terms(classes=classes, norm=recipe.eval_norm, restarts=recipe.eval_restarts)
+    evaluated = sum(attacks.forward_equivalents(name, terms) for name in recipe.eval_attacks)
+    return times * held_out * each + test_size * evaluated

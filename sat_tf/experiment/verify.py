@@ -1,20 +1,26 @@
-"""Adversarial images of a file, checked against the data set and read again by a model."""
+"""--mode=verify: adversarial images of a file, checked against the data set and classified again by a model."""
 
 import pathlib
 
-import hparams
-from sat_tf import data, evaluate, verify
-from sat_tf.experiment import assembly, checkpoints, evaluating
+from sat_tf import data, hparams
+from sat_tf import verify as file_of
+from sat_tf.evaluate import predictor, read_examples
+from sat_tf.experiment import assembly, checkpoints
 
 
-def run(content, changes, place, checkpoint_dir, data_dir):
-    """Return the findings about a file's content, and its accuracies by precision.
+def verify(file, changes, *, model_dir=None, checkpoint=None, checkpoint_dir=None, data_dir=None):
+    """Check a file of adversarial images against the data set, and rescore it with a checkpoint or a SavedModel.
 
     Args:
-      content: as `verify.read` returns it.
-      changes: `{field: value}` of how the images are evaluated.
-      place: a checkpoint, or the folder of a SavedModel.
+      file: of `--save_adversarial`, or of anyone who writes the format of `sat_tf.verify`.
+      changes: how the checkpoint is evaluated, above all `eval_epsilon` and `eval_norm` where they should be checked.
+      checkpoint: as for `evaluate`, or the folder of an exported SavedModel, which needs `changes` to say dataset,
+        image_size and eval_preprocess where the file's are not to be believed.
+
+    Returns:
+      The list of `verify.Finding` and `{"float32": accuracy, "uint8": accuracy}`.
     """
+    content, place = file_of.read(file), checkpoint or model_dir
     exported = is_saved_model(place)
     if exported:
         recipe = hparams.choose(
@@ -37,7 +43,7 @@ def run(content, changes, place, checkpoint_dir, data_dir):
             f"with {len(dataset.classes)}."
         )
     clean = images_of(dataset.test, content["ids"], recipe, image_size)
-    findings = verify.check(
+    findings = file_of.check(
         content,
         clean.images,
         clean.labels,
@@ -45,9 +51,9 @@ def run(content, changes, place, checkpoint_dir, data_dir):
         norm=recipe.eval_norm if "eval_norm" in changes else None,
         epsilon=recipe.eval_epsilon,
     )
-    model = evaluate.predictor(place) if exported else evaluate.predictor(found.load(dataset.classes))
+    model = predictor(place if exported else found.load(dataset.classes))
     size = min(recipe.eval_batch_size, len(content["ids"]))
-    counts = verify.rescore(content, lambda images: model(images), size)
+    counts = file_of.rescore(content, model, size)
     return findings, {name: count / len(content["ids"]) for name, count in counts.items()}
 
 
@@ -66,4 +72,4 @@ def images_of(split, ids, recipe, image_size):
         image_size=image_size,
         preprocess=assembly.preprocess(recipe),
     )
-    return evaluating.load_images(batches, chosen, pathlib.Path("."))
+    return read_examples(batches, chosen.size, chosen.places)

@@ -1,14 +1,12 @@
-"""The parts of one evaluation, put together."""
+"""--mode=merge: the parts of one evaluation, put together."""
 
 import csv
 import json
 import pathlib
 
-from sat_tf import report
+from sat_tf import files, report
 from sat_tf.evaluate import saved
-from sat_tf.experiment import places, reporting
-
-SUMMED = ("correct", "count")
+from sat_tf.experiment import folders, record
 
 
 def merge(parts, command=""):
@@ -30,31 +28,15 @@ def merge(parts, command=""):
     _check(parts, requests)
     reports = sorted(reports.values(), key=lambda one: one["shard"][0])
     first = reports[0]
-    whole = {
-        **first,
-        "shard": None,
-        "command": command,
-        "created": reports[-1]["created"],
-        "evaluations": [_sum(rows) for rows in zip(*(one["evaluations"] for one in reports), strict=True)],
-        "curve": _curve(reports),
-        "radii": _radii(reports),
-        "extras": _extras(reports),
-        "checks": [
-            {**check, "name": f"{check['name']} (part {one['shard'][0]})"} for one in reports for check in one["checks"]
-        ],
-        "trusted": all(one["trusted"] for one in reports),
-        "checked": all(one["checked"] for one in reports),
-        "forced": all(one["forced"] for one in reports),
-        "merged": [str(part) for part in parts],
-    }
+    whole = report.joined(reports) | {"command": command, "merged": [str(part) for part in parts]}
     notes = [note for note in first["dataset"]["notes"] if not note.startswith("evaluated on part ")]
     whole["dataset"] = {**first["dataset"], "notes": notes, "test": sum(one["dataset"]["test"] for one in reports)}
-    whole["robustbench"] = reporting.robustbench(whole, first["robustbench"]["name"])
-    folder = places.next_folder(parts[0].resolve().parent)
+    whole["robustbench"] = report.robustbench(whole, first["robustbench"]["name"])
+    folder = folders.next_folder(parts[0].resolve().parent)
     table = _merge_images(parts, folder)
     adversarial = _join_adversarial(parts, reports, folder)
     whole["files"] = {"images": table and pathlib.Path(table).name, "adversarial": adversarial}
-    return reporting.conclude(
+    return record.conclude(
         whole,
         [],
         None,
@@ -103,55 +85,6 @@ def _check(parts, requests):
             )
 
 
-def _sum(rows):
-    """Return one row of the whole from the same row of every part."""
-    first = rows[0]
-    whole = {**first, **{name: sum(row[name] for row in rows) for name in SUMMED}}
-    whole["accuracy"] = whole["correct"] / whole["count"]
-    times = [row["wall_time_seconds"] for row in rows]
-    whole["wall_time_seconds"] = None if None in times else sum(times)
-    if "stages" in first:
-        stages = zip(*(row["stages"] for row in rows), strict=True)
-        whole["stages"] = [{**stage[0], "correct": sum(one["correct"] for one in stage)} for stage in stages]
-    return whole
-
-
-def _mean(shares, counts):
-    """Return the share of the whole from those of its parts, numbers or lists of them."""
-    if isinstance(shares[0], list):
-        return [_mean(values, counts) for values in zip(*shares, strict=True)]
-    return sum(share * count for share, count in zip(shares, counts, strict=True)) / sum(counts)
-
-
-def _curve(reports):
-    curves = [one["curve"] for one in reports]
-    if None in curves:
-        return None
-    counts = [curve["count"] for curve in curves]
-    return {**curves[0], "count": sum(counts), "accuracy": _mean([curve["accuracy"] for curve in curves], counts)}
-
-
-def _extras(reports):
-    extras = [one["extras"] for one in reports]
-    if None in extras:
-        return None
-    counts, first = [one["count"] for one in extras], extras[0]
-    found = {
-        part: {kind: _mean([one[part][kind] for one in extras], counts) for kind in first[part]}
-        for part in ("corruptions", "noise")
-    }
-    return {**first, **found, "count": sum(counts), "clean": _mean([one["clean"] for one in extras], counts)}
-
-
-def _radii(reports):
-    curves = [one["radii"] for one in reports]
-    if None in curves:
-        return None
-    correct = [sum(counts) for counts in zip(*(curve["correct"] for curve in curves), strict=True)]
-    count = sum(curve["count"] for curve in curves)
-    return {**curves[0], "correct": correct, "count": count, "accuracy": [value / count for value in correct]}
-
-
 def _join_adversarial(parts, reports, folder):
     """Write the adversarial images of the whole; return the names of the files, none unless every part has them."""
     of_parts = [set(one["files"]["adversarial"]) for one in reports]
@@ -173,4 +106,4 @@ def _merge_images(parts, folder):
     rows.sort(key=lambda row: (attacks.index(row["attack"]), int(row["id"])))
     if len({(row["attack"], row["id"]) for row in rows}) < len(rows):
         raise ValueError("Expected parts that share no image. Received: an id in two of them.")
-    return places.write(folder / "images.csv", report.csv_text(rows))
+    return files.write(folder / "images.csv", report.csv_text(rows))

@@ -6,16 +6,13 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-import hparams
-from sat_tf import data, interruption, report, saving, train
-from sat_tf.experiment import assembly, probing
+from sat_tf import console, data, hparams, interruption, report, saving, stopping, train
+from sat_tf.experiment import assembly, checkpoints, validation
 
 CALL_SECONDS = 5.0  # so that progress moves, and Ctrl-C is heard
-SHOWN = 20  # unreadable images in the log
-STATE = ("recipe", "data", "history", "best", "seconds", "sums", "summed")  # what a checkpoint holds beside variables
 
 
-class Training:
+class Run:
     """A run between its first and its last step: what is trained, what has been seen, what a checkpoint holds."""
 
     def __init__(self, recipe, dataset, strategy, model_dir):
@@ -24,7 +21,8 @@ class Training:
         for part in ("validation", "test"):
             if not getattr(dataset, part).size:
                 raise ValueError(f"Expected images in the {part} part of {dataset.source}. Received: none.")
-        _refuse_unreadable(recipe, dataset)
+        for line in data.left_out(dataset, recipe.unreadable_limit):
+            logging.warning(line)
         self.epoch_steps = data.steps_per_epoch(dataset.train, recipe.batch_size)
         self.total_steps = recipe.epochs * self.epoch_steps
         self.validation_steps = max(1, round(recipe.validation_every * self.epoch_steps))
@@ -36,16 +34,15 @@ class Training:
         self.state = train.TrainState(model=model, optimizer=optimizer, average=average)
         self.history, self.best, self.seconds = [], None, 0.0
         self.stopped = None  # why training ended early
-        self.sums = [0.0] * len(train.METRICS)  # of the steps since the last probe
-        self.summed = 0
-        if recipe.method != "standard" and recipe.stop_on_overfitting and not probing.compares(recipe):
+        self.sums, self.summed = {}, 0  # of the steps since the last validation
+        self.method = assembly.make_method(recipe)
+        self.validation = validation.Validation(recipe, self.method, self.state, dataset, self.image_size, strategy)
+        if self.method.attack is not None and recipe.stop_on_overfitting and not self.validation.compares:
             logging.info(
-                "Catastrophic overfitting will not be noticed: the probe %s takes no more steps than the "
-                "training attack's %d.",
+                "Catastrophic overfitting will not be noticed: %s in validation has no more steps than %s in training.",
                 recipe.validation_attack,
-                recipe.attack_steps,
+                recipe.attack,
             )
-        self.probe = probing.Probe(recipe, self.state, dataset, self.image_size, strategy)
 
     def restore(self):
         """Go on from the latest checkpoint, if there is one."""
@@ -53,7 +50,7 @@ class Training:
             path = saving.find(self.model_dir, "latest")
         except FileNotFoundError:
             return
-        state = saving.read_state(path, STATE)
+        state = checkpoints.read_state(path)
         self._must_match(state)
         saving.restore(path, self.variables())
         self.history, self.best, self.seconds = state["history"], state["best"], state["seconds"]
@@ -82,7 +79,7 @@ class Training:
         }
 
     def train(self, on_progress=None):
-        """Run the remaining steps; probe and save at the recipe's epochs; stop early where a probe says so.
+        """Run the remaining steps; validate and save at the recipe's epochs; stop early where a validation says so.
 
         `on_progress`: is called with the share of the steps that are done, in [0, 1].
         """
@@ -92,7 +89,7 @@ class Training:
         recipe = self.recipe
         loop = train.Loop(
             state=self.state,
-            method=assembly.make_method(recipe),
+            method=self.method,
             strategy=self.strategy,
             batch_size=recipe.batch_size,
             seed=recipe.seed,
@@ -103,7 +100,7 @@ class Training:
         with (
             writer.as_default(),
             interruption.on_request() as requested,
-            assembly.make_progress(self.total_steps, "training", "step", first) as progress,
+            console.make_progress(self.total_steps, "training", "step", first) as progress,
         ):
             for step, metrics in loop.run(
                 self._batches(first),
@@ -116,7 +113,7 @@ class Training:
                 self._take(step, metrics, progress)
                 if on_progress:
                     on_progress(step / self.total_steps)
-                kinds = self._probe(step) if self._due(step) else ()
+                kinds = self._validate(step) if self._due(step) else ()
                 if kinds or requested() or step % self.epoch_steps == 0 or time.monotonic() - saved > 600:
                     self.save(kinds)
                     saved = time.monotonic()
@@ -169,14 +166,21 @@ class Training:
             "epochs": self.recipe.epochs,
             "wall_time_seconds": round(self.seconds, 1),
             "images_per_second": round(steps * self.recipe.batch_size / max(self.seconds, 1e-9), 1),
-            "train_loss": last_loss(self.history, self.epoch_steps // 2),
+            "train_loss": stopping.last_loss(self.history, self.epoch_steps // 2),
+            "attack": self._attack_words(),
             "ended": self.stopped or report.WHOLE,
             "left_out": list(self.dataset.train.unreadable),
-            "probe": self.recipe.validation_attack,
+            "validation_attack": self.recipe.validation_attack,
             "validation_weights": self.recipe.validation_weights,
             "best_step": self.best["step"],
-            f"best_validation_{assembly.best_by(self.recipe)}_accuracy": self.best["score"][0],
+            f"best_validation_{self.method.best_by}_accuracy": self.best["score"][0],
         }
+
+    def _attack_words(self):
+        """Return what the training attack is, None where there is none."""
+        if self.method.attack is None:
+            return None
+        return f"{self.recipe.attack.upper()} at epsilon {report.format_radius(self.recipe.epsilon)}"
 
     def _batches(self, step):
         def per_host(context):
@@ -192,7 +196,7 @@ class Training:
                 host=context.input_pipeline_id,
                 hosts=hosts,
             )
-            return one_replica_each(batches, context.num_replicas_in_sync // hosts)
+            return data.one_replica_each(batches, context.num_replicas_in_sync // hosts)
 
         return self.strategy.distribute_datasets_from_function(per_host)
 
@@ -200,17 +204,17 @@ class Training:
         return step % self.validation_steps == 0 or step == self.total_steps
 
     def _take(self, step, metrics, progress):
-        for row in metrics:  # one by one: how many steps a call holds depends on the clock, a sum must not
-            self.sums = [total + float(value) for total, value in zip(self.sums, row, strict=True)]
-        self.summed += len(metrics)
-        means = dict(zip(train.METRICS, self.sums, strict=True))
-        progress.set_postfix({name: f"{value / self.summed:.3f}" for name, value in means.items()}, refresh=False)
-        progress.update(len(metrics))
-        for name, value in zip(train.METRICS, metrics.mean(0), strict=True):
-            tf.summary.scalar(f"train/{name}", value, step)
+        count = len(metrics["loss"])
+        for name, values in metrics.items():
+            for value in values:  # one by one: how many steps a call holds depends on the clock, a sum must not
+                self.sums[name] = self.sums.get(name, 0.0) + float(value)
+            tf.summary.scalar(f"train/{name}", values.mean(), step)
+        self.summed += count
+        progress.set_postfix({name: f"{total / self.summed:.3f}" for name, total in self.sums.items()}, refresh=False)
+        progress.update(count)
         tf.summary.scalar("train/learning_rate", self.state.optimizer.learning_rate, step)
 
-    def _probe(self, step):
+    def _validate(self, step):
         """Evaluate the held-out images, add a row to the history; return ("best",) where it is the best so far."""
         row = {
             "step": step,
@@ -218,66 +222,21 @@ class Training:
             "learning_rate": float(self.state.optimizer.learning_rate),
             "seconds": self.seconds,
         }
-        row |= {f"train/{name}": total / self.summed for name, total in zip(train.METRICS, self.sums, strict=True)}
-        row |= self.probe.measure()
+        row |= {f"train/{name}": total / self.summed for name, total in self.sums.items()}
+        row |= self.validation.measure()
         for name, value in row.items():
             if name.startswith("validation/"):
                 tf.summary.scalar(name, value, step)
         self.history.append(row)
-        self.sums, self.summed = [0.0] * len(train.METRICS), 0
-        probing.log(row, self.recipe)
-        self.best = probing.best_of(self.history, self.recipe)
-        self.stopped = probing.reason_to_stop(self.history, self.recipe, at_end=step == self.total_steps)
+        self.sums, self.summed = {}, 0
+        validation.log(row, self.recipe)
+        self.best = stopping.best_of(self.history, self.method.best_by)
+        self.stopped = stopping.reason_to_stop(
+            self.history,
+            self.method.best_by,
+            patience=self.recipe.patience,
+            on_overfitting=self.recipe.stop_on_overfitting,
+            attack=self.recipe.validation_attack,
+            at_end=step == self.total_steps,
+        )
         return ("best",) if self.best["step"] == step else ()
-
-
-def last_loss(history, steps):
-    """Return the mean training loss over the last so many steps, or a few more: probes divide them; None before any."""
-    before = [0, *(row["step"] for row in history)]
-    total = covered = 0
-    for begin, row in zip(reversed(before[:-1]), reversed(history), strict=True):
-        total, covered = total + (row["step"] - begin) * row["train/loss"], row["step"] - begin + covered
-        if covered >= steps:
-            break
-    return total / covered if covered else None
-
-
-def _refuse_unreadable(recipe, dataset):
-    """Say which training images are left out; more of them than the recipe allows are an error."""
-    unreadable = dataset.train.unreadable
-    if len(unreadable) > recipe.unreadable_limit:
-        raise ValueError(
-            f"Expected at most unreadable_limit={recipe.unreadable_limit} training images that can't be read. "
-            f"Received: {len(unreadable)} in {dataset.source}, the first: {unreadable[0]}. Mend them, or allow "
-            f"more: --set unreadable_limit={len(unreadable)}."
-        )
-    for name in unreadable[:SHOWN]:
-        logging.warning("Left out: %s.", name)
-    if unreadable:
-        logging.warning(
-            "Left out %d of %d training images that can't be read%s; the report names all.",
-            len(unreadable),
-            len(unreadable) + dataset.train.size + dataset.validation.size,
-            f", {len(unreadable) - SHOWN} of them not shown here" if len(unreadable) > SHOWN else "",
-        )
-    if dataset.test.unreadable:
-        logging.warning(
-            "Training can go on, but its evaluation will be refused: %d of the test images can't be read, "
-            "the first %s. Replace them meanwhile.",
-            len(dataset.test.unreadable),
-            dataset.test.unreadable[0],
-        )
-    for note in dataset.notes:
-        logging.info("Worth knowing of the images: %s.", note)
-
-
-def one_replica_each(batches, replicas):
-    """Cut every batch into one for each of a host's replicas, in order."""
-    if replicas == 1:
-        return batches
-
-    def cut(*batch):
-        parts = [tf.reshape(part, [replicas, part.shape[0] // replicas, *part.shape[1:]]) for part in batch]
-        return tf.data.Dataset.from_tensor_slices(tuple(parts))
-
-    return batches.flat_map(cut)

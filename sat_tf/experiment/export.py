@@ -1,4 +1,4 @@
-"""A checkpoint on its way out: the images it is compared on, what reports say of it, where it goes."""
+"""--mode=export: a checkpoint on its way out: the images it is compared on, what reports say of it, where it goes."""
 
 import datetime
 import json
@@ -7,10 +7,9 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-import hparams
 import sat_tf.export
-from sat_tf import cost, data, preprocess
-from sat_tf.experiment import assembly, checkpoints
+from sat_tf import attacks, console, cost, data, hparams, preprocess
+from sat_tf.experiment import assembly, checkpoints, overlap
 from sat_tf.export import signatures
 
 IMAGES = 200  # on which every format is compared with the model
@@ -50,27 +49,26 @@ def export(
     assembly.make_deterministic(recipe.seed)
     model = found.load()
     prepare = preprocess.EVALUATIONS[assembly.preprocess(recipe)]
-    images = sample(found, model, prepare, data_dir, required="dataset" in changes or data_dir is not None)
-    epsilon = recipe.epsilon if recipe.eval_epsilon is None else recipe.eval_epsilon
-    pgd = assembly.make_attack("pgd-10", epsilon, recipe.eval_step_size)
-    with_cost = ATTACK_FLOPS / (2 * pgd.steps * cost.forward_flops(model, found.image_size))
+    images = sample(found, prepare, data_dir, required="dataset" in changes or data_dir is not None)
+    pgd = attacks.for_training("pgd-10", epsilon=recipe.evaluated_epsilon, step_size=recipe.eval_step_size)
+    with_cost = ATTACK_FLOPS / (pgd.forward_equivalents * cost.forward_flops(model, found.image_size))
     attack = {
         "epsilon": pgd.epsilon,
         "step_size": pgd.step_size,
         "steps": pgd.steps,
-        "count": min(len(images[0]), max(LEAST_ATTACKED, int(with_cost))),
+        "count": min(len(images[0]), max(LEAST_ATTACKED, int(with_cost))) if (images[1] >= 0).all() else 0,
     }
     result = sat_tf.export.write(
         model,
         folder,
         facts=facts_of(found, formats, command),
         recipe=found.known,
-        images=images,
+        examples=images,
         attack=attack,
         evaluations=evaluations_of(found, model_dir),
         preprocess=prepare,
         attacked=assembly.attacked_view(recipe, model) if recipe.eval_backward else None,
-        progress=lambda what, total: assembly.make_progress(total, what, "image" if "answers" in what else "format"),
+        progress=lambda what, total: console.make_progress(total, what, "image" if "answers" in what else "format"),
     )
     for name, row in result["formats"].items():
         attacked = f", {row['robust_export']} of {row['attacked']} right after PGD-10" if "attacked" in row else ""
@@ -97,8 +95,9 @@ def facts_of(found, formats, command):
         "classes": list(found.classes),
         "preprocess": assembly.preprocess(recipe),
         "formats": list(formats),
+        "trained": assembly.make_method(recipe).words,
         "trained_on": found.state["recipe"]["dataset"],
-        "recipe": {name: hparams.show(name, value) for name, value in found.known.items()},
+        "recipe": {name: hparams.show(name, value, found.recipe.eval_norm) for name, value in found.known.items()},
         "published": found.published_facts,
         "versions": assembly.versions(),
         "created": datetime.datetime.now().astimezone().isoformat("T", "seconds"),
@@ -125,19 +124,19 @@ def evaluations_of(found, model_dir):
                 ) == (found.path.resolve(), found.weights, found.image_size, assembly.preprocess(found.recipe))
                 name = dataset["source"] if dataset["name"] in ("folder", "shards") else dataset["name"]
                 for row in report["evaluations"] if same else []:
-                    key = tuple(str(row.get(name)) for name in ("attack", "epsilon", "step_size", "backward", "count"))
+                    key = tuple(str(row[name]) for name in ("attack", "epsilon", "step_size", "backward", "count"))
                     rows[name, key] = {**row, "dataset": name}
             except (OSError, ValueError, KeyError, TypeError):
                 continue  # no report, or one that is damaged: the card does without it
     return list(rows.values())
 
 
-def sample(found, model, prepare, data_dir, required):
+def sample(found, prepare, data_dir, required):
     """Return images for the comparison: images, labels, the same encoded, and where they are from.
 
     They are a fixed draw from the test part of the recipe's data set; where that is not at hand and nobody asked for
-    it (`required`), from the embedded one, whatever the model was trained on. Labels of other classes than the model's
-    are replaced by what the model answers.
+    it (`required`), from the embedded one, whatever the model was trained on. Where the images are of other classes
+    than the model's their labels are -1: logits can be compared, but no accuracy says anything of the model.
     """
     try:
         dataset = assembly.load_data(found.recipe, data_dir)
@@ -145,6 +144,7 @@ def sample(found, model, prepare, data_dir, required):
         if required or found.recipe.dataset == EMBEDDED:
             raise
         dataset = data.load(EMBEDDED)
+    overlap.refuse(found, dataset)
     split = dataset.test
     if not split.size:
         raise ValueError(f"Expected images in the test part of {dataset.source}. Received: none.")
@@ -161,8 +161,6 @@ def sample(found, model, prepare, data_dir, required):
     description = f"{len(images)} of the {split.size} test images of {dataset.name}"
     images, labels = np.stack(images), np.array(labels, np.int32)
     if list(dataset.classes) != list(found.classes):
-        description += ", which have other classes; right means: the class that the model gives the clean image"
-        labels = np.concatenate(
-            [model(images[i : i + 8], training=False).numpy().argmax(-1) for i in range(0, len(images), 8)]
-        ).astype(np.int32)
+        description += ", which have other classes: only answers are compared, not accuracies"
+        labels = np.full_like(labels, -1)
     return images, labels, encoded, description

@@ -1,0 +1,182 @@
+"""Do what a command line asks for: flags to a recipe or to changes of one, and those to `sat_tf.experiment`."""
+
+import contextlib
+import os
+import pathlib
+import sys
+
+from sat_tf import hparams
+from sat_tf.cli import checks
+from sat_tf.cli.parsing import changes_of, job_of
+
+NAMING_FIELDS = ("model", "act", "method", "dataset", "seed")  # what names the default folder of a run
+WITHHELD = 3  # exit status where a number failed its checks
+
+
+def run(given, command):
+    """Do the job and return the exit status.
+
+    Args:
+      given: what `parsing.parse` returns.
+      command: what the user typed, for the reports.
+    """
+    changes = changes_of(given)
+    checks.check(given)
+    job = job_of(given)
+    if job == "experiment":
+        return run_experiment(given, changes, command)
+    model_dir = pathlib.Path(given.model_dir).expanduser() if given.model_dir else None
+    recipe = None
+    if job in ("train", "plan"):
+        recipe = hparams.choose(changes, given.recipe)
+        model_dir = model_dir or default_model_dir(recipe)
+    else:
+        changes = hparams.read(changes)
+        if not (model_dir or given.checkpoint or job == "merge"):
+            model_dir = default_model_dir(hparams.choose({n: v for n, v in changes.items() if n in NAMING_FIELDS}))
+    with quiet_start():
+        from sat_tf import experiment  # TensorFlow takes seconds: everything above answers at once
+
+        experiment.start()
+    return JOBS[job](given, experiment, recipe=recipe, changes=changes, model_dir=model_dir, command=command)
+
+
+def default_model_dir(recipe):
+    """Return the folder of a run that the user did not name."""
+    act = recipe.act.replace(":", "_")
+    named = recipe.name.startswith(recipe.model) or recipe.name in hparams.ROWS
+    start = recipe.name if named else recipe.model  # efficientnet-b0-enhanced, table1-both
+    return pathlib.Path("runs") / f"{start}-{act}-{recipe.method}-{recipe.dataset}-seed{recipe.seed}"
+
+
+def train(given, experiment, *, recipe, model_dir, command, **_):
+    """Train, or go on."""
+    experiment.train(recipe, model_dir, data_dir=given.data_dir, command=command)
+    return 0
+
+
+def plan(given, experiment, *, recipe, **_):
+    """Print what training would cost."""
+    lines = experiment.plan(recipe, data_dir=given.data_dir, images_per_second=given.images_per_second)
+    print("\n".join(f"{name + ':':28}{value}" for name, value in lines.items()))
+    return 0
+
+
+def evaluate(given, experiment, *, changes, model_dir, command, **_):
+    """Evaluate a checkpoint; the status says whether its number can be trusted."""
+    report = experiment.evaluate(
+        changes,
+        **_places(given, model_dir),
+        command=command,
+        subset=given.subset,
+        shard=checks.shard_of(given.shard),
+        force=given.force,
+        save_adversarial=given.save_adversarial,
+        sibling=given.sibling,
+    )
+    return _trusted(report)
+
+
+def merge(given, experiment, *, command, **_):
+    """Join the reports of all parts."""
+    return _trusted(experiment.merge(given.parts, command))
+
+
+def verify(given, experiment, *, changes, model_dir, **_):
+    """Check a file of adversarial images, and print what was found."""
+    findings, accuracies = experiment.verify(given.adversarial, changes, **_places(given, model_dir))
+    for finding in findings:
+        print(f"{'ok    ' if finding.passed else 'FAILED'} {finding.name}: {finding.figure}")
+    for name, value in accuracies.items():
+        print(f"accuracy on the {name} images: {100 * value:.2f} %")
+    return 0 if all(finding.passed for finding in findings) else WITHHELD
+
+
+def export(given, experiment, *, changes, model_dir, command, **_):
+    """Write files for serving."""
+    experiment.export(changes, **_places(given, model_dir), formats=given.format, command=command)
+    return 0
+
+
+def convert(given, experiment, *, changes, model_dir, command, **_):
+    """Write a .keras file."""
+    experiment.convert(changes, **_places(given, model_dir), command=command)
+    return 0
+
+
+def download(given, experiment, **_):
+    """Fetch the files of a released checkpoint."""
+    experiment.download(given.checkpoint.removeprefix("released:"), given.checkpoint_dir)
+    return 0
+
+
+JOBS = {
+    "train": train,
+    "plan": plan,
+    "eval": evaluate,
+    "merge": merge,
+    "verify": verify,
+    "export": export,
+    "convert": convert,
+    "download": download,
+}
+
+
+def _places(given, model_dir):
+    return {
+        "model_dir": model_dir,
+        "checkpoint": given.checkpoint,
+        "checkpoint_dir": given.checkpoint_dir,
+        "data_dir": given.data_dir,
+    }
+
+
+def _trusted(report):
+    return 0 if report["trusted"] or report["forced"] else WITHHELD
+
+
+def run_experiment(given, changes, command):
+    """Run an experiment's rows, or draw a figure of activations."""
+    name, results_dir = given.experiment, pathlib.Path(given.results_dir).expanduser()
+    if name in hparams.DRAWN:
+        with quiet_start():
+            from sat_tf import experiment
+        print(f"figure: {experiment.draw(*hparams.DRAWN[name], results_dir / name)}")
+        return 0
+    from sat_tf import grid
+
+    table, folder = grid.run(
+        name,
+        scale=given.scale,
+        seeds=given.seeds,
+        results_dir=results_dir,
+        data_dir=given.data_dir,
+        changes=changes,
+        rows=given.rows,
+        jobs=given.jobs,
+        command=command,
+    )
+    print((folder / "table.md").read_text().partition("## What the words mean")[0].strip())
+    print(f"\ntable: {folder / 'table.md'}")
+    if any(row["n"] for row in table["rows"]):
+        print(f"figure: {folder / 'figure.png'}")
+    if table["failures"]:
+        raise ChildProcessError(
+            f"{len(table['failures'])} of {table['planned']} runs failed; {folder / 'table.md'} "
+            "says why. The same command tries them again."
+        )
+    return 0
+
+
+@contextlib.contextmanager
+def quiet_start():
+    """Drop what TensorFlow's C++ side writes to stderr while it loads; no setting reaches that (tensorflow/100442)."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -1,0 +1,239 @@
+"""--mode=eval: a checkpoint on the test images: resumable, checked, image by image."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+
+import numpy as np
+from absl import logging
+
+from sat_tf import console, corruptions, data, files, report
+from sat_tf import evaluate as engine
+from sat_tf.experiment import assembly, checkpoints, folders, overlap, record
+from sat_tf.experiment.measure import Measurement
+from sat_tf.experiment.subject import Subject
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What an evaluation is asked for beside its recipe; by default what ends a training: no sanity checks, no files.
+
+    Attributes:
+      checks: make the recipe's sanity checks.
+      recorded: the clean accuracy on record, for a check; None where none is.
+      sibling: another model of the same data, whose adversarial images must not be stronger.
+      subset: facts about the chosen images, for the report.
+      shard: (i, n), the part that is evaluated.
+      save_adversarial: write the adversarial images.
+      force: show accuracies that failed a check, with the warning.
+    """
+
+    checks: bool = False
+    recorded: float | None = None
+    sibling: object = None
+    subset: dict | None = None
+    shard: tuple | None = None
+    save_adversarial: bool = False
+    force: bool = False
+
+
+def evaluate(
+    changes,
+    *,
+    model_dir=None,
+    checkpoint=None,
+    checkpoint_dir=None,
+    data_dir=None,
+    command="",
+    subset=None,
+    shard=None,
+    save_adversarial=False,
+    sibling=None,
+    force=False,
+):
+    """Evaluate a checkpoint under the attacks of its recipe with `changes`, and report into a folder of its own.
+
+    Stopped or killed, the same call goes on where it was.
+
+    Args:
+      changes: `{field: value}` of the recipe, fields of `checkpoints.EVALUATION_FIELDS`: what was trained can't be
+        changed. Where they do not say `eval_active_set` it is on, but for released checkpoints with published numbers,
+        which are evaluated as those were.
+      model_dir: folder of a run, whose best checkpoint is taken; the report goes into `evaluations/` there.
+      checkpoint: another checkpoint, as `checkpoints.open_checkpoint` names them; without model_dir its run gets the
+        report.
+      checkpoint_dir: where the files of released checkpoints lie.
+      subset: a file of ids: only these test images are evaluated.
+      shard: (i, n): only the i-th of n parts of the test images, counted from 1; `merge` puts the parts together.
+      save_adversarial: write the adversarial images, which `verify` reads.
+      sibling: another checkpoint of the same data, as `checkpoint`: attacks on it must not be stronger.
+      force: show accuracies that failed a check, with the warning.
+
+    Returns:
+      The report; `trusted` is False where a hard check failed.
+    """
+    found = checkpoints.open_checkpoint(checkpoint or model_dir, changes, checkpoint_dir)
+    if "eval_active_set" not in changes:
+        found = dataclasses.replace(found, recipe=found.recipe.replace(eval_active_set=not found.published))
+    recipe, home = found.recipe, pathlib.Path(model_dir or found.folder)
+    other = sibling and checkpoints.open_checkpoint(sibling, {}, checkpoint_dir)
+    if recipe.eval_corruptions:
+        corruptions.check()
+    assembly.make_deterministic(recipe.seed)
+    with console.naming_failures() as failing:
+        failing.dataset = dataset = load_test(found, data_dir)
+        overlap.tell(dataset)
+        dataset, facts_of_subset = chosen(dataset, subset, shard)
+        overlap.refuse(found, dataset)
+        if "eval_batch_size" in changes and recipe.eval_batch_size > dataset.test.size:
+            raise ValueError(
+                f"Expected a batch of at most the {dataset.test.size} test images. "
+                f"Received: batch_size={recipe.eval_batch_size}."
+            )
+        strategy = assembly.make_strategy(recipe, ["eval_batch_size"])
+        subject = Subject.of(recipe, None, dataset, found.image_size, strategy)  # before any work
+        with strategy.scope():
+            subject = dataclasses.replace(subject, model=found.load(dataset.classes))
+            other = other and other.load(dataset.classes)
+        asked = Asked(
+            checks=bool(recipe.eval_checks),
+            recorded=found.recorded(dataset.name),
+            sibling=other,
+            subset=facts_of_subset,
+            shard=shard,
+            save_adversarial=save_adversarial,
+            force=force,
+        )
+        facts = record.facts_of(found, "eval", command, found.known)
+        with work_folder(home / "evaluations", request_of(found, subject, asked)) as folder:
+            return report_on(subject, folder, asked, facts=facts, history=found.state["history"], home=home)
+
+
+def report_on(subject, folder, asked, *, facts, history, home):
+    """Measure a subject, go on where the same measurement was stopped, and report into a folder.
+
+    Args:
+      subject: a `Subject`.
+      folder: of the report.
+      asked: an `Asked`.
+      facts: what the report says of checkpoint and command, as `record.facts_of` returns them.
+      history: of the training, for the curves.
+      home: the folder of the run.
+
+    Returns:
+      The report; `trusted` says whether no hard check failed.
+    """
+    folder = pathlib.Path(folder)
+    work = folder / "work" / fingerprint(subject.model)[:16]  # of other weights nothing is gone on with
+    found = Measurement(subject, work, keep_all=asked.checks or asked.save_adversarial)
+    checks = found.checks_before(asked.recorded) if asked.checks else []
+    rows, radii, extras = found.rows(), found.radii(), found.extras()
+    checks += found.checks_after(asked.sibling) if asked.checks else []
+    full = record.header(subject) | {
+        **facts,
+        "evaluations": rows,
+        "curve": found.curve(),
+        "radii": radii,
+        "extras": extras,
+        "checks": [dataclasses.asdict(check) for check in checks],
+        "checked": asked.checks,
+        "trusted": engine.trusted(checks),
+        "forced": asked.force,
+        "subset": asked.subset,
+        "shard": asked.shard,
+    }
+    full["robustbench"] = report.robustbench(full, facts["checkpoint"]["name"])
+    lines = found.table()
+    table = files.write(folder / "images.csv", report.csv_text(lines)) if lines else None
+    adversarial = found.write_adversarial(folder, full["dataset"]["preprocess"]) if asked.save_adversarial else []
+    full["files"] = {"images": table and os.path.basename(table), "adversarial": adversarial}
+    paths = {"per image": table or "", "adversarial images": ", ".join(str(folder / name) for name in adversarial)}
+    record.conclude(full, history, found.panel(), folder, home, paths)
+    del found  # it may have files of work/ open
+    shutil.rmtree(folder / "work", ignore_errors=True)
+    return full
+
+
+def request_of(found, subject, asked):
+    """Return everything that decides what an evaluation computes, as JSON holds it."""
+    dataset = subject.dataset
+    return {
+        "recipe": {name: found.recipe.to_dict()[name] for name in found.known} | record.evaluated_by(found.recipe),
+        "weights": fingerprint(subject.model),
+        "data": [dataset.source, dataset.test.size, list(dataset.notes)],
+        "subset": asked.subset,
+        "shard": asked.shard,
+        "versions": assembly.versions(),
+    }
+
+
+def load_test(found, data_dir):
+    """Return the data set that a checkpoint is evaluated on, with test images."""
+    dataset = assembly.load_data(found.recipe, data_dir)
+    if not dataset.test.size:
+        raise ValueError(f"Expected images in the test part of {dataset.source}. Received: none.")
+    return dataset
+
+
+def fingerprint(model):
+    """Return the SHA-256 of a model's variables."""
+    digest = hashlib.sha256()
+    for variable in model.variables:
+        digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def work_folder(parent, request):
+    """Yield the folder of an evaluation: that of the same one that was stopped, else a new one; locked meanwhile.
+
+    Args:
+      parent: folder of evaluations.
+      request: everything that decides what is computed, as JSON holds it.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(request, indent=1) + "\n"
+    with contextlib.ExitStack() as stack:
+        for folder in sorted(parent.glob("*/request.json"), reverse=True):
+            folder = folder.parent
+            if (folder / "report.json").exists() or (folder / "request.json").read_text() != text:
+                continue
+            try:
+                stack.enter_context(files.locked(folder))
+            except BlockingIOError:  # another process is at it
+                continue
+            if not (folder / "report.json").exists():
+                logging.info("Going on with the evaluation in %s, which was stopped.", folder)
+                break
+        else:
+            folder = folders.next_folder(parent)
+            stack.enter_context(files.locked(folder))
+            files.write(folder / "request.json", text)
+        try:
+            yield folder
+        except KeyboardInterrupt as error:
+            raise KeyboardInterrupt(f"Stopped in {folder}. The same command goes on there.") from error
+
+
+def chosen(dataset, subset, shard):
+    """Return the data set with the test images that are to be evaluated, and facts about the subset for the report.
+
+    Args:
+      dataset: a `data.Data`.
+      subset: a file of ids, None for all.
+      shard: (i, n), the i-th of n parts, from 1; None for the whole.
+    """
+    facts, test, notes = None, dataset.test, dataset.notes
+    if subset:
+        where, digest = data.read_subset(subset, test)
+        facts = {"file": os.path.basename(subset), "images": len(where), "sha256": digest}
+        test = data.selected(test, where)
+        notes = (*notes, f"evaluated on the {len(where)} test images of {facts['file']}, SHA-256 {digest}")
+    if shard:
+        test = data.part(test, shard[0] - 1, shard[1])
+        notes = (*notes, f"evaluated on part {shard[0]} of {shard[1]}: {test.size} images")
+    return dataclasses.replace(dataset, test=test, notes=notes), facts

@@ -1,0 +1,209 @@
+"""What an evaluation measures: each attack image by image, accuracy by steps and by radius, corruptions, a panel."""
+
+import os
+import pathlib
+
+import numpy as np
+from absl import logging
+
+from sat_tf import console, corruptions, evaluate, report
+from sat_tf.evaluate import saved
+from sat_tf.experiment import record
+
+CORRUPTED = 2000  # images at most that are corrupted, by 15 kinds in 5 severities
+PANEL = 8  # images that the panel shows at most, one a class
+
+
+class Measurement:
+    """A `Subject` under its recipe's attacks; what is found is kept in a folder as it goes.
+
+    Args:
+      subject: what is evaluated.
+      work: the folder of the state.
+      keep_all: keep every adversarial image, not only those of the panel.
+    """
+
+    def __init__(self, subject, work, *, keep_all):
+        self.subject, self.recipe, self.work = subject, subject.recipe, pathlib.Path(work)
+        self.attacker = evaluate.Attacker(
+            subject.model,
+            norm=self.recipe.eval_norm,
+            batch_size=subject.batch_size,
+            strategy=subject.strategy,
+            seed=self.recipe.seed,
+            attacked=subject.attacked,
+        )
+        with console.make_progress(subject.count, "reading", "image", passing=True) as progress:
+            self.examples = evaluate.read_examples(
+                subject.batches, subject.count, subject.dataset.test.places, self.work, progress.update
+            )
+        with console.make_progress(subject.count, "clean", "image") as progress:
+            self.logits = self.attacker.logits(self.examples.images, progress.update)
+        labels = self.examples.labels
+        self.shown = np.array([np.flatnonzero(labels == label)[0] for label in np.unique(labels)[:PANEL]])
+        self.kept = None if keep_all or self.recipe.eval_radii else self.shown
+        self.results = {}
+
+    @property
+    def correct(self):
+        """How many images are right as they are."""
+        return int((self.logits.argmax(-1) == self.examples.labels).sum())
+
+    def rows(self):
+        """Return the report's rows, one an attack."""
+        rows = []
+        for name in self.recipe.eval_attacks:
+            if name == "clean":
+                rows.append(record.clean_row(self.correct, len(self.logits), self.recipe))
+                continue
+            self.results[name] = self.attack(name, self.recipe.evaluated_epsilon, name)
+            rows.append(record.row_of(self.results[name], self.recipe))
+        return rows
+
+    def attack(self, name, epsilon, label, before=None, words=None):
+        """Return the `Result` of one attack; `label` names its folder."""
+        with console.make_progress(len(self.logits), words or name, "image") as progress:
+            return self.attacker.attack(
+                self.examples,
+                name,
+                epsilon=epsilon,
+                step_size=self.recipe.eval_step_size,
+                restarts=self.recipe.eval_restarts,
+                final=not self.recipe.eval_active_set,
+                logits=self.logits,
+                before=before,
+                kept=self.kept,
+                store=evaluate.Store(self.work / label),
+                progress=console.whole_steps(progress),
+            )
+
+    def curve(self):
+        """Return accuracy by steps of the longest attack, for the report; None without one of several."""
+        found = [result for result in self.results.values() if len(result.by_step) > 1]
+        if not found:
+            return None
+        longest = max(found, key=lambda result: result.marks[-1])
+        steps, count = longest.by_step, len(self.logits)
+        return {
+            "attack": longest.attack,
+            "norm": longest.norm,
+            "epsilon": longest.epsilon,
+            "step_size": longest.step_size,
+            "count": count,
+            "steps": [0, *steps],
+            "accuracy": [self.correct / count, *steps.values()],
+        }
+
+    def radii(self):
+        """Return accuracy against the radius under the last attack, for the report; None where none is asked for."""
+        if not self.recipe.eval_radii:
+            return None
+        name, before, correct = self.recipe.eval_attacks[-1], None, []
+        radii = sorted(set(self.recipe.eval_radii))
+        for epsilon in radii:
+            if not epsilon:
+                correct.append(self.correct)
+                continue
+            words = f"{name}, radius {report.format_radius(epsilon, self.recipe.eval_norm)}"
+            before = self.attack(name, epsilon, f"{name}-radius-{epsilon:.9g}", before, words)
+            correct.append(int(before.robust.sum()))
+        return {
+            "attack": name,
+            "norm": self.recipe.eval_norm,
+            "radii": radii,
+            "correct": correct,
+            "accuracy": [count / len(self.logits) for count in correct],
+            "count": len(self.logits),
+        }
+
+    def extras(self):
+        """Return accuracies under corruptions and Gaussian noise, for the report; None where none is asked for."""
+        recipe = self.recipe
+        if not (recipe.eval_corruptions or recipe.eval_noise):
+            return None
+        examples = self.examples.take(evaluate.evenly(len(self.logits), CORRUPTED))
+        kinds = corruptions.KINDS if recipe.eval_corruptions else ()
+        settings = len(kinds) * len(corruptions.SEVERITIES) + len(recipe.eval_noise)
+        with console.make_progress(settings, "corruptions and noise", "setting") as progress:
+            return corruptions.measure(
+                lambda images: self.attacker.accuracy(images, examples.labels),
+                examples.images,
+                examples.ids,
+                kinds=kinds,
+                sigmas=recipe.eval_noise,
+                seed=recipe.seed,
+                progress=progress.update,
+            )
+
+    def panel(self):
+        """Return an image of each of the first classes, clean and under the strongest attack."""
+        chosen = self.examples.take(self.shown)
+        strongest = min(self.results.values(), key=lambda result: result.robust_accuracy, default=None)
+        attacked, name, epsilon = chosen.images, "clean", 0.0
+        if strongest:
+            attacked = strongest.attacked(chosen.images, self.shown)
+            name, epsilon = strongest.attack, strongest.epsilon
+        predictions = [self.attacker.logits(images).argmax(-1) for images in (chosen.images, attacked)]
+        return {
+            "clean": chosen.images,
+            "adversarial": attacked,
+            "labels": chosen.labels,
+            "clean_predictions": predictions[0],
+            "adversarial_predictions": predictions[1],
+            "classes": list(self.subject.dataset.classes),
+            "attack": name,
+            "epsilon": epsilon,
+            "norm": self.recipe.eval_norm,
+        }
+
+    def checks_before(self, recorded):
+        """Return the sanity checks of model and images, none where the recipe asks for none; warn of failures."""
+        if not self.recipe.eval_checks:
+            return []
+        found = evaluate.before(
+            self.attacker, self.examples, self.logits, recorded=recorded, sample=self.recipe.eval_checks
+        )
+        for check in found:
+            if check.passed is False:
+                logging.warning("Check %s failed: %s.", check.name, check.figure)
+        return found
+
+    def checks_after(self, sibling):
+        """Return the sanity checks of what the attacks found, none where the recipe asks for none."""
+        if not self.recipe.eval_checks:
+            return []
+        with console.make_progress(100, "checks", "%", passing=True) as progress:
+            add = console.whole_steps(progress)
+            return evaluate.after(
+                self.attacker,
+                self.examples,
+                self.logits,
+                self.results,
+                sibling=sibling,
+                sample=self.recipe.eval_checks,
+                progress=lambda share: add(100 * share),
+            )
+
+    def table(self):
+        """Return a dict for each attack and image, as images.csv has its lines."""
+        test = self.subject.dataset.test
+        names = test.names() if test.names and test.random_access else None
+        return [
+            {"attack": attack, **row, **({"name": names[place]} if names is not None else {})}
+            for attack, result in self.results.items()
+            for place, row in enumerate(result.table())
+        ]
+
+    def write_adversarial(self, folder, preprocess):
+        """Write adversarial-ATTACK.npz for each attack; return their names."""
+        dataset = self.subject.dataset
+        for name, result in self.results.items():
+            saved.write(
+                os.path.join(folder, f"adversarial-{name}.npz"),
+                self.examples,
+                result,
+                dataset=dataset.name,
+                preprocess=preprocess,
+                source=dataset.source,
+            )
+        return [f"adversarial-{name}.npz" for name in self.results]

@@ -1,0 +1,116 @@
+"""What every evaluation puts on record: the report's facts, its rows, and its last lines."""
+
+import datetime
+import math
+import pathlib
+
+from sat_tf import report
+from sat_tf.experiment import assembly
+
+NO_ATTACK = dict.fromkeys(
+    ("norm", "epsilon", "step_size", "steps", "random_start", "backward", "iterates", "restarts"), None
+)
+
+
+def header(subject):
+    """Return what a report says of model, data and machine."""
+    recipe, dataset = subject.recipe, subject.dataset
+    return {
+        "schema_version": report.SCHEMA_VERSION,
+        "created": datetime.datetime.now().astimezone().isoformat("T", "seconds"),
+        "model": recipe.model,
+        "act": recipe.act,
+        "method": recipe.method,
+        "trained_on": assembly.make_method(recipe).trains_on,
+        "dataset": {
+            "name": dataset.name,
+            "source": dataset.source,
+            "train": dataset.train.size,
+            "validation": dataset.validation.size,
+            "test": dataset.test.size,
+            "notes": list(dataset.notes),
+            "preprocess": assembly.preprocess(recipe),
+            "image_size": subject.image_size,
+            "classes": list(dataset.classes),
+        },
+        "parameters": {"trainable": count(subject.model.trainable_variables), "total": count(subject.model.variables)},
+        "versions": assembly.versions(),
+        "machine": assembly.machine(subject.strategy),
+    }
+
+
+def facts_of(found, mode, command, recipe):
+    """Return what a report says of a checkpoint and of the command."""
+    return {
+        "mode": mode,
+        "command": command,
+        "seed": found.recipe.seed,
+        "recipe": recipe,
+        "evaluated_by": evaluated_by(found.recipe),
+        "checkpoint": found.facts,
+        "published": found.published_facts,
+        "training": None,
+    }
+
+
+def evaluated_by(recipe):
+    """Return the fields of a recipe that say how it is evaluated."""
+    values = recipe.to_dict()
+    return {name: value for name, value in values.items() if name.startswith("eval_")} | {"seed": values["seed"]}
+
+
+def clean_row(correct, count, recipe):
+    """Return the report's row of the images as they are."""
+    return {"attack": "clean", **NO_ATTACK, "stages": [], **_counted(correct, count, recipe, None)}
+
+
+def row_of(result, recipe):
+    """Return the report's row of an attack, from its `evaluate.Result`."""
+    facts = list(result.facts.values())
+    alone = facts[0] if len(facts) == 1 else {}
+    stages = [{"attack": stage, "correct": result.left(stage), **result.facts[stage]} for stage in result.stages]
+    return {
+        "attack": result.attack,
+        "norm": result.norm,
+        "epsilon": result.epsilon,
+        "step_size": result.step_size,
+        "steps": alone.get("steps"),
+        "random_start": alone.get("random_start"),
+        "backward": recipe.eval_backward,
+        "iterates": "final" if result.final else "worst",
+        "restarts": alone.get("restarts"),
+        "stages": stages,
+        **_counted(int(result.robust.sum()), len(result.stage), recipe, result.seconds),
+    }
+
+
+def _counted(correct, count, recipe, seconds):
+    """Return the end of every row: how many of how many images are right, and in what time, None where unknown."""
+    return {
+        "seed": recipe.seed,
+        "split": "test",
+        "count": count,
+        "correct": correct,
+        "accuracy": correct / count,
+        "wall_time_seconds": seconds,
+    }
+
+
+def conclude(full, history, panel, folder, home, more=()):
+    """Write a report and print its last lines, with `more` paths among them; return the report."""
+    paths = report.write(folder, full, history, panel)
+    logs = pathlib.Path(home) / "tensorboard"
+    where = {
+        "report": paths["report.md"],
+        **dict(more),
+        "figures": str(pathlib.Path(folder) / "figures"),
+        "checkpoint": full["checkpoint"]["path"],
+        "TensorBoard logs": str(logs) if logs.is_dir() else "",
+    }
+    print("\n".join(report.summary_lines(full, where)), flush=True)
+    return full
+
+
+def count(variables):
+    """Return the number of values in some variables."""
+    return sum(math.prod(variable.shape) for variable in variables)

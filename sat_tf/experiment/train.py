@@ -1,0 +1,52 @@
+"""--mode=train: a run by a recipe, from its first step to its report."""
+
+from sat_tf import console, files, saving
+from sat_tf.experiment import assembly, checkpoints, folders, overlap, record
+from sat_tf.experiment.evaluate import Asked, report_on
+from sat_tf.experiment.run import Run
+from sat_tf.experiment.subject import Subject
+
+
+def train(recipe, model_dir, *, data_dir=None, command="", on_progress=None):
+    """Train by a recipe, or go on where the run in `model_dir` stopped; then evaluate the best checkpoint and report.
+
+    PGD counts by its final iterate, as in the paper, unless the recipe asks for an active set.
+
+    Args:
+      recipe: an `hparams.Recipe`.
+      model_dir: folder of the run; nothing in it is ever wiped.
+      data_dir: where the data set lies.
+      command: what the user typed, for the report.
+      on_progress: is called with the share of the training that is done, in [0, 1].
+
+    Returns:
+      The report, a dict as `report.json` holds it.
+
+    Raises:
+      ValueError: another recipe was begun in `model_dir`; the batch does not fit the data or the replicas.
+      OSError: data, folder or checkpoint can't be read or written.
+      FloatingPointError: the loss is not finite; checkpoints are those from before.
+      KeyboardInterrupt: stopped on demand; a checkpoint holds the state.
+    """
+    assembly.check_names(recipe)
+    model_dir = folders.check_folder(model_dir, recipe)
+    assembly.make_deterministic(recipe.seed)
+    with files.locked(model_dir), console.naming_failures() as failing:
+        failing.dataset = dataset = assembly.load_data(recipe, data_dir)
+        strategy = assembly.make_strategy(recipe)
+        run = Run(recipe, dataset, strategy, model_dir)
+        run.restore()
+        overlap.remember(model_dir, dataset, overlap.whole(recipe, data_dir))
+        folders.write_recipe(model_dir, recipe)
+        run.train(on_progress)
+        best = saving.find(model_dir, "best")
+        checkpoints.restore_weights(best, run.state.model, recipe)
+        found = checkpoints.open_checkpoint(best, {"eval_weights": recipe.eval_weights})
+        subject = Subject.of(recipe, run.state.model, dataset, run.image_size, strategy)
+        facts = {
+            **record.facts_of(found, "train", command, recipe.to_dict()),
+            "training": run.summary(),
+            "published": None,
+        }
+        folder = folders.report_folder(model_dir, recipe)
+        return report_on(subject, folder, Asked(), facts=facts, history=run.history, home=model_dir)

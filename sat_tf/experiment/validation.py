@@ -1,0 +1,77 @@
+"""Validation: what a run is worth on held-out training images."""
+
+import contextlib
+
+from absl import logging
+
+from sat_tf import console, evaluate, losses, stopping
+from sat_tf.attacks import for_training
+from sat_tf.experiment import assembly
+
+
+class Validation:
+    """The validation images under a recipe's validation attack; compiled once, used every `validation_every` epochs.
+
+    Args:
+      recipe: says which attack, which weights, when to stop.
+      method: the training method.
+      state: a `train.TrainState`.
+      dataset: its validation part is evaluated.
+      image_size: pixels a side.
+      strategy: a `tf.distribute.Strategy`.
+    """
+
+    def __init__(self, recipe, method, state, dataset, image_size, strategy):
+        self.recipe, self.method, self.state = recipe, method, state
+        self.size = dataset.validation.size
+        self.batches = assembly.evaluation_batches(recipe, dataset.validation, image_size, strategy)
+        attacks = {name: for_training(name, epsilon=recipe.epsilon) for name in ("clean", recipe.validation_attack)}
+        self.compares = compares(method, attacks[recipe.validation_attack])
+        if self.compares:
+            attacks["the training attack"] = method.attack
+        self.counters = {
+            name: evaluate.Counter(state.model, attack, losses.cross_entropy, strategy=strategy)
+            for name, attack in attacks.items()
+        }
+
+    def measure(self):
+        """Return `{quantity: accuracy}`.
+
+        Clean and robust accuracy are those of the weights that the recipe evaluates. One-step and multi-step accuracy
+        are of the raw weights: a moving average would show an overfitting thousands of steps late.
+        """
+        averaged = self.recipe.validation_weights == "averaged"
+        with self.state.average.in_place() if averaged else contextlib.nullcontext():
+            row = {
+                "validation/clean_accuracy": self._accuracy("clean"),
+                "validation/robust_accuracy": self._accuracy(self.recipe.validation_attack),
+            }
+        if self.compares:
+            row[stopping.ONE_STEP] = self._accuracy("the training attack")
+            row[stopping.MULTI_STEP] = (
+                self._accuracy(self.recipe.validation_attack) if averaged else row["validation/robust_accuracy"]
+            )
+        return row
+
+    def _accuracy(self, name):
+        with console.make_progress(self.size, f"validation, {name}", "image", passing=True) as progress:
+            correct, total = self.counters[name].count(self.batches, progress.update)
+        return correct / total
+
+
+def compares(method, attack):
+    """Say whether validation by an attack can tell catastrophic overfitting: training attacks, by fewer steps."""
+    return method.attack is not None and attack.steps > method.attack.steps
+
+
+def log(row, recipe):
+    """Log a validation in one line."""
+    logging.info(
+        "Epoch %.3g: loss %.3f, validation clean %.2f %%, %s %.2f %%%s.",
+        row["epoch"],
+        row["train/loss"],
+        100 * row["validation/clean_accuracy"],
+        recipe.validation_attack,
+        100 * row["validation/robust_accuracy"],
+        " (averaged weights)" if recipe.validation_weights == "averaged" else "",
+    )

@@ -1,0 +1,122 @@
+"""Files that are whole or not there, and folders that belong to one process at a time."""
+
+import contextlib
+import os
+import pathlib
+import re
+import shutil
+import time
+from collections.abc import Iterator
+
+import filelock
+
+LOCK = ".lock"  # in the folder that is locked
+PATIENCE = 0.5  # seconds to wait for a lock: longer than `is_locked` holds it to look
+STALE = 3600  # seconds without a change after which what a killed process left behind is removed
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Yield a temporary path; the file or folder that is written there takes the place of `path` in one step.
+
+    It lies beside `path`, is hidden, has the same suffix and the process id in its name. What was written is on the
+    disk before it is moved; after an exception it is removed, and `path` is as it was.
+
+    Args:
+      path: a file, or a folder that does not exist or is empty; its parents are made.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_stale(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    _remove(temporary)
+    try:
+        yield temporary
+        _flush(temporary)
+        if temporary.is_dir() and path.is_dir():
+            path.rmdir()  # Windows replaces no folder, not even an empty one
+        os.replace(temporary, path)
+        _flush_folder(path.parent)
+    finally:
+        _remove(temporary)
+
+
+def write(path: str | os.PathLike, content: str | bytes) -> str:
+    """Replace a file by one with this content, text in UTF-8; return its path."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    return os.fspath(path)
+
+
+@contextlib.contextmanager
+def locked(folder: str | os.PathLike, doing: str = "training") -> Iterator[None]:
+    """Keep other processes out of a folder; the lock ends with this process, and its children do not have it.
+
+    Args:
+      folder: must exist.
+      doing: what the error says that the other process is doing.
+
+    Raises:
+      BlockingIOError: another process has it.
+    """
+    lock = filelock.FileLock(pathlib.Path(folder, LOCK), timeout=PATIENCE)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise BlockingIOError(
+            f"Another process is {doing} in {folder}. Wait for it, or name another --model_dir."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_locked(folder: str | os.PathLike) -> bool:
+    """Say whether a process has locked a folder."""
+    file = pathlib.Path(folder, LOCK)
+    if not file.is_file():
+        return False
+    try:
+        with filelock.FileLock(file, timeout=0):
+            return False
+    except filelock.Timeout:
+        return True
+
+
+def _flush(path):
+    """Have the system write a file, or a folder with all that is in it, to the disk."""
+    if path.is_dir():
+        for inner in path.iterdir():
+            _flush(inner)
+        _flush_folder(path)
+        return
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder):
+    """Have the system write the names in a folder to the disk, where it can."""
+    with contextlib.suppress(OSError):  # Windows opens no folders
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _remove(path):
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _remove_stale(path):
+    """Remove what killed processes left when they replaced `path`; nothing that another one may still write."""
+    name = re.compile(rf"\.{re.escape(path.stem)}\.\d+\.partial{re.escape(path.suffix)}")
+    for left in path.parent.iterdir():
+        if name.fullmatch(left.name):
+            with contextlib.suppress(OSError):  # another process was faster
+                if time.time() - max(item.stat().st_mtime for item in (left, *left.rglob("*"))) > STALE:
+                    _remove(left)
