@@ -1,10 +1,11 @@
 """The real command line: instant answers, one line for every mistake, the documented commands, Ctrl-C."""
 
 import itertools
+import multiprocessing
 import os
 import pathlib
 import re
-import resource
+import runpy
 import shlex
 import signal
 import subprocess
@@ -17,7 +18,14 @@ from sat_tf import cli, hparams
 from sat_tf.cli import flags, help, jobs, parsing
 
 ROOT = pathlib.Path(__file__).parents[1]
-TINY = ["--dataset=synthetic", "--epochs=1", "--set", "validation=40", "--eval_attacks=clean,pgd-2"]
+TINY = [
+    "--model=resnet8-w8",
+    "--dataset=synthetic",
+    "--epochs=1",
+    "--set",
+    "validation=40",
+    "--eval_attacks=clean,pgd-2",
+]
 
 
 def run(*flags, cwd, **kwargs):
@@ -32,10 +40,38 @@ def assert_one_line(status, err, wanted_status, says):
     assert says in err and "Traceback" not in err
 
 
-def seconds_of_children():
-    """Return the processor's seconds so far, which other programs on the machine do not add to."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+@pytest.fixture(scope="module")
+def instant(tmp_path_factory):
+    """Return an environment in which what takes seconds to import can't be imported."""
+    folder = tmp_path_factory.mktemp("instant")
+    for name in ("tensorflow", "keras", "numpy", "matplotlib"):
+        (folder / f"{name}.py").write_text(f"raise SystemExit('{name} was imported')")
+    return os.environ | {"PYTHONPATH": str(folder)}
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory):
+    """Return `run` in processes that are forked from one which has imported TensorFlow, and done nothing with it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["sat_tf.experiment"])
+    folder = tmp_path_factory.mktemp("warm")
+
+    def run_warm(*flags, cwd):
+        process = context.Process(target=run_here, args=(flags, cwd, folder))
+        process.start()
+        process.join()
+        return process.exitcode, (folder / "1").read_text(), (folder / "2").read_text()
+
+    return run_warm
+
+
+def run_here(flags, cwd, folder):
+    """Be main.py with its stdout and stderr in files."""
+    for number in (1, 2):
+        os.dup2(os.open(folder / str(number), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    sys.argv = [str(ROOT / "main.py"), *flags]
+    os.chdir(cwd)
+    runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 @pytest.fixture
@@ -65,15 +101,9 @@ def answer(capsys, monkeypatch, tmp_path):
         ("--version", f"sat-tf {sat_tf.__version__}"),
     ],
 )
-def test_help_list_and_version_answer_in_under_a_second_without_tensorflow(flag, says, tmp_path):
-    before = seconds_of_children()
-    status, out, err = run(flag, cwd=tmp_path)
-    assert seconds_of_children() - before < 1
+def test_help_list_and_version_answer_at_once(flag, says, tmp_path, instant):
+    status, out, err = run(flag, cwd=tmp_path, env=instant)
     assert (status, err) == (0, "") and says in out
-    imported = subprocess.run(
-        [sys.executable, "-X", "importtime", ROOT / "main.py", flag], capture_output=True, text=True, cwd=tmp_path
-    ).stderr
-    assert "absl.flags" in imported and "tensorflow" not in imported and "numpy" not in imported
 
 
 def test_three_names_of_one_program(tmp_path):
@@ -192,10 +222,8 @@ def test_one_table_is_listed(wanted, answer):
         (["--mode=eval", "--recipe=fashion"], "--mode=train"),
     ],
 )
-def test_usage_errors_are_one_line_at_once(words, says, tmp_path):
-    before = seconds_of_children()
-    status, out, err = run(*words, cwd=tmp_path)
-    assert seconds_of_children() - before < 1
+def test_usage_errors_are_one_line_at_once(words, says, tmp_path, instant):
+    status, out, err = run(*words, cwd=tmp_path, env=instant)
     assert_one_line(status, err, 2, says)
     assert out == "" and list(tmp_path.iterdir()) == []
 
@@ -253,7 +281,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
     assert done.stdout == "models:\n" and done.stderr == ""
 
 
-def test_failures_are_one_line(tmp_path):
+def test_failures_are_one_line(tmp_path, warm):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
     cases = [
@@ -265,12 +293,12 @@ def test_failures_are_one_line(tmp_path):
         (["--mode=eval", "--model_dir=none"], 1, "looked for"),
     ]
     for words, wanted, says in cases:
-        status, _, err = run(*words, cwd=tmp_path)
+        status, _, err = warm(*words, cwd=tmp_path)
         assert_one_line(status, err, wanted or status, says)
         assert status in (1, 2)
 
 
-def test_train_interrupt_resume_eval_export(tmp_path):
+def test_train_interrupt_resume_eval_export(tmp_path, warm):
     """A first epoch is stopped by Ctrl-C; the same command goes on, says so, and its last lines name every result."""
     flags = [*TINY, "--model_dir=run", "--set", "steps_per_call=1", "--epochs=3"]
     process = subprocess.Popen(
@@ -286,7 +314,7 @@ def test_train_interrupt_resume_eval_export(tmp_path):
         seen += process.stderr.read(1)
         assert process.poll() is None, seen
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 1 and "Traceback" not in err
     assert "Stopped at step" in err.strip().splitlines()[-1] and "same command" in err
 
@@ -301,25 +329,25 @@ def test_train_interrupt_resume_eval_export(tmp_path):
         assert noise not in err
 
     evaluate = ["--mode=eval", "--model_dir=run", "--eval_attacks=clean,fgsm", "--epsilon=4/255"]
-    status, out, err = run(*evaluate, cwd=tmp_path)
+    status, out, err = warm(*evaluate, cwd=tmp_path)
     assert status == 0 and "FGSM accuracy (epsilon 4/255" in out, err
-    status, out, err = run("--mode=export", "--model_dir=run", cwd=tmp_path)
+    status, out, err = warm("--mode=export", "--model_dir=run", cwd=tmp_path)
     assert status == 0 and "saved_model: run/export/step-" in out, err
-    assert_one_line(*run("--mode=export", "--model_dir=run", cwd=tmp_path)[::2], 1, "exists")
-    assert_one_line(*run(*flags, "--act=relu", cwd=tmp_path)[::2], 2, "act: swish there, relu here")
-    assert_one_line(*run("--mode=eval", "--model_dir=run", "--act=relu", cwd=tmp_path)[::2], 2, "relu here")
+    assert_one_line(*warm("--mode=export", "--model_dir=run", cwd=tmp_path)[::2], 1, "exists")
+    assert_one_line(*warm(*flags, "--act=relu", cwd=tmp_path)[::2], 2, "act: swish there, relu here")
+    assert_one_line(*warm("--mode=eval", "--model_dir=run", "--act=relu", cwd=tmp_path)[::2], 2, "relu here")
 
 
-def test_averaged_weights_from_the_command_line(tmp_path):
+def test_averaged_weights_from_the_command_line(tmp_path, warm):
     """Evaluation and export take what the run keeps, without its recipe being repeated."""
     flags = [*TINY, "--model_dir=run", "--set", "average_decay=0.9", "--set", "policy=randaugment:10"]
-    status, _, err = run(*flags, cwd=tmp_path)
+    status, _, err = warm(*flags, cwd=tmp_path)
     assert status == 0, err
     for mode in ("eval", "export"):
-        status, out, err = run(f"--mode={mode}", "--model_dir=run", "--eval_weights=averaged", cwd=tmp_path)
+        status, out, err = warm(f"--mode={mode}", "--model_dir=run", "--eval_weights=averaged", cwd=tmp_path)
         assert status == 0, err
     assert "weights: averaged (decay 0.9)" in out
-    status, out, err = run("--plan", *TINY, "--images_per_second=100", cwd=tmp_path)
+    status, out, err = warm("--plan", *TINY, "--images_per_second=100", cwd=tmp_path)
     assert status == 0 and "accelerator-hours:" in out and sorted(p.name for p in tmp_path.iterdir()) == ["run"], err
 
 

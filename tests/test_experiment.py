@@ -81,7 +81,7 @@ def test_a_run_leaves_everything_behind(finished, capsys):
 
 
 def test_same_seed_same_bits(finished, tmp_path):
-    experiment.train(tiny(), tmp_path / "again")
+    experiment.train(tiny(eval_attacks="clean"), tmp_path / "again")
     assert_same(weights(finished[0]), weights(tmp_path / "again"))
 
 

@@ -1,5 +1,7 @@
 """Every architecture x what the project promises of it: size, sites, graphs, restoring, exports, two replicas."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -8,7 +10,6 @@ import tensorflow as tf
 from sat_tf import attacks, cost, efficientnet, methods, models, optim, preprocess, resnet, saving, train
 from sat_tf.export import formats
 
-# The deeper ones repeat the same blocks.
 ONE_OF_EACH_KIND = ("resnet8-w8", "resnet50", "resnext50-32x4d", "efficientnet-b0", "efficientnet-lite0")
 IMAGES = np.random.default_rng(0).random((4, 32, 32, 3), np.float32)
 LABELS = np.arange(4, dtype=np.int32)
@@ -162,10 +163,23 @@ def test_variables_have_unique_paths(network):
     assert len(paths) == len(set(paths))
 
 
+def shallow(name):
+    """Build an architecture with weights and with few of its blocks: those left out repeat those that are there."""
+    changes = (
+        (resnet.BOTTLENECK_VARIANTS, {"blocks": (2, 1, 1, 1)}),
+        (efficientnet.VARIANTS, {"width": 0.25, "depth": 0.5}),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        for variants, change in changes:
+            if name in variants:
+                patch.setitem(variants, name, dataclasses.replace(variants[name], **change))
+        return models.build(name, "swish", 10)
+
+
 @pytest.fixture(scope="module", params=ONE_OF_EACH_KIND)
 def built(request):
-    """Build one architecture of each kind, with weights."""
-    return models.build(request.param, "swish", 10)
+    """Build one architecture of each kind."""
+    return shallow(request.param)
 
 
 def test_eager_and_graph_agree_whatever_the_batch(built):
@@ -179,7 +193,7 @@ def test_eager_and_graph_agree_whatever_the_batch(built):
 
 def test_restores(built, tmp_path):
     path = saving.save(tmp_path, {"model": saving.by_path(built)}, {"step": 0})
-    other = models.build(built.name, "swish", 10)
+    other = shallow(built.name)
     assert not np.allclose(other(IMAGES, training=False), built(IMAGES, training=False))
     saving.restore(path, {"model": saving.by_path(other)})
     np.testing.assert_array_equal(other(IMAGES, training=False), built(IMAGES, training=False))
@@ -201,7 +215,7 @@ def test_saves_as_keras_file(built, tmp_path):
 @pytest.mark.parametrize("name", ONE_OF_EACH_KIND)
 def test_trains_adversarially_on_two_replicas(name, two_replicas):
     with two_replicas.scope():
-        model = models.build(name, "swish", 10)
+        model = shallow(name)
         optimizer = optim.sgd(lambda step: tf.constant(0.01), momentum=0.9)
         optimizer.build(model.trainable_variables)
     attack = attacks.PGD(epsilon=4 / 255, step_size=4 / 255, steps=1)
