@@ -2,5 +2,6 @@
 
 from layers.convolution import ConvNorm, DepthwiseConvNorm
 from layers.noise import Dropout, StochasticDepth, drawing_from
+from layers.settings import pinned
 
-__all__ = ["ConvNorm", "DepthwiseConvNorm", "Dropout", "StochasticDepth", "drawing_from"]
+__all__ = ["ConvNorm", "DepthwiseConvNorm", "Dropout", "StochasticDepth", "drawing_from", "pinned"]

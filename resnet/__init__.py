@@ -1,5 +1,6 @@
 """ResNet and ResNeXt with a pluggable activation: images in [0, 1] to logits."""
 
+from layers import pinned
 from resnet.bottleneck import VARIANTS as BOTTLENECK_VARIANTS
 from resnet.bottleneck import build_bottleneck
 from resnet.small import VARIANTS as SMALL_VARIANTS
@@ -8,6 +9,7 @@ from resnet.small import build_small
 VARIANTS = {**dict.fromkeys(BOTTLENECK_VARIANTS, build_bottleneck), **dict.fromkeys(SMALL_VARIANTS, build_small)}
 
 
+@pinned()
 def build(variant, act, classes=1000, **norm):
     """Build one network of the family.
 

@@ -2,9 +2,13 @@
 
 import difflib
 import functools
+import os
+
+import keras
 
 import efficientnet
 import resnet
+from layers import pinned
 from sat_tf import activations
 
 MODELS = {
@@ -67,6 +71,22 @@ def build(name, act="swish", classes=1000, *, momentum=0.9, epsilon=1e-5, dropou
                 raise ValueError(f"Expected an EfficientNet, which has {rate}. Received: model={name}, {rate}={value}.")
         rates = {}
     return MODELS[name](act, classes, momentum=momentum, epsilon=epsilon, **rates)
+
+
+def load(path):
+    """Return the model of a .keras file, whatever the user's settings of Keras; every layer of ours is known.
+
+    Raises:
+      OSError: there is no such file, it is damaged, or it needs a layer of someone else's.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"There is no file {path}.")
+    try:
+        with pinned():
+            return keras.saving.load_model(path)
+    except Exception as error:  # Keras has no one error for a damaged file
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise OSError(f"{path} cannot be read: {reason[0]}") from error
 
 
 def image_size(name):
