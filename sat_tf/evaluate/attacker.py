@@ -60,8 +60,10 @@ class Attacker:
 
     def accuracy(self, images, labels):
         """Return the share of images that are read as their label."""
+        images = inputs.in_unit_range(images, self.value_range, stated=False)
         labels = inputs.classes_of(labels, len(images))
-        return float((classes(self.logits(images)) == labels).mean())
+        logits = self.read(images)
+        return float((classes(logits) == inputs.classes_of(labels, len(images), logits.shape[1])).mean())
 
     def attack(
         self,

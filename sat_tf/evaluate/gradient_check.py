@@ -22,7 +22,7 @@ ULP = {"float32": 2**-24, "float16": 2**-11, "bfloat16": 2**-8}
 CLEAR = 20  # times the rounding of logits, before a difference of them is compared
 SHORTEST = 2  # steps that are clear, of which the better counts: one may cross a kink
 SMALLEST = {"float32": 1e-20, "float16": 1e-3, "bfloat16": 1e-20}  # cotangents, that gradients do not vanish on the way
-OFF, LIMIT = 0.25, 0.25  # share of a derivative that is off; share of the derivatives that may be
+OFF, LIMIT = 0.15, 0.2  # share of a derivative that is off; share of the derivatives that may be
 
 
 def gradient_matches_function(case):

@@ -57,8 +57,8 @@ def in_unit_range(images, value_range=None, *, stated=True, found=None) -> np.nd
     images, (low, high) = array(images), span(value_range)
     if images.dtype.kind in "iu" and (low, high) == UNIT:
         raise ValueError(
-            f"Expected images of floats in [0, 1]. Received: images of {images.dtype}. Divide by 255, or say "
-            "Examples(..., value_range=(0, 255))."
+            f"Expected images of floats in [0, 1]. Received: images of {images.dtype}. Divide by 255, or "
+            "state value_range=(0, 255) where that is taken."
         )
     least, most = extent(images) if found is None else found
     slack = ROUNDED * (high - low)
@@ -67,12 +67,12 @@ def in_unit_range(images, value_range=None, *, stated=True, found=None) -> np.nd
     if not (low - slack <= least and most <= high + slack):
         raise ValueError(
             f"Expected images with values from {low:g} to {high:g}. Received: values from {least:.4g} to {most:.4g}. "
-            "Scale them, or say Examples(..., value_range=(LOWEST, HIGHEST))."
+            "Scale them, or state value_range=(LOWEST, HIGHEST) where that is taken."
         )
     if not stated and (low, high) != UNIT and least >= 0 and most <= 1:
         raise ValueError(
             f"Expected images with values from {low:g} to {high:g}, as the model wants them. Received: values from "
-            f"{least:.4g} to {most:.4g}. Say which range they have: Examples(..., value_range=(0, 1))."
+            f"{least:.4g} to {most:.4g}. State which range they have: Examples(..., value_range=(0, 1))."
         )
     if (low, high) != UNIT:
         images = np.asarray((np.asarray(images, np.float64) - low) / (high - low), np.float32)
