@@ -258,10 +258,6 @@ def of_numpy(images):
     return tf.ensure_shape(changed, images.shape)
 
 
-def detached_activation(x):
-    return x * tf.stop_gradient(tf.sigmoid(8 * x))
-
-
 DISHONEST = {  # networks whose gradient is not that of what they compute
     "quantised to 8 levels": lambda: after(lambda x: tf.round(x * 8) / 8, plain()),
     "quantised to 64 levels": lambda: after(lambda x: tf.round(x * 64) / 64, plain()),
@@ -281,7 +277,6 @@ DISHONEST = {  # networks whose gradient is not that of what they compute
         [conv(16), L.Lambda(lambda x: x + tf.stop_gradient(tf.round(x) - x)), conv(32)]
     ),
     "thresholds": lambda: keras_net([conv(16), L.Lambda(lambda x: tf.cast(x > 0.1, tf.float32) + 0.01 * x), conv(32)]),
-    "activation kept": lambda: keras_net([conv(16, None), L.Lambda(detached_activation), conv(32)]),
     "through NumPy": lambda: after(of_numpy, plain()),
     "rolled": lambda: after(with_gradient(lambda g: tf.roll(g, 3, 1)), plain()),
     "half of the logits": lambda: then(plain(), lambda z: tf.concat([z[:, :5], tf.stop_gradient(z[:, 5:])], -1)),

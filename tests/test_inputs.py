@@ -1,11 +1,12 @@
 """What is handed in: the harmless is converted to the same numbers, the rest is one sentence before any trace."""
 
+import keras
 import numpy as np
 import pytest
 import small_attacks
 import tensorflow as tf
 
-from sat_tf import evaluate
+from sat_tf import evaluate, train
 from sat_tf.evaluate import inputs
 
 IMAGES = small_attacks.examples().images[:12]
@@ -162,3 +163,23 @@ def test_what_is_not_a_number_is_no_class():
     assert attacker.accuracy(IMAGES, np.zeros(12)) == 0
     result = attacker.attack(evaluate.Examples(images=IMAGES, labels=np.zeros(12)), "fgsm", epsilon=0.1)
     assert result.clean_accuracy == result.robust_accuracy == 0
+
+
+def test_the_loop_looks_at_the_first_batch_before_anything_is_traced():
+    model = keras.Sequential([keras.Input([6, 6, 3]), keras.layers.Flatten(), keras.layers.Dense(5)])
+    state = train.TrainState(model=model, optimizer=keras.optimizers.SGD())
+    loop = train.Loop(state=state, method=None, strategy=tf.distribute.get_strategy(), batch_size=12)
+    rows = tf.one_hot(LABELS, 5)
+    for labels in (LABELS, LABELS[:, None], rows):
+        loop.check(tf.data.Dataset.from_tensors((IMAGES.astype(np.float64), labels)))
+        assert train._classes(tf.constant(labels)).numpy().tolist() == LABELS.tolist()
+    for images, labels, words in (
+        (IMAGES * 255, LABELS, "values from 0 to 1"),
+        (LEVELS, LABELS, "of floats"),
+        (IMAGES, LABELS + 1, "from 0 to 4"),
+        (IMAGES, rows[:, :4], "one 1 among zeros|rows of 5 classes"),
+    ):
+        with pytest.raises(ValueError, match=f"Expected .*({words})"):
+            next(loop.run(tf.data.Dataset.from_tensors((images, labels)), until=1))
+    with pytest.raises(ValueError, match="Expected batches of images and labels"):
+        loop.check(tf.data.Dataset.from_tensors(IMAGES))
