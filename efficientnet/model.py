@@ -3,11 +3,12 @@
 import keras
 
 from sat_tf.efficientnet.scaling import VARIANTS, sizes
-from sat_tf.layers import ConvNorm, DepthwiseConvNorm, Dropout, StochasticDepth
+from sat_tf.layers import ConvNorm, DepthwiseConvNorm, Dropout, StochasticDepth, pinned
 
 SCALES = {False: (2.0, -1.0), True: (255 / 128, -127 / 128)}  # by `lite`: what the weights of either family want
 
 
+@pinned()
 def build(variant, act, classes=1000, *, dropout=0.0, stochastic_depth=0.0, **norm):
     """Build one network of the family (Tan & Le 2019), for images of any size.
 

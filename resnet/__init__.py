@@ -1,5 +1,6 @@
 """ResNet and ResNeXt with a pluggable activation: images in [0, 1] to logits."""
 
+from sat_tf.layers import pinned
 from sat_tf.resnet.bottleneck import VARIANTS as BOTTLENECK_VARIANTS
 from sat_tf.resnet.bottleneck import build_bottleneck
 from sat_tf.resnet.small import VARIANTS as SMALL_VARIANTS
@@ -8,6 +9,7 @@ from sat_tf.resnet.small import build_small
 VARIANTS = {**SMALL_VARIANTS, **BOTTLENECK_VARIANTS}
 
 
+@pinned()
 def build(variant, act, classes=1000, **norm):
     """Build one network of the family.
 

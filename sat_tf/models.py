@@ -1,6 +1,11 @@
 """The table of architectures, and the one way to build a model from its name."""
 
+import os
+
+import keras
+
 from sat_tf import activations, efficientnet, resnet
+from sat_tf.layers import pinned
 from sat_tf.names import unknown
 
 FAMILIES = (resnet, efficientnet)  # packages with a table `VARIANTS` and `build(variant, act, classes, **options)`
@@ -37,6 +42,22 @@ def build(name, act="swish", classes=1000, *, momentum=0.9, epsilon=1e-5, dropou
         elif value:
             raise ValueError(f"Expected an EfficientNet, which has {rate}. Received: model={name}, {rate}={value}.")
     return family.build(name, act if callable(act) else activations.factory(act), classes, **options)
+
+
+def load(path):
+    """Return the model of a .keras file, whatever the user's settings of Keras; every layer of ours is known.
+
+    Raises:
+      OSError: there is no such file, it is damaged, or it needs a layer of someone else's.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"There is no file {path}.")
+    try:
+        with pinned():
+            return keras.saving.load_model(path)
+    except Exception as error:  # Keras has no one error for a damaged file
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise OSError(f"{path} cannot be read: {reason[0]}") from error
 
 
 def image_size(name):

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from sat_tf import optim
+from sat_tf import inputs
 from sat_tf.layers import drawing_from
 
 
@@ -48,6 +49,7 @@ class Loop:
 
     def step(self, images, labels):
         """Perturb and update on one replica: float32 `[b, h, w, 3]`, int32 `[b]` -> its share of `{quantity: mean}`."""
+        images, labels = tf.cast(images, tf.float32), _classes(labels)
         model, optimizer = self.state.model, self.state.optimizer
         step = tf.cast(tf.convert_to_tensor(optimizer.iterations), tf.int32)
         replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int32)
@@ -84,11 +86,21 @@ class Loop:
 
         return lambda iterator, count: dict(zip(names, steps(iterator, count).numpy().T, strict=True))
 
-    def run(self, batches, *, until, steps_per_call=10, pauses=(), seconds_per_call=None):
+    def check(self, batches):
+        """Refuse a data set whose first batch holds no images in [0, 1], or no label of the model for each."""
+        first = next(iter(batches))
+        if not isinstance(first, (tuple, list)) or len(first) != 2:
+            raise ValueError(f"Expected batches of images and labels. Received: batches of {type(first).__name__}.")
+        local = self.strategy.experimental_local_results
+        images, labels = (np.concatenate([part.numpy() for part in local(values)]) for values in first)
+        inputs.classes_of(labels, len(inputs.in_unit_range(images)), self.state.model.output_shape[-1])
+
+    def run(self, batches, *, until, steps_per_call=10, pauses=(), seconds_per_call=None, check=True):
         """Train from the state's step until `until`; yield `(step, {quantity: [n]})` after every call.
 
         Args:
-          batches: a (distributed) data set that starts with the batch of the state's step: images and labels.
+          batches: a (distributed) data set that starts with the batch of the state's step: images of floats in [0, 1],
+            and labels `[n]`, `[n, 1]` or one-hot.
           until: the step to stop at.
           steps_per_call: the largest n.
           pauses: no call runs past a multiple of any of these, so that the caller can act there.
@@ -96,8 +108,11 @@ class Loop:
             call tells; None for always `steps_per_call`. The number of steps in a call changes no bit of the result.
 
         Raises:
+          ValueError: `check` finds a fault.
           FloatingPointError: the loss is not finite; the message names the step.
         """
+        if check and self.state.step < until:
+            self.check(batches)
         steps = self.compile()
         iterator = iter(batches)
         done, most = self.state.step, min(2, steps_per_call) if seconds_per_call else steps_per_call
@@ -116,3 +131,10 @@ class Loop:
                 most = min(max(fitting, 1), steps_per_call)
             done = stop
             yield done, metrics
+
+
+def _classes(labels):
+    """Return labels `[b]`, `[b, 1]` or one-hot as int32 `[b]`."""
+    if labels.shape.rank == 2:
+        labels = labels[:, 0] if labels.shape[1] == 1 else tf.argmax(labels, -1)
+    return tf.cast(labels, tf.int32)

@@ -1,16 +1,17 @@
-"""the sanity checks finds what is wrong with fooled models, and nothing on honest ones; the file of 8-bit images."""
+"""The sanity checks find what is wrong with fooled models, and nothing on honest ones; the file of 8-bit images."""
 
 import json
 import pathlib
 import re
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from sanity_models import BATCH, EPSILON, Net, images_of
+from sanity_models import BATCH, DISHONEST, EPSILON, HONEST, Net, images_of, plain
 
 from sat_tf import verify
-from sat_tf.evaluate import Attacker, Examples, active, attack_checks, sanity, saved
+from sat_tf.evaluate import Attacker, Examples, active, attack_checks, gradient_check, model_checks, sanity, saved
 
 SAMPLE = 40
 PAGE = pathlib.Path(__file__).parents[1] / "docs" / "sanity_checks.md"
@@ -79,7 +80,7 @@ def checks_of(attacker, examples, attack, epsilon, **arguments):
 
 def looked_at(model, examples, **arguments):
     attacker = Attacker(model, batch_size=BATCH)
-    checks = sanity.before(attacker, examples, attacker.logits(examples.images), sample=SAMPLE, **arguments)
+    checks = sanity.before(attacker, examples, attacker.read(examples.images), sample=SAMPLE, **arguments)
     return {check.name: check for check in checks}
 
 
@@ -94,7 +95,7 @@ def loaded(families, name, weights="standard", scale=1.0):
     return net, examples
 
 
-HONEST = [
+TRAINED = [
     ("mlp", "standard", 1.0, "pgd-20", EPSILON),
     ("mlp", "other", 1.0, "pgd-1", 2 * EPSILON),
     ("mlp", "adversarial", 1.0, "pgd-20", EPSILON),
@@ -109,7 +110,7 @@ HONEST = [
 ]
 
 
-@pytest.mark.parametrize("name, weights, scale, attack, epsilon", HONEST)
+@pytest.mark.parametrize("name, weights, scale, attack, epsilon", TRAINED)
 def test_no_hard_check_fails_on_an_honest_model(families, attackers, name, weights, scale, attack, epsilon):
     _, examples = loaded(families, name, weights, scale)
     told = []
@@ -150,6 +151,11 @@ def test_a_fooled_input_is_seen(families, name):
 
 FOOLED_OUTPUT = {
     "softmax": (tf.nn.softmax, "logits_not_probabilities"),
+    "sigmoid": (lambda logits: tf.sigmoid(4 * logits), "logits_not_probabilities"),
+    "probabilities of no sum": (lambda logits: 0.5 * tf.nn.softmax(logits), "logits_not_probabilities"),
+    "tanh": (lambda logits: 5 * tf.tanh(logits / 5), "logits_not_saturating"),
+    "clipped": (lambda logits: tf.clip_by_value(logits, -8, 8), "logits_not_saturating"),
+    "scaled softmax": (lambda logits: 20 * tf.nn.softmax(logits) - 3, "logits_not_saturating"),
     "huge": (lambda logits: 1e6 * logits, "zero_gradients"),
     "not a number": (lambda logits: logits * tf.constant(float("nan")), "finite"),
     "infinite": (lambda logits: logits + float("inf"), "finite"),
@@ -186,6 +192,8 @@ def test_channels_in_another_order_are_seen():
 
 def test_fooled_images_are_seen(families):
     net, good = loaded(families, "mlp")
+    attacker = Attacker(net, batch_size=BATCH)
+    logits = attacker.logits(good.images)
     for images in (
         good.images * 255,
         good.images / 255,
@@ -193,7 +201,42 @@ def test_fooled_images_are_seen(families):
         np.where(good.images > 0, good.images, np.float32("nan")),
     ):
         examples = Examples(images=images.astype(np.float32), labels=good.labels, ids=good.ids)
-        assert "images_in_range" in failed(looked_at(net, examples))
+        case = model_checks.Case(attacker=attacker, examples=examples, logits=logits)
+        assert not model_checks.images_in_range(case)[0]
+        if images.max() > 0.1:
+            with pytest.raises(ValueError, match="Expected images with values from 0 to 1. Received: values from"):
+                sanity.examine(attacker, examples)
+
+
+def gradient_of(build):
+    """Return what the gradient check says of a model, and its logits, on images of its own predictions."""
+    keras.utils.set_random_seed(1)
+    images = images_of(16, test=BATCH)[2].images
+    attacker = Attacker(build(), batch_size=BATCH)
+    logits = attacker.logits(images)
+    examples = Examples(images=images, labels=logits.argmax(-1))
+    return model_checks.Case(attacker=attacker, examples=examples, logits=logits, sample=24)
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_the_gradient_of_an_honest_model_matches(name):
+    case = gradient_of(HONEST[name])
+    passed, figure, numbers = gradient_check.gradient_matches_function(case)
+    assert passed and numbers["along the gradient's sign"] <= 0.05, figure
+    assert model_checks.logits_not_saturating(case)[0]
+
+
+@pytest.mark.parametrize("name", DISHONEST)
+def test_a_gradient_of_something_else_is_seen(name):
+    passed, figure, _ = gradient_check.gradient_matches_function(gradient_of(DISHONEST[name]))
+    assert passed is False, figure
+
+
+def test_a_gradient_that_is_asked_for_is_not_compared():
+    attacker = Attacker(plain(), batch_size=BATCH, attacked=plain())
+    case = model_checks.Case(attacker=attacker, examples=None, logits=np.zeros([2, 10]))
+    passed, figure, _ = gradient_check.gradient_matches_function(case)
+    assert passed is None and "as asked for" in figure
 
 
 def test_another_accuracy_than_the_recorded_is_seen(families):
@@ -283,7 +326,7 @@ def test_the_page_explains_every_check():
         assert sections[name].lstrip().startswith("Hard." if hard else "Soft."), name
         assert "**Looks at**" in sections[name] and "**When it fails**" in sections[name]
     page = PAGE.read_text(encoding="utf-8")
-    limits = [attack_checks.QUERIES, attack_checks.STEPS, *sanity.model_checks.VARIANTS]
+    limits = [attack_checks.QUERIES, attack_checks.STEPS, gradient_check.IMAGES, *sanity.model_checks.VARIANTS]
     assert all(str(limit) in page for limit in limits)
 
 

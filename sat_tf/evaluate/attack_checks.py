@@ -7,7 +7,7 @@ import numpy as np
 
 from sat_tf.evaluate.attacker import Attacker
 from sat_tf.evaluate.model_checks import ROUNDED, evenly
-from sat_tf.evaluate.results import ROBUST, distances
+from sat_tf.evaluate.results import ROBUST, classes, distances
 from sat_tf.evaluate.saved import eight_bits
 
 STEPS = 20  # of the PGD that all comparisons share, one compiled attack for every radius
@@ -38,7 +38,7 @@ class Case:
         self.attacker, self.examples, self.logits, self.results = attacker, examples, logits, results
         self.sibling, self.chosen = sibling, evenly(len(logits), sample)
         self.few, self.few_logits = examples.take(self.chosen), logits[self.chosen]
-        self.right = self.few_logits.argmax(-1) == self.few.labels
+        self.right = classes(self.few_logits) == self.few.labels
         self.epsilon = next(iter(results.values())).epsilon
         self.compared = {name: result for name, result in results.items() if result.epsilon == self.epsilon}
 
@@ -237,12 +237,13 @@ def transfer_not_stronger(case):
         batch_size=case.attacker.batch_size,
         strategy=case.attacker.strategy,
         seed=case.attacker.seed,
+        value_range=case.attacker.value_range,
     )
     # the last iterate: the first that breaks the sibling would hardly cross its boundary
     result = other.attack(
         case.few, f"pgd-{STEPS}", epsilon=case.epsilon, final=True, step_size=2.5 / STEPS * case.epsilon
     )
-    right = case.attacker.logits(result.attacked(case.few.images)).argmax(-1) == case.few.labels
+    right = classes(case.attacker.read(result.attacked(case.few.images))) == case.few.labels
     return _not_stronger(case, right & case.right, "images made against the sibling")
 
 
@@ -288,7 +289,7 @@ def _predictions(case, images):
     """Return the classes of at most a batch of images, which is filled up: its shape never changes."""
     missing = min(case.attacker.batch_size, len(case.logits)) - len(images)
     filled = np.concatenate([images, np.zeros([max(missing, 0), *images.shape[1:]], np.float32)])
-    return case.attacker.logits(filled)[: len(images)].argmax(-1)
+    return classes(case.attacker.read(filled)[: len(images)])
 
 
 def _reach(epsilon, norm, values):

@@ -6,9 +6,10 @@ import numpy as np
 import tensorflow as tf
 
 from sat_tf import attacks
+from sat_tf import inputs
 from sat_tf.evaluate.active import ActiveSet, Work
 from sat_tf.evaluate.predictor import predictor
-from sat_tf.evaluate.results import KEPT, MISCLASSIFIED, ROBUST, blank, distances
+from sat_tf.evaluate.results import KEPT, MISCLASSIFIED, ROBUST, blank, classes, distances
 
 EVERY = 10.0  # seconds at least between two times that the state is saved
 SHARE = 0.05  # of the time, at most, that saving takes
@@ -25,20 +26,28 @@ class Attacker:
       strategy: a `tf.distribute.Strategy`.
       seed: an int; what is random depends on it and on an image's id alone.
       attacked: the model as attacks see it, with other gradients; None for the model itself.
+      value_range: of the values that the model wants, such as (0, 255), instead of [0, 1]. Images whose range is not
+        stated have it, too; radii, steps and adversarial images are in [0, 1] nevertheless.
     """
 
-    def __init__(self, model, *, norm="linf", batch_size=100, strategy=None, seed=0, attacked=None):
+    def __init__(self, model, *, norm="linf", batch_size=100, strategy=None, seed=0, attacked=None, value_range=None):
         if norm not in attacks.BALLS:
             raise ValueError(f"Expected a norm of {', '.join(attacks.BALLS)}. Received: norm={norm}.")
-        self.predict = predictor(model)
-        self.attacked = predictor(attacked) if attacked is not None else None
+        batch_size, self.value_range = inputs.whole("batch_size", batch_size), value_range
+        self.predict = predictor(model, value_range)
+        self.attacked = predictor(attacked, value_range) if attacked is not None else None
         self.norm, self.batch_size, self.strategy, self.seed = norm, batch_size, strategy, seed
         self._compiled, self._actives = tf.function(self.predict, reduce_retracing=False), {}
 
     def logits(self, images, progress=None):
-        """Return logits float32 `[n, classes]`, in batches of one shape."""
+        """Return logits float32 `[n, classes]` of images `[n, h, w, c]`, in batches of one shape."""
+        return self.read(inputs.in_unit_range(images, self.value_range, stated=False), progress)
+
+    def read(self, images, progress=None):
+        """Return the logits of images float32 in [0, 1], or beyond."""
         if not len(images):
             raise ValueError("Expected one image or more. Received: none.")
+        self.predict.check(images.shape)
         size, parts = min(self.batch_size, len(images)), []
         for begin in range(0, len(images), size):
             batch = np.asarray(images[begin : begin + size], np.float32)
@@ -46,17 +55,14 @@ class Attacker:
             parts.append(np.asarray(self._compiled(tf.constant(np.pad(batch, missing))), np.float32)[: len(batch)])
             if progress:
                 progress(len(batch))
-        logits = np.concatenate(parts)
-        if logits.ndim != 2 or logits.shape[1] < 2:
-            raise ValueError(
-                f"Expected logits [batch, classes] of two classes or more. Received: {list(logits.shape)} "
-                "for the images of the data."
-            )
-        return logits
+        return np.concatenate(parts)
 
     def accuracy(self, images, labels):
         """Return the share of images that are read as their label."""
-        return float((self.logits(images).argmax(-1) == labels).mean())
+        images = inputs.in_unit_range(images, self.value_range, stated=False)
+        labels = inputs.classes_of(labels, len(images))
+        logits = self.read(images)
+        return float((classes(logits) == inputs.classes_of(labels, len(images), logits.shape[1])).mean())
 
     def attack(
         self,
@@ -94,12 +100,11 @@ class Attacker:
           A `Result`.
         """
         begun = time.monotonic()
-        logits = self.logits(examples.images) if logits is None else logits
-        if examples.labels.min() < 0 or examples.labels.max() >= logits.shape[1]:
-            raise ValueError(
-                f"Expected labels from 0 to {logits.shape[1] - 1}, the classes of the logits. Received: "
-                f"labels from {examples.labels.min()} to {examples.labels.max()}."
-            )
+        examples = inputs.examples(examples).in_unit_range(self.value_range)
+        epsilon, step_size = inputs.check_ball(self.norm, examples.images.shape[1:], epsilon, step_size)
+        restarts, steps = inputs.whole("restarts", restarts), steps if steps is None else inputs.whole("steps", steps)
+        logits = self.read(examples.images) if logits is None else logits
+        inputs.classes_of(examples.labels, len(logits), logits.shape[1])
         terms = attacks.Terms(classes=logits.shape[1], norm=self.norm, steps=steps, restarts=restarts, final=final)
         plan, name_steps = attacks.plan_of(name, terms), attacks.row_of(name)[1]
         if step_size is None:

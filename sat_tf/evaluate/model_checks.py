@@ -7,9 +7,12 @@ import numpy as np
 import tensorflow as tf
 
 from sat_tf import attacks, losses
+from sat_tf.evaluate.results import classes
 
-SUM_ROUNDED = 1e-2  # of probabilities in half precision
+SUM_ROUNDED = 1e-2  # of logarithms of probabilities in half precision
 ROUNDED = 1e-3  # of an image's logits, largest minus smallest: sums in another order differ by 1e-5, TF32's by 1e-3
+FAR, FAR_IMAGES = (1e2, 1e4), 32  # how far beyond their scale inputs go, and how many
+AT_EDGE, PILED = 1e-3, 0.9  # of the outputs' range; share of the outputs there. Honest nets stay below 50 %
 NO_GRADIENT = 0.1  # share of images: 10 times an honest net's logits leave up to 8 % without, 30 times 33 %
 POINTS = 0.02
 SCALINGS = 500  # images on which inputs of another scale are tried
@@ -45,7 +48,15 @@ class Case:
     @property
     def right(self):
         """Which images are read as their label."""
-        return self.logits.argmax(-1) == self.examples.labels
+        return classes(self.logits) == self.examples.labels
+
+    def read(self, images):
+        """Return logits of any images, in batches of the shape that all are read in."""
+        size = min(self.attacker.batch_size, len(self.logits))
+        missing = [[0, -len(images) % size]] + [[0, 0]] * 3
+        padded = np.pad(images, missing)
+        parts = [self.attacker.read(padded[begin : begin + size]) for begin in range(0, len(padded), size)]
+        return np.concatenate(parts)[: len(images)]
 
 
 def evenly(count, wanted):
@@ -55,17 +66,41 @@ def evenly(count, wanted):
 
 
 def logits_not_probabilities(case):
-    """Look for outputs that are a softmax already: a loss that takes another climbs next to nothing."""
+    """Look for outputs that are a softmax or sigmoids already: a loss that takes another climbs next to nothing."""
     logits = case.logits.astype(np.float64)
     low, high, sums = logits.min(), logits.max(), logits.sum(-1)
     off = float(np.abs(sums - 1).max())
-    passed = not (low >= 0 and high <= 1 and off <= SUM_ROUNDED)
+    passed = not (low >= 0 and high <= 1)
     figure = f"outputs from {low:.4g} to {high:.4g}; their sums are up to {off:.4g} from 1"
     total = np.log(np.exp(logits - logits.max(-1, keepdims=True)).sum(-1)) + logits.max(-1)
     logarithms = bool(np.abs(total).max() <= SUM_ROUNDED)
     if logarithms:
         figure += "; they are logarithms of probabilities, whose cross-entropy is that of the logits"
     return passed, figure, {"smallest": low, "largest": high, "sum_off": off, "log_probabilities": logarithms}
+
+
+def logits_not_saturating(case):
+    """Read inputs of a huge scale: logits leave every bound there, or differ; bounded outputs end at two values."""
+    images = np.asarray(case.examples.images[case.chosen[evenly(len(case.chosen), FAR_IMAGES)]])
+    noise = np.random.default_rng(0).standard_normal(images.shape).astype(np.float32)
+    shares = {}
+    for factor in FAR:
+        far = np.concatenate([factor * inputs for inputs in (images, -images, noise)])
+        outputs = case.read(far).astype(np.float64)
+        outputs = outputs[np.isfinite(outputs).all(-1)]
+        if len(outputs) < len(far) / 2:  # beyond half precision
+            continue
+        low, high = min(outputs.min(), case.logits.min()), max(outputs.max(), case.logits.max())
+        edge = AT_EDGE * (high - low)
+        if edge > 0:
+            shares[f"{factor:g}"] = float(((outputs <= low + edge) | (outputs >= high - edge)).mean())
+    if not shares:
+        return None, "the model gives one answer, or none that is finite, to inputs of a huge scale", {}
+    factor, share = max(shares.items(), key=lambda item: item[1])
+    figure = (
+        f"{share:.1%} of the outputs for inputs of {factor} times the scale are one of two values (limit {PILED:.0%})"
+    )
+    return share <= PILED, figure, shares
 
 
 def finite(case):
@@ -77,10 +112,10 @@ def finite(case):
 def same_input_same_output(case):
     """Read the sample again: as it was, and at other places of the batch in other company."""
     images = case.examples.images[case.chosen]
-    first, second = case.attacker.logits(images), case.attacker.logits(images)
+    first, second = case.attacker.read(images), case.attacker.read(images)
     company = images.copy()
     company[1::2] = 1 - company[1::2]
-    moved = case.attacker.logits(company[::-1])[::-1]
+    moved = case.attacker.read(company[::-1])[::-1]
     spread = float(np.median(case.logits.max(-1) - case.logits.min(-1)))
     found = {
         "again": np.abs(second - first).max(),
@@ -164,7 +199,7 @@ def input_scaling_and_channels(case):
     right = case.right[chosen].astype(np.float64)
     numbers, worst = {"as given": right.mean()}, (-np.inf, None, 0.0)
     for name, change in VARIANTS.items():
-        gains = (case.attacker.logits(change(images)).argmax(-1) == labels) - right
+        gains = (classes(case.attacker.read(change(images))) == labels) - right
         limit = max(BETTER, DEVIATIONS * gains.std() / np.sqrt(len(gains)))
         numbers[name] = right.mean() + gains.mean()
         worst = max(worst, (gains.mean() - limit, name, limit))

@@ -1,10 +1,12 @@
 """What is attacked, and what an attack leaves of it."""
 
 import dataclasses
+import functools
 
 import numpy as np
 import tensorflow as tf
 
+from sat_tf import inputs
 from sat_tf.evaluate.active import margin_of
 
 MISCLASSIFIED, ROBUST = -2, -1  # in `Result.stage`: wrong without an attack; still right after all of them
@@ -12,22 +14,56 @@ MISCLASSIFIED, ROBUST = -2, -1  # in `Result.stage`: wrong without an attack; st
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Examples:
-    """What is attacked: float32 `[n, h, w, 3]` in [0, 1], labels `[n]`, and each one's id, its place in the data."""
+    """What is attacked: images, labels, and each one's id, its place in the data.
+
+    Args:
+      images: `[n, h, w, 3]`: an array, tensor or list of floats, or of whole numbers where the range is given.
+      labels: whole numbers `[n]` or `[n, 1]`, or one-hot rows `[n, classes]`; they become int32 `[n]`.
+      ids: `[n]`; None counts from 0.
+      value_range: of the images' values, such as (0, 255): they become float32 in [0, 1], in which radii are meant.
+        None is the range that the attacked model wants, [0, 1] where it says nothing.
+
+    Raises:
+      ValueError: numbers do not fit, or values leave the range.
+    """
 
     images: np.ndarray
     labels: np.ndarray
     ids: np.ndarray = None
+    value_range: tuple | None = None
 
     def __post_init__(self):
-        if self.ids is None:
-            object.__setattr__(self, "ids", np.arange(len(self.images)))
-        if not (len(self.images) == len(self.labels) == len(self.ids)) or self.images.ndim != 4:
-            shapes = f"images={list(self.images.shape)}, labels={len(self.labels)}, ids={len(self.ids)}"
-            raise ValueError(f"Expected images [n, h, w, 3] with n labels and n ids. Received: {shapes}.")
+        images = inputs.array(self.images)
+        ids = np.arange(len(images)) if self.ids is None else np.asarray(self.ids)
+        if len(ids) != len(images):
+            raise ValueError(
+                f"Expected images [n, h, w, 3] with n labels and n ids. Received: {len(images)} images, {len(ids)} ids."
+            )
+        if self.value_range is not None:
+            images = inputs.in_unit_range(images, self.value_range)
+            object.__setattr__(self, "value_range", inputs.UNIT)
+        labels = inputs.classes_of(self.labels, len(images))
+        for name, value in (("images", images), ("labels", labels), ("ids", ids)):
+            object.__setattr__(self, name, value)
+
+    @functools.cached_property
+    def extent(self):
+        """The smallest and the largest value of the images."""
+        return inputs.extent(self.images)
+
+    def in_unit_range(self, value_range=None):
+        """Return them with images float32 in [0, 1]; a model's `value_range` is theirs where they state none."""
+        if self.value_range is not None:
+            return self
+        images = inputs.in_unit_range(self.images, value_range, stated=False, found=self.extent)
+        if images is self.images:
+            return self
+        return Examples(images=images, labels=self.labels, ids=self.ids, value_range=inputs.UNIT)
 
     def take(self, chosen):
         """Return some of them."""
-        return Examples(images=self.images[chosen], labels=self.labels[chosen], ids=self.ids[chosen])
+        rest = {"labels": self.labels[chosen], "ids": self.ids[chosen], "value_range": self.value_range}
+        return Examples(images=self.images[chosen], **rest)
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -133,12 +169,18 @@ class Result:
 
     def attacked(self, images, places=slice(None)):
         """Return images at some places as the attack leaves them: adversarial where there is one, else `images`."""
+        images = inputs.in_unit_range(images)
         return np.where(self.changed[places, None, None, None], self.adversarial_of(places), images)
 
     @property
     def changed(self):
         """Which images have an adversarial one: those that it broke, and those that a final iterate put right."""
         return (self.stage >= 0) | ((self.stage == ROBUST) & (self.predictions != self.labels))
+
+
+def classes(logits):
+    """Return the class that logits `[n, classes]` tell: `[n]`; -1 where one of them is not a number."""
+    return np.where(np.isnan(logits).any(-1), -1, logits.argmax(-1))
 
 
 def distances(moved, clean, norm):
@@ -153,7 +195,7 @@ KEPT = ("stage", "run", "step", "margin", "distance", "wrong")
 def blank(examples, logits, name, norm, epsilon, step_size, plan, before, kept):
     """Return the `Result` of an attack that has not begun; what was fooled `before` is fooled."""
     labels = examples.labels.astype(np.int64)
-    predictions, count = logits.argmax(-1), len(logits)
+    predictions, count = classes(logits), len(logits)
     marks = plan[0].marks if plan else ()
     slots = np.arange(count) if kept is None else np.full(count, -1)
     if kept is not None:

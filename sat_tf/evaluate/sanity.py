@@ -9,15 +9,18 @@ import dataclasses
 
 import numpy as np
 
-from sat_tf.evaluate import attack_checks, model_checks
+from sat_tf import inputs
+from sat_tf.evaluate import attack_checks, gradient_check, model_checks
 
 HARD, SOFT = True, False
 BEFORE = {
     "logits_not_probabilities": (HARD, model_checks.logits_not_probabilities),
+    "logits_not_saturating": (HARD, model_checks.logits_not_saturating),
     "finite": (HARD, model_checks.finite),
     "same_input_same_output": (HARD, model_checks.same_input_same_output),
     "images_in_range": (HARD, model_checks.images_in_range),
     "zero_gradients": (HARD, model_checks.zero_gradients),
+    "gradient_matches_function": (HARD, gradient_check.gradient_matches_function),
     "clean_accuracy_as_recorded": (HARD, model_checks.clean_accuracy_as_recorded),
     "input_scaling_and_channels": (HARD, model_checks.input_scaling_and_channels),
     "not_constant": (SOFT, model_checks.not_constant),
@@ -58,7 +61,10 @@ class Check:
 
 def examine(attacker, examples, results=None, *, recorded=None, sibling=None, sample=100):
     """Return every `Check` of a model, its images, and what attacks found of it: `before` and `after`."""
-    logits = attacker.logits(examples.images)
+    examples = inputs.examples(examples).in_unit_range(attacker.value_range)
+    if results is not None and not isinstance(results, dict):
+        raise ValueError(f"Expected results {{name: Result}}. Received: results of {type(results).__name__}.")
+    logits = attacker.read(examples.images)
     return before(attacker, examples, logits, recorded=recorded, sample=sample) + after(
         attacker, examples, logits, results or {}, sibling=sibling, sample=sample
     )
@@ -150,3 +156,4 @@ def _expect_fitting(examples, logits, sample):
         )
     if sample < 1:
         raise ValueError(f"Expected a sample of one image or more. Received: sample={sample}.")
+    inputs.classes_of(examples.labels, len(logits), logits.shape[1])

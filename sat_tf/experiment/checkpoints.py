@@ -4,7 +4,6 @@ import dataclasses
 import json
 import pathlib
 
-import keras
 import numpy as np
 
 from sat_tf import files, hparams, models, released, saving
@@ -282,9 +281,9 @@ def _load_torch(found):
 
 def _load_keras(found):
     try:
-        model = keras.saving.load_model(found.path)
-    except Exception as error:  # Keras has no one error for a damaged file
-        raise OSError(f"{found.path} is damaged: {str(error).splitlines()[0]} Convert again.") from error
+        model = models.load(found.path)
+    except OSError as error:
+        raise OSError(f"{found.path} is damaged: {error} Convert again.") from error
     if (model.name, model.output_shape[-1]) != (found.recipe.model, len(found.classes)):
         raise OSError(
             f"{found.path} holds {model.name} with {model.output_shape[-1]} classes, its recipe beside it is "
@@ -330,7 +329,7 @@ def write_converted(found, model, path):
     with files.replacing(path) as partial:
         model.save(partial)
         images = np.random.default_rng(0).random((2, 64, 64, 3), np.float32)
-        if not np.array_equal(keras.saving.load_model(partial)(images, training=False), model(images, training=False)):
+        if not np.array_equal(models.load(partial)(images, training=False), model(images, training=False)):
             raise ValueError(f"Expected the logits of the model itself from {path}. Received: others.")
         files.write(path.with_suffix(".json"), json.dumps(state, indent=1) + "\n")
     return path

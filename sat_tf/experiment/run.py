@@ -108,6 +108,7 @@ class Run:
                 steps_per_call=recipe.steps_per_call,
                 pauses=(self.epoch_steps, self.validation_steps),
                 seconds_per_call=CALL_SECONDS,
+                check=False,
             ):
                 self.seconds = time.monotonic() - started
                 self._take(step, metrics, progress)
