@@ -8,8 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sat_tf import optim
-from sat_tf import inputs
+from sat_tf import inputs, optim
 from sat_tf.layers import drawing_from
 
 

@@ -6,8 +6,7 @@ import pytest
 import small_attacks
 import tensorflow as tf
 
-from sat_tf import evaluate, train
-from sat_tf import inputs
+from sat_tf import evaluate, inputs, train
 
 IMAGES = small_attacks.examples().images[:12]
 LABELS = small_attacks.examples().labels[:12]

@@ -5,8 +5,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from sat_tf import attacks
-from sat_tf import inputs
+from sat_tf import attacks, inputs
 from sat_tf.evaluate.active import ActiveSet, Work
 from sat_tf.evaluate.predictor import predictor
 from sat_tf.evaluate.results import KEPT, MISCLASSIFIED, ROBUST, blank, classes, distances

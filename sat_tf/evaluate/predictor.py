@@ -7,8 +7,7 @@ import pathlib
 
 import tensorflow as tf
 
-from sat_tf import models
-from sat_tf import inputs
+from sat_tf import inputs, models
 
 READ = "a Keras model, a function images -> logits, a .keras file, or the folder of a SavedModel"
 
