@@ -26,7 +26,7 @@ def attack(arguments):
     from sat_tf import evaluate, hparams
     from sat_tf.experiment import assembly, checkpoints
 
-    found = checkpoints.open_checkpoint(arguments.checkpoint, hparams.read({"eval_images": arguments.examples}))
+    found = checkpoints.open_checkpoint(arguments.checkpoint, hparams.read({"eval_images": arguments.images}))
     dataset = assembly.load_data(found.recipe, arguments.data_dir)
     strategy = assembly.make_strategy(found.recipe, ["eval_batch_size"])
     batches = assembly.evaluation_batches(found.recipe, dataset.test, found.image_size, strategy)

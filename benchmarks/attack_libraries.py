@@ -37,7 +37,7 @@ def ours(model, setting):
 
 def active(model, setting):
     """Worst iterate on an active set."""
-    attacker = evaluate.Attacker(model, batch_size=setting.examples)
+    attacker = evaluate.Attacker(model, batch_size=setting.images)
 
     def run(images, labels):
         examples = evaluate.Examples(images=images.numpy(), labels=labels.numpy(), ids=np.arange(len(labels)))
@@ -77,7 +77,7 @@ def art(model, setting):
         eps_step=setting.step_size,
         max_iter=setting.steps,
         num_random_init=1,
-        batch_size=setting.examples,
+        batch_size=setting.images,
         verbose=False,
     )
     return lambda images, labels: tf.constant(attack.generate(images.numpy(), np.eye(setting.classes)[labels.numpy()]))
@@ -113,17 +113,17 @@ def load(setting):
         from sat_tf import hparams
         from sat_tf.experiment import assembly, checkpoints
 
-        found = checkpoints.open_checkpoint(setting.checkpoint, hparams.read({"eval_images": setting.examples}))
+        found = checkpoints.open_checkpoint(setting.checkpoint, hparams.read({"eval_images": setting.images}))
         dataset = assembly.load_data(found.recipe, setting.data_dir)
         batches = assembly.evaluation_batches(
             found.recipe, dataset.test, found.image_size, tf.distribute.get_strategy()
         )
-        images, labels, _ = next(iter(batches.unbatch().batch(setting.examples)))
+        images, labels, _ = next(iter(batches.unbatch().batch(setting.images)))
         model = found.load(dataset.classes)
         setting.image_size, setting.classes = found.image_size, len(dataset.classes)
         return model, images, labels
     model = models.build(setting.model, "swish", setting.classes)
-    images = tf.random.stateless_uniform([setting.examples, setting.image_size, setting.image_size, 3], (0, 0))
+    images = tf.random.stateless_uniform([setting.images, setting.image_size, setting.image_size, 3], (0, 0))
     return model, images, tf.argmax(model(images, training=False), -1, tf.int32)
 
 

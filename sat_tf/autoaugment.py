@@ -15,6 +15,7 @@ import functools
 import math
 import numbers
 
+import numpy as np
 import tensorflow as tf
 
 FILL = 128  # grey level of what geometry moves in and Cutout covers
@@ -142,16 +143,17 @@ def brightness(image, factor):
 
 
 def sharpness(image, factor):
-    """Blend with the smoothed image: 0 is smooth, 1 the image itself.
+    """Blend with the mean of 3 x 3 pixels in which the middle counts 5 of 13: 0 is smooth, 1 the image itself.
 
-    Smooth is the mean of 3 x 3 pixels in which the middle counts 5 of 13, its fraction cut off.
-
-    Release: the outermost pixels stay as they are; rounding in the mean may darken even a flat image by one level.
+    Release: the outermost pixels stay as they are; rounding in the mean may darken even a flat image by one level. Its
+    convolution rounds as its processor does; here the sum is that of fused float32 steps, row by row, on any.
     """
-    edge, middle = [[[1 / 13]] * 3] * 3, [[[5 / 13]] * 3]
-    kernel = tf.constant([edge, [edge[0], *middle, edge[0]], edge], tf.float32)
-    pixels = tf.cast(image, tf.float32)[tf.newaxis]
-    smooth = tf.nn.depthwise_conv2d(pixels, kernel, [1, 1, 1, 1], "SAME")[0]
+    weights = np.float64(np.float32([1 / 13] * 4 + [5 / 13] + [1 / 13] * 4))
+    pixels = tf.cast(image, tf.float64)[tf.newaxis]
+    patches = tf.image.extract_patches(pixels, [1, 3, 3, 1], [1, 1, 1, 1], [1, 1, 1, 1], "SAME")[0]
+    smooth = tf.zeros(tf.shape(image), tf.float32)
+    for part, weight in zip(tf.split(patches, 9, axis=-1), weights, strict=True):
+        smooth = tf.cast(part * weight + tf.cast(smooth, tf.float64), tf.float32)
     blended = _blend(tf.floor(tf.clip_by_value(smooth, 0.0, 255.0)), image, factor)
     changes = (blended - image)[1:-1, 1:-1]  # uint8 wraps around here, and back again in the sum
     after = tf.shape(image)[:2] - 1 - tf.shape(changes)[:2]

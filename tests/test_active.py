@@ -181,6 +181,7 @@ def test_what_a_result_says():
         adversarial=np.ones([6, 2, 2, 3], np.float32),
         marks=(0, 3, 9, 10),
         wrong=np.zeros([6, 4], bool),
+        slots=np.arange(6),
     )
     assert result.fooled_by.tolist() == ["clean", "", "one", "two", "two", "one"]
     assert (result.left("one"), result.left("two")) == (3, 1)

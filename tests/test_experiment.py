@@ -10,7 +10,7 @@ import pytest
 import released_vectors
 import tensorflow as tf
 
-from sat_tf import console, data, experiment, files, hparams, released, saving
+from sat_tf import data, experiment, files, hparams, released, saving
 from sat_tf.experiment import assembly, checkpoints, folders
 from sat_tf.experiment import run as run_of
 from sat_tf.released import fetch
@@ -285,26 +285,6 @@ def test_mirrored_training_and_evaluation(tmp_path):
 def test_replicas_must_divide_the_batch(two_replicas):
     with pytest.raises(ValueError, match="multiple of the 2 replicas"):
         assembly.make_strategy(tiny(strategy="mirrored", batch_size=63))
-
-
-def test_a_unreadable_image_met_while_training_is_named(tmp_path):
-    unreadable = tmp_path / "unreadable.jpg"
-
-    class Examples:
-        diagnose = staticmethod(lambda: f"{unreadable} cannot be decoded.")
-
-    with pytest.raises(OSError, match="unreadable.jpg"), console.naming_failures() as failing:
-        failing.dataset = Examples
-        tf.io.decode_jpeg(b"\xff\xd8\xff nothing")
-    with pytest.raises(OSError, match="TensorFlow failed: ") as error, console.naming_failures():
-        tf.io.decode_jpeg(b"\xff\xd8\xff nothing")
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("message,kind", [("No space left on device", OSError), ("OOM", MemoryError)])
-def test_a_full_disk_is_not_lack_of_memory(message, kind):
-    with pytest.raises(kind), console.naming_failures():
-        raise tf.errors.ResourceExhaustedError(None, None, message)
 
 
 def test_next_folder(tmp_path):

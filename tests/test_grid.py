@@ -46,7 +46,7 @@ RECIPES = {name: make() for name, make in paper.RECIPES.items()} | {
 def kind_of(recipe):
     """Return what makes a row's step another graph: method, activations by name, optimizer, what an update adds."""
     acts = [act and act.partition(":")[0] for act in (recipe.act, recipe.attack_backward, recipe.update_backward)]
-    return recipe.method, *acts, recipe.attack_steps, recipe.optimizer, recipe.average_decay > 0, recipe.dropout
+    return recipe.method, *acts, recipe.attack, recipe.optimizer, recipe.average_decay > 0, recipe.dropout
 
 
 KINDS = {kind_of(recipe): name for name, recipe in reversed(RECIPES.items())}

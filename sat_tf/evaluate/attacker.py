@@ -150,7 +150,7 @@ class Attacker:
         return result
 
     def _active(self, stage):
-        key = (stage.name, str(sorted(stage.facts.items())))
+        key = (stage.name, stage.final, str(sorted(stage.facts.items())))
         if key not in self._actives:
             self._actives[key] = ActiveSet(
                 self.predict, stage, self.norm, self.batch_size, strategy=self.strategy, attacked=self.attacked
