@@ -7,8 +7,7 @@ gives the same image, whatever ran before, in eager mode and in graphs.
 Every operation gives the values of the EfficientNet release, its oddities included ("Release:" in the docstrings).
 Where arithmetic does it, nothing is looked up: on a CPU a pass over 224 x 224 pixels takes 10 us, a look-up 280 us.
 
-Source: Cubuk et al. 2019, "AutoAugment: Learning Augmentation Policies from Data", Appendix A; Cubuk et al. 2020,
-"RandAugment: Practical automated data augmentation with a reduced search space", Section 3.
+Source: Cubuk et al. 2019, "AutoAugment", Appendix A; Cubuk et al. 2020, "RandAugment", Section 3.
 """
 
 import functools
