@@ -51,6 +51,7 @@ ARROWS = {  # room or module: what of ours it may import
         "sat_tf.resnet",
     },
     "sat_tf.export": {
+        "sat_tf.preprocess",
         "sat_tf.activations",
         "sat_tf.report",
         "sat_tf.files",

@@ -5,12 +5,10 @@ import json
 import pathlib
 
 import numpy as np
-import tensorflow as tf
 
 import sat_tf.export
 from sat_tf import attacks, console, cost, data, hparams, preprocess
 from sat_tf.experiment import assembly, checkpoints, overlap
-from sat_tf.export import signatures
 
 IMAGES = 200  # on which every format is compared with the model
 ATTACK_FLOPS = 4e12  # spent on PGD in the comparison, by model and export each
@@ -139,7 +137,7 @@ def sample(found, prepare, data_dir, required):
     than the model's their labels are -1: logits can be compared, but no accuracy says anything of the model.
     """
     try:
-        dataset = assembly.load_data(found.recipe, data_dir)
+        dataset = assembly.load_data(found.recipe.replace(eval_images=None), data_dir)
     except (OSError, ValueError):
         if required or found.recipe.dataset == EMBEDDED:
             raise
@@ -148,18 +146,8 @@ def sample(found, prepare, data_dir, required):
     split = dataset.test
     if not split.size:
         raise ValueError(f"Expected images in the test part of {dataset.source}. Received: none.")
-    items = split.order(tf.constant([0, 0]), 0, 1, 1, 0).take(IMAGES)
-    images, labels, encoded = [], [], []
-    for item in items:
-        image, label, _ = split.decode(item)
-        content = image.numpy() if image.dtype == tf.string else b""
-        if not content.startswith((signatures.JPEG, signatures.PNG)):
-            content = tf.io.encode_png(preprocess.decode(image)).numpy()
-        encoded.append(content)
-        images.append(prepare(tf.constant(content), found.image_size).numpy())
-        labels.append(int(label))
+    images, labels, encoded = sat_tf.export.drawn(split, prepare, found.image_size, IMAGES)
     description = f"{len(images)} of the {split.size} test images of {dataset.name}"
-    images, labels = np.stack(images), np.array(labels, np.int32)
     if list(dataset.classes) != list(found.classes):
         description += ", which have other classes: only answers are compared, not accuracies"
         labels = np.full_like(labels, -1)

@@ -7,9 +7,10 @@ import tempfile
 
 from sat_tf import files
 from sat_tf.export import card, parity
+from sat_tf.export.examples import drawn
 from sat_tf.export.formats import FILES, FORMATS, check
 
-__all__ = ["FILES", "FORMATS", "check", "write"]
+__all__ = ["FILES", "FORMATS", "check", "drawn", "write"]
 
 
 def write(model, directory, *, facts, recipe, examples, attack, evaluations, preprocess, progress, attacked=None):
