@@ -12,7 +12,7 @@ ALIASES = {  # letters and digits of what people write elsewhere: names of ours 
     "bs": ("batch_size",),
     "eps": ("epsilon",),
     "alpha": ("step_size",),
-    "steps": ("attack_steps",),
+    "steps": ("attack",),
     "warmup": ("warmup_epochs",),
     "ema": ("average_decay", "averaged"),
     "arch": ("model",),

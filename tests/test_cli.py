@@ -157,7 +157,7 @@ def test_one_table_is_listed(wanted, answer):
     _, everything, _ = answer("--list")
     for words in (["--list", wanted], [f"--list={wanted}"]):
         status, out, _ = answer(*words)
-        assert status == 0 and out.startswith("attacks:\n") and "\nevaluation attacks:\n" in out
+        assert status == 0 and out.startswith("attacks:\n") and "  pgd-k " in out and "  square " in out
         assert "autoattack" in out and "resnet20" not in out and out.strip() in everything
     assert answer("--list", "data_sets")[1] == answer("--list", "datasets")[1] == answer("--list=data set")[1]
     for title in help.sections():
@@ -198,7 +198,7 @@ def test_one_table_is_listed(wanted, answer):
         (["--subset=x"], "--mode=eval"),
         (["--mode=eval", "--norm=l3"], "linf"),
         (["--mode=eval", "--eval_attacks=autoatack"], "Did you mean autoattack"),
-        (["--set", "validation_attack=square"], "known attack"),
+        (["--set", "validation_attack=square"], "an attack for training"),
         (["--seed=1.5"], "whole number"),
         (["--learning_rate=0.1"], "is a field of the recipe: --set learning_rate=0.1"),
         (["--momentum", "0.8"], "is a field of the recipe: --set momentum=0.8"),

@@ -56,7 +56,8 @@ def test_a_run_is_evaluated_on_its_own_test_part_also_after_additions(run, said,
     dataset = data.load("folder", data_dir=images, validation=4)
     report = evaluate(run, images)
     assert report["evaluations"][0]["count"] == dataset.test.size
-    assert f"Evaluating {dataset.test.size} of 63 images of {images}, a tenth of each class" in said[0]
+    words = f"Evaluating {dataset.test.size} of 63 images of {images}, a tenth of each class"
+    assert any(words in line for line in said)
 
 
 def test_images_that_it_was_trained_on_are_refused_wherever_they_lie(run, tmp_path):
@@ -110,7 +111,7 @@ def test_training_refuses_copies_among_its_test_images(said, tmp_path):
         for file in (tmp_path / "more" / name).iterdir():
             file.rename(tmp_path / "in" / "test" / name / f"more {file.name}")
     overlap.remember(tmp_path, data.load("folder", data_dir=tmp_path / "in"))
-    assert said == ["1 of the 125 test images are copies of training images, the first bee/copy.png."]
+    assert said[-1:] == ["1 of the 125 test images are copies of training images, the first bee/copy.png."]
     assert data.read_seen(tmp_path / overlap.FILE).doubles.shape == (1,)
 
 
