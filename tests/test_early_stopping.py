@@ -87,7 +87,7 @@ def test_training_stops_after_its_patience(tmp_path):
         ),
         tmp_path,
     )
-    assert report["training"]["ended"] == "No better probe for 2 probes since step 2"
+    assert report["training"]["ended"] == "No better validation in 2 since step 2"
     assert report["training"]["steps"] == 6 and report["training"]["best_step"] == 2
 
 

@@ -31,6 +31,11 @@ class Attack:
     plan: Callable
     training: Callable | None = None
 
+    @property
+    def about(self):
+        """What `--list` says of it."""
+        return (self.plan.__doc__ or "").partition("\n")[0]
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Terms:

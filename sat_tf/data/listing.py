@@ -144,7 +144,7 @@ def _train_and_test(root):
     test_dir = os.path.join(root, tests[0]) if tests else None
     if trains:
         return os.path.join(root, trains[0]), test_dir
-    others = [name for name in names if not _part_of(name)]
+    others = [name for name in names if not _part_of(name) and any(map(_named, _walk(os.path.join(root, name))))]
     if test_dir and others:
         raise ValueError(
             f"Expected the class folders in {os.path.join(shown(root), 'train')} beside {tests[0]}. Received: "
