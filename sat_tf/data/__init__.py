@@ -4,6 +4,7 @@ To add one: a function `(data_dir, validation, seed) -> Data` in a file of its o
 """
 
 import dataclasses
+import os
 
 from sat_tf.data.batches import evaluation_batches, one_replica_each, steps_per_epoch, train_batches
 from sat_tf.data.fashion import fashion_mnist, fashion_mnist_12k
@@ -55,7 +56,14 @@ DATASETS = {
 CACHES = ("none", "memory")
 
 
-def load(name, *, data_dir=None, validation=None, seed=0, cache="none") -> Data:
+def load(
+    name: str,
+    *,
+    data_dir: str | os.PathLike | None = None,
+    validation: int | None = None,
+    seed: int = 0,
+    cache: str = "none",
+) -> Data:
     """Return the data set called `name`.
 
     Sets of files are looked through the first time: every image is decoded, and what was found is remembered in

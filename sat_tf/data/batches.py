@@ -2,8 +2,11 @@
 (seed, epoch, position in the epoch): not of parallelism, number of hosts, or where the run was resumed.
 """
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
+from sat_tf.data.splits import Split
 from sat_tf.names import unknown
 from sat_tf.preprocess import AUGMENTATIONS, EVALUATIONS, decode, to_levels
 
@@ -11,7 +14,7 @@ fold_in = tf.random.experimental.stateless_fold_in
 _POLICY_SEED = 2  # folded into an image's seed, of which crop and flip use other parts
 
 
-def steps_per_epoch(split, batch_size, hosts=1):
+def steps_per_epoch(split: Split, batch_size: int, hosts: int = 1) -> int:
     """Return the number of whole global batches in an epoch; the rest of each permutation is not used.
 
     Raises:
@@ -26,7 +29,17 @@ def steps_per_epoch(split, batch_size, hosts=1):
 
 
 def train_batches(
-    split, *, batch_size, image_size, augment, seed, policy=None, start_step=0, host=0, hosts=1, epochs=None
+    split: Split,
+    *,
+    batch_size: int,
+    image_size: int,
+    augment: str | Callable,
+    seed: int | tf.Tensor,
+    policy: str | Callable | None = None,
+    start_step: int = 0,
+    host: int = 0,
+    hosts: int = 1,
+    epochs: int | None = None,
 ) -> tf.data.Dataset:
     """Return shuffled, augmented batches, epoch after epoch.
 
@@ -77,7 +90,9 @@ def train_batches(
     return _finished(_batched(pairs, source, split, batch_size, drop_remainder=True))
 
 
-def evaluation_batches(split, *, batch_size, image_size, preprocess="resize_crop") -> tf.data.Dataset:
+def evaluation_batches(
+    split: Split, *, batch_size: int, image_size: int, preprocess: str = "resize_crop"
+) -> tf.data.Dataset:
     """Return every image exactly once, in natural order; the last batch is filled up with black ones of mask 0.
 
     Args:
@@ -185,7 +200,7 @@ def _finished(dataset):
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
-def one_replica_each(batches, replicas):
+def one_replica_each(batches: tf.data.Dataset, replicas: int) -> tf.data.Dataset:
     """Cut every batch into one for each of a host's replicas, in order."""
     if replicas == 1:
         return batches

@@ -53,7 +53,7 @@ class Listing:
     source: str
     notes: tuple[str, ...]
 
-    def split(self, digests):
+    def split(self, digests: np.ndarray) -> tuple[np.ndarray, str, tuple[str, ...]]:
         """Return (tested bool [n], source, notes); `digests` int64 [n] tell copies of an image, 0 stands for none."""
         if self.tested is not None:
             return self.tested, self.source, self.notes
@@ -64,7 +64,7 @@ class Listing:
         return tested, source, (*self.notes, note)
 
 
-def listing(root):
+def listing(root: str) -> Listing:
     """Return the Listing of a folder: root/train/<class>/* and root/test/<class>/*, one of them, or root/<class>/*.
 
     Raises:
@@ -99,7 +99,7 @@ def listing(root):
     )
 
 
-def drawn(names, labels, digests):
+def drawn(names: np.ndarray, labels: np.ndarray, digests: np.ndarray) -> np.ndarray:
     """Choose a tenth of the images to test by, each by the hash of its own name: whatever comes and goes beside it.
 
     Differs from that: a copy of a training image is never tested; a class of which no image would be tested gives the
@@ -274,6 +274,6 @@ def _named(path):
     return ending(path) in ENDINGS
 
 
-def ending(path):
+def ending(path: str | os.PathLike) -> str:
     """Return the ending of a file's name in small letters, "" for none."""
     return os.path.splitext(path)[1].lower()

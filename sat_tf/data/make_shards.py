@@ -11,6 +11,7 @@ counts.txt (the records in each shard).
 import argparse
 import os
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -25,7 +26,15 @@ _KEPT = ("JPEG", "CMYK JPEG", "PNG")
 _IN_A_SHARD = 1250  # images, as in ImageNet's 1024 shards
 
 
-def make(data_dir, output_dir, shards, *, seed=0, skip_unreadable=False, tell=lambda note: None):
+def make(
+    data_dir: str | os.PathLike,
+    output_dir: str | os.PathLike,
+    shards: dict[str, int | None],
+    *,
+    seed: int = 0,
+    skip_unreadable: bool = False,
+    tell: Callable[[str], None] = lambda note: None,
+) -> tuple[dict[str, int], tuple[str, ...]]:
     """Write the shards, into a folder of another name that becomes the output folder when all is written.
 
     Args:
@@ -128,7 +137,7 @@ def _bar(total, what, unit):
     return tqdm(desc=what, total=total, unit=unit, unit_scale=unit == "B", mininterval=pause)
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir", required=True, help="folder of images, a sub-folder a class")
     parser.add_argument("--output_dir", required=True, help="folder to write, absent or empty")

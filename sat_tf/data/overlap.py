@@ -7,12 +7,14 @@ was changed, or a JPEG that was saved anew, is another image.
 
 import dataclasses
 import io
+import os
 import zipfile
 import zlib
 
 import numpy as np
 
 from sat_tf import files
+from sat_tf.data.splits import Data, Split
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,12 +31,12 @@ class Seen:
     validation: np.ndarray
     doubles: np.ndarray
 
-    def new(self, other):
+    def new(self, other: "Seen") -> int:
         """Return how many training images of another Seen are not among these."""
         return int((~np.isin(other.train, self.train)).sum())
 
 
-def seen(dataset):
+def seen(dataset: Data) -> Seen | None:
     """Return the Seen of a run on a data set, None where its images have no digests."""
     if any(getattr(dataset, part).digests is None for part in ("train", "validation", "test")):
         return None
@@ -43,7 +45,7 @@ def seen(dataset):
     return Seen(train=train, validation=held, doubles=np.unique(test[np.isin(test, known)]))
 
 
-def overlap(split, seen, *, doubles=False):
+def overlap(split: Split, seen: Seen, *, doubles: bool = False) -> np.ndarray:
     """Return which images of a Split are among those that a run has seen, bool [size].
 
     Args:
@@ -58,14 +60,14 @@ def overlap(split, seen, *, doubles=False):
     return found if doubles else found & ~np.isin(digests, seen.doubles)
 
 
-def write_seen(path, seen):
+def write_seen(path: str | os.PathLike, seen: Seen) -> None:
     """Replace a file by one of a Seen."""
     content = io.BytesIO()
     np.savez_compressed(content, **dataclasses.asdict(seen))
     files.write(path, content.getvalue())
 
 
-def read_seen(path):
+def read_seen(path: str | os.PathLike) -> Seen | None:
     """Return the Seen in a file, None where there is no file.
 
     Raises:

@@ -8,6 +8,7 @@ Their records hold `image/encoded`, the bytes of an image file, `image/class/lab
 import dataclasses
 import os
 import re
+from typing import Any
 
 import tensorflow as tf
 
@@ -21,7 +22,7 @@ _SPLITS = {"train": "train", "validation": "test"}  # fields of Data
 _NAME = re.compile(rf"({'|'.join(PARTS)})-(\d{{5}})-of-(\d{{5}})")
 
 
-def shards(data_dir, validation, seed):
+def shards(data_dir: str | os.PathLike | None, validation: int | None, seed: int) -> Data:
     """Images of your own in TFRecord shards, as written by `python -m sat_tf.data.make_shards`."""
     if data_dir is None:
         raise ValueError("Expected data_dir, a folder written by sat_tf.data.make_shards. Received: data_dir=None.")
@@ -38,12 +39,19 @@ def shards(data_dir, validation, seed):
     return load("shards", root, classes, validation, most_validation=1000)
 
 
-def are_in(root):
+def are_in(root: str) -> bool:
     """Return whether a folder holds files named as shards are."""
     return tf.io.gfile.isdir(root) and any(map(_NAME.fullmatch, tf.io.gfile.listdir(root)))
 
 
-def load(name, root, classes, validation, most_validation, known=None):
+def load(
+    name: str,
+    root: str,
+    classes: tuple[str, ...],
+    validation: int | None,
+    most_validation: int,
+    known: dict[str, tuple[int, int]] | None = None,
+) -> Data:
     """Return Data of a folder of shards; its held-out images are the last training records, which are shuffled.
 
     Args:
@@ -81,7 +89,9 @@ def load(name, root, classes, validation, most_validation, known=None):
     return Data(name=name, source=where, classes=classes, image_size=None, **fields)
 
 
-def fields_of(records, validation, most_validation):
+def fields_of(
+    records: dict[str, tfrecords.Records], validation: int | None, most_validation: int
+) -> tuple[dict[str, Any], int]:
     """Return the fields of Data that some Records decide, and the number of held-out images.
 
     These are the last good ones of the training part: whoever wrote the files has shuffled them.

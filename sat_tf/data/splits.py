@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -49,7 +50,9 @@ class Split:
     digests: Callable[[], np.ndarray] | None = None
     places: np.ndarray | None = dataclasses.field(default=None, compare=False)
 
-    def epoch(self, seed, host=0, hosts=1, *, block=1, start=0):
+    def epoch(
+        self, seed: tf.Tensor | None, host: int = 0, hosts: int = 1, *, block: int = 1, start: int | tf.Tensor = 0
+    ) -> tf.data.Dataset:
         """Return this host's images of one epoch as a dataset of (image uint8 [h, w, 3], label, index)."""
 
         def decode(item):
@@ -87,7 +90,7 @@ class Data:
     diagnose: Callable[[], str | None] = lambda: None
 
 
-def indexed(size, decode, **fields):
+def indexed(size: int, decode: Callable[[dict], tuple], **fields: Any) -> Split:
     """Return the Split of `size` images that `decode` finds by `item["index"]`, in any order at no cost.
 
     `fields` are further ones of the Split.
@@ -106,7 +109,13 @@ def indexed(size, decode, **fields):
     return Split(size=size, order=order, decode=decode, random_access=True, **fields)
 
 
-def from_arrays(images, labels, unreadable=(), names=None, digests=None):
+def from_arrays(
+    images: np.ndarray,
+    labels: np.ndarray,
+    unreadable: Iterable[str] = (),
+    names: Callable[[], np.ndarray] | None = None,
+    digests: Callable[[], np.ndarray] | None = None,
+) -> Split:
     """Return the Split of images in memory.
 
     Args:
@@ -145,14 +154,14 @@ def from_arrays(images, labels, unreadable=(), names=None, digests=None):
     )
 
 
-def to_arrays(split):
+def to_arrays(split: Split) -> tuple[np.ndarray, np.ndarray]:
     """Return all images of a split of one image size as NumPy arrays (images, labels), in natural order."""
     batches = [(images, labels) for images, labels, _ in split.epoch(None).batch(1000).as_numpy_iterator()]
     images, labels = zip(*batches, strict=True)
     return np.concatenate(images), np.concatenate(labels)
 
 
-def validation_size(validation, size, most=1000):
+def validation_size(validation: int | None, size: int, most: int = 1000) -> int:
     """Return how many of `size` training images to set aside: `validation`, by default `most` or a tenth if less."""
     if not size:
         return 0  # a set to evaluate on only
@@ -164,7 +173,7 @@ def validation_size(validation, size, most=1000):
     return count
 
 
-def draw(labels, count, seed):
+def draw(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Choose `count` images, from each class in proportion.
 
     Args:
@@ -187,13 +196,13 @@ def draw(labels, count, seed):
     return chosen
 
 
-def set_aside(images, labels, validation, seed):
+def set_aside(images: np.ndarray, labels: np.ndarray, validation: int | None, seed: int) -> tuple[Split, Split]:
     """Return the Splits (train, validation) of training images in memory; see `draw`."""
     chosen = draw(labels, validation_size(validation, len(labels)), seed)
     return from_arrays(images[~chosen], labels[~chosen]), from_arrays(images[chosen], labels[chosen])
 
 
-def nothing_to_find(name, data_dir):
+def nothing_to_find(name: str, data_dir: str | os.PathLike | None) -> None:
     """Refuse a data_dir for a set that needs none: whoever names one means another set."""
     if data_dir is not None:
         raise ValueError(
@@ -202,6 +211,6 @@ def nothing_to_find(name, data_dir):
         )
 
 
-def expand(data_dir):
+def expand(data_dir: str | os.PathLike) -> str:
     """Return the folder with ~ written out; remote addresses stay as they are."""
     return os.path.expanduser(os.fspath(data_dir))

@@ -2,18 +2,20 @@
 
 import dataclasses
 import hashlib
+import os
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from sat_tf.data.splits import draw, expand
+from sat_tf.data.splits import Split, draw, expand
 
 _PLACE = re.compile(r"-?[0-9]{1,18}")
 _FOLDER = re.compile(r"(val|validation|test)/")
 
 
-def selected(split, places):
+def selected(split: Split, places: Sequence[int] | np.ndarray) -> Split:
     """Return the Split of the images at some places of a Split, in their natural order.
 
     Where there is random access the other images are not even read; streamed ones are read, up to the last chosen
@@ -49,7 +51,7 @@ def selected(split, places):
     )
 
 
-def sampled(split, count):
+def sampled(split: Split, count: int) -> Split:
     """Return `count` images of a Split, the same ones every time, in their natural order.
 
     What is unreadable in the Split stays in `unreadable`: without it others would have been drawn.
@@ -63,7 +65,7 @@ def sampled(split, count):
     return dataclasses.replace(chosen, unreadable=split.unreadable)
 
 
-def part(split, number, count):
+def part(split: Split, number: int, count: int) -> Split:
     """Return one of `count` parts of a Split, to evaluate them apart: places number, number + count, ...
 
     They share no image, together they are the Split, and their sizes differ by one at most. What is unreadable in the
@@ -89,7 +91,7 @@ def part(split, number, count):
     return dataclasses.replace(selected(split, np.arange(number, split.size, count)), unreadable=split.unreadable)
 
 
-def read_subset(file, split):
+def read_subset(file: str | os.PathLike, split: Split) -> tuple[np.ndarray, str]:
     """Return the places of the images that a file of ids names, and the digest of the subset.
 
     The file is UTF-8 text, one id a line; blank lines and lines that begin with # are left out. An id is

@@ -1,12 +1,13 @@
 """What a command would cost, before anything is trained: parameters, operations, memory, steps, hours."""
 
+import pathlib
 import time
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from sat_tf import attacks, cost, models, optim, train
+from sat_tf import attacks, cost, hparams, models, optim, train
 from sat_tf.data.splits import validation_size
 from sat_tf.experiment import assembly, validation
 from sat_tf.methods import Standard
@@ -23,7 +24,9 @@ CALIBRATION_STEPS = 3
 UPDATE = Standard().forward_equivalents
 
 
-def plan(recipe, *, data_dir=None, images_per_second=None):
+def plan(
+    recipe: hparams.Recipe, *, data_dir: str | pathlib.Path | None = None, images_per_second: float | None = None
+) -> dict[str, str]:
     """Return what a recipe would cost, as `{line: value}` for people; nothing is trained or written.
 
     Args:
@@ -78,7 +81,7 @@ def _hours(throughput, images, share):
     }
 
 
-def calibrate(recipe, classes, size, flops):
+def calibrate(recipe: hparams.Recipe, classes: int, size: int, flops: float) -> tuple[float | None, str]:
     """Train a few steps on noise here; return images a second (None where too slow to try) and how it was measured.
 
     The batch is cut so that a step stays in seconds; the input pipeline is not part of it.

@@ -1,6 +1,8 @@
 """A training run between its first and its last step."""
 
+import pathlib
 import time
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -15,7 +17,9 @@ CALL_SECONDS = 5.0  # so that progress moves, and Ctrl-C is heard
 class Run:
     """A run between its first and its last step: what is trained, what has been seen, what a checkpoint holds."""
 
-    def __init__(self, recipe, dataset, strategy, model_dir):
+    def __init__(
+        self, recipe: hparams.Recipe, dataset: data.Data, strategy: tf.distribute.Strategy, model_dir: pathlib.Path
+    ) -> None:
         self.recipe, self.dataset, self.strategy, self.model_dir = recipe, dataset, strategy, model_dir
         self.image_size = assembly.image_size(recipe, dataset)
         for part in ("validation", "test"):
@@ -44,7 +48,7 @@ class Run:
                 recipe.attack,
             )
 
-    def restore(self):
+    def restore(self) -> None:
         """Go on from the latest checkpoint, if there is one."""
         try:
             path = saving.find(self.model_dir, "latest")
@@ -78,7 +82,7 @@ class Run:
             "classes": list(self.dataset.classes),
         }
 
-    def train(self, on_progress=None):
+    def train(self, on_progress: Callable | None = None) -> None:
         """Run the remaining steps; validate and save at the recipe's epochs; stop early where a validation says so.
 
         `on_progress`: is called with the share of the steps that are done, in [0, 1].
@@ -133,12 +137,12 @@ class Run:
                         f"{self.model_dir} holds it, and the same command goes on from there."
                     )
 
-    def variables(self):
+    def variables(self) -> dict[str, dict]:
         """Return every variable of the run, as a checkpoint groups them."""
         groups = {"model": saving.by_path(self.state.model), "optimizer": saving.by_path(self.state.optimizer)}
         return groups | ({"average": self.state.average.variables} if self.state.average else {})
 
-    def save(self, kinds=()):
+    def save(self, kinds: Iterable[str] = ()) -> None:
         """Write a checkpoint, the latest and whatever else `kinds` says."""
         unreadable = [v.path for v in self.state.model.variables if not np.isfinite(v.numpy()).all()]
         if unreadable:
@@ -159,7 +163,7 @@ class Run:
         }
         saving.save(self.model_dir / "checkpoints", self.variables(), state, kinds=("latest", *kinds))
 
-    def summary(self):
+    def summary(self) -> dict:
         """Return the report's facts about the training."""
         steps = self.state.step
         return {

@@ -43,7 +43,7 @@ SCHEMA_VERSION = 2
 WHOLE = "after all its epochs"  # how a report says that a training was not stopped early
 
 
-def write(directory, report: dict, history: list[dict], panel: dict | None) -> dict[str, str]:
+def write(directory: str | os.PathLike, report: dict, history: list[dict], panel: dict | None) -> dict[str, str]:
     """Write report.json, report.md and figures/*.png, each to a temporary name that then replaces the old file.
 
     Args:
@@ -72,7 +72,7 @@ def write(directory, report: dict, history: list[dict], panel: dict | None) -> d
     return _replace_all(directory, files)
 
 
-def write_table(directory, table: dict) -> dict[str, str]:
+def write_table(directory: str | os.PathLike, table: dict) -> dict[str, str]:
     """Write table.json, table.md and figure.png of an experiment; `table` is as `sat_tf.grid.table.write` makes it."""
     table = _plain(table)
     figure = draw_table(table)
@@ -80,7 +80,7 @@ def write_table(directory, table: dict) -> dict[str, str]:
     return _replace_all(directory, files | {"table.md": table_markdown(table).encode(), "table.json": _json(table)})
 
 
-def write_activations(directory, title: str, curves: dict) -> dict[str, str]:
+def write_activations(directory: str | os.PathLike, title: str, curves: dict) -> dict[str, str]:
     """Write figure.png and figure.json of activations, `{name: (x, value, derivative)}`."""
     names = ("x", "value", "derivative")
     values = _plain({name: dict(zip(names, lines, strict=True)) for name, lines in curves.items()})

@@ -1,6 +1,7 @@
 """A table of the paper beside what was measured, and its figure: accuracy against robustness."""
 
 import textwrap
+from typing import Any
 
 import numpy as np
 
@@ -126,7 +127,7 @@ def _points(table):
     return [row for row in table["rows"] if {"clean", "robust"} <= set(row["quantities"])]
 
 
-def draw_table(table: dict):
+def draw_table(table: dict) -> Any:
     """Return the figure of a table: robustness against clean accuracy, measured and, where known, the paper's."""
     measured = [
         (row["row"], row["label"], *(row["quantities"][name] for name in ("clean", "robust"))) for row in _points(table)
@@ -176,7 +177,7 @@ def _draw_points(axes, points, colours, connected, columns):
     axes.margins(0.12)
 
 
-def draw_activations(title: str, curves: dict):
+def draw_activations(title: str, curves: dict) -> Any:
     """Return the figure of activations and their derivatives: `{name: (x, value, derivative)}`, each `[n]`."""
     with styled():
         figure = figure_of(10, 4.4, layout="constrained")

@@ -19,6 +19,8 @@ import sys
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 _EXAMPLE = "http://localhost:8501/v1/models/classifier"
 
@@ -30,7 +32,7 @@ class ServingError(RuntimeError):
         status: HTTP status of the answer, such as 400; None where none came.
     """
 
-    def __init__(self, words, status=None):
+    def __init__(self, words: str, status: int | None = None) -> None:
         super().__init__(words)
         self.status = status
 
@@ -46,7 +48,7 @@ class Client:
         ValueError: for a URL of another form.
     """
 
-    def __init__(self, url, timeout=60):
+    def __init__(self, url: str, timeout: float = 60) -> None:
         parts = urllib.parse.urlsplit(url.strip().rstrip("/"))
         if parts.scheme not in ("http", "https") or not parts.netloc or "/models/" not in parts.path:
             raise ValueError(f"Expected the URL of a model, such as {_EXAMPLE}. Received: url={url}.")
@@ -55,15 +57,15 @@ class Client:
         self.url = parts.geturl().removesuffix(":predict").removesuffix("/metadata")
         self.timeout = timeout
 
-    def status(self):
+    def status(self) -> dict[str, Any]:
         """Return the versions of the model and their states: `{"model_version_status": [...]}`."""
         return self._ask("")
 
-    def metadata(self):
+    def metadata(self) -> dict[str, Any]:
         """Return the signatures with the type and shape of every input and output, as the server writes them."""
         return self._ask("/metadata")
 
-    def predict(self, inputs, signature="serving_default"):
+    def predict(self, inputs: Any, signature: str = "serving_default") -> Any:
         """Run one signature, by columns.
 
         Args:
@@ -81,11 +83,11 @@ class Client:
         """
         return self._predict("inputs", inputs, signature, "outputs")
 
-    def predict_rows(self, instances, signature="serving_default"):
+    def predict_rows(self, instances: Sequence, signature: str = "serving_default") -> list:
         """Run one signature, by rows: as `predict`, with a list of `{input name: value}`, answered by a list."""
         return self._predict("instances", instances, signature, "predictions")
 
-    def classify(self, images):
+    def classify(self, images: Iterable[bytes]) -> dict[str, list]:
         """Return logits, probabilities and classes of images.
 
         Args:
@@ -99,7 +101,7 @@ class Client:
         """
         return self.predict({"image_bytes": [bytes(image) for image in images]}, "image_bytes")
 
-    def gradient(self, images, labels):
+    def gradient(self, images: Any, labels: Any) -> dict[str, list]:
         """Return the loss of each image and its gradient with respect to the image.
 
         Args:
@@ -195,7 +197,7 @@ def _decode(found):
     return found
 
 
-def describe(client, path, classes, top):
+def describe(client: Client, path: str, classes: Sequence[str] | None, top: int) -> str:
     """Return one line: an image file and its likeliest classes.
 
     Args:
@@ -244,7 +246,7 @@ def _arguments(arguments):
     return found
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status: 0, or 1 where an image failed or nothing could be asked."""
     found = _arguments(arguments)
     try:
