@@ -104,8 +104,8 @@ def enhanced(model: str) -> Callable[[], Recipe]:
     moving average 0.9999, by which its enhanced L1 is evaluated.
     Where both are silent: the optimizer stays that of the first runs, since only changes are listed; its rate falls at
     epochs 60, 120, 180, the same shares of a run twice as long; no label smoothing, since the paper does not name it;
-    the probe is PGD-10 on 10,000 training images after every epoch, of the averaged weights; patience is 65 probes,
-    more than the 60 epochs between two falls of the rate, so that no plateau before a fall ends the run.
+    validation is by PGD-10 on 10,000 training images after every epoch, of the averaged weights; patience is 65
+    validations, more than the 60 epochs between two falls of the rate, so that no plateau before a fall ends the run.
     """,
     )
 

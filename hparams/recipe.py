@@ -91,16 +91,16 @@ class Recipe:
     steps_per_call: int = f.field(10, f.number(1, 10**5, whole=True), "updates in one call of the compiled loop")
 
     validation_attack: str = f.field(
-        "pgd-5", f.attack, "attack on the held-out images that chooses the best checkpoint"
+        "pgd-5", f.attack, "attack on the validation images that chooses the best checkpoint"
     )
     validation_every: float = f.field(
-        1.0, f.number(0, 10**5, above=True), "epochs between two probes, 0.5 for half a one"
+        1.0, f.number(0, 10**5, above=True), "epochs between two validations; 0.5: two an epoch"
     )
     validation_weights: str = f.field(
-        "raw", f.one_of("raw", "averaged"), "weights that probes evaluate, and then the report"
+        "raw", f.one_of("raw", "averaged"), "weights that validations evaluate, and then the report"
     )
     patience: int | None = f.field(
-        None, f.optional(f.number(1, 10**5, whole=True)), "stop after so many probes without a better one; none: never"
+        None, f.optional(f.number(1, 10**5, whole=True)), "stop after so many validations without a better; none: never"
     )
     stop_on_overfitting: bool = f.field(True, f.flag, "stop when only one-step attacks are still withstood")
 
@@ -121,8 +121,8 @@ class Recipe:
     eval_active_set: bool = f.field(
         False,
         f.flag,
-        "evaluation: an image is unreadable by any iterate of PGD and then left alone, instead of by the "
-        "final one; --mode=eval does unless --no_active_set",
+        "evaluation: an image counts as fooled once any iterate of PGD fools the model, instead of only the final one; "
+        "--mode=eval has it on, unless --no_active_set",
         evaluation=True,
     )
     eval_radii: tuple[float, ...] = f.field(
@@ -132,12 +132,12 @@ class Recipe:
         evaluation=True,
     )
     eval_corruptions: bool = f.field(
-        False, f.flag, "evaluation: evaluate the 15 corruptions of ImageNet-C, too", evaluation=True
+        False, f.flag, "evaluation: also under the 15 corruptions of ImageNet-C", evaluation=True
     )
     eval_noise: tuple[float, ...] = f.field(
         (),
         f.several(f.number(0, 10, above=True)),
-        "evaluation: standard deviations of Gaussian noise to evaluate under, too",
+        "evaluation: also under Gaussian noise of these standard deviations",
         evaluation=True,
     )
     eval_backward: str | None = f.field(

@@ -35,7 +35,7 @@ def fashion_efficientnet() -> Recipe:
 
     Command: python main.py --model=efficientnet-b7 --act=swish
     Ours: no published counterpart. As `fashion`, with a lower rate. On two cores a step of B7 takes some 2.4 seconds,
-    of B0 0.2. Four epochs teach B0 (75 % clean, 66 % under PGD-2 of the held-out images after two) and are short
+    of B0 0.2. Four epochs teach B0 (75 % clean, 66 % under PGD-2 of the validation images after two) and are short
     for B7.
     """
     return dataclasses.replace(

@@ -33,7 +33,7 @@ def long(dataset: str = DATASET) -> Recipe:
 
     Command: python main.py --experiment=figure3 --scale=long --rows=swish --seeds=5 --dataset=cifar10
     Expect 71.6 clean, 42.1 under PGD-10 with ReLU; some fifty minutes a run and core. Ours: no published counterpart.
-    Probed once an epoch, so that the curves of two activations show where they part.
+    Validated once an epoch, so that the curves of two activations show where they part.
     """
     return recipes.fashion().replace(
         model="resnet20",

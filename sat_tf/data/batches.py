@@ -18,7 +18,7 @@ def steps_per_epoch(split: Split, batch_size: int, hosts: int = 1) -> int:
     """Return the number of whole global batches in an epoch; the rest of each permutation is not used.
 
     Raises:
-        ValueError: if there is none.
+      ValueError: if there is none.
     """
     if batch_size < 1 or hosts < 1 or batch_size * hosts > split.size:
         raise ValueError(
@@ -48,24 +48,24 @@ def train_batches(
     sets give each host an even share of the records instead.
 
     Args:
-        split: A Split.
-        batch_size: Images a batch of this pipeline; the global batch is `hosts` times that.
-        image_size: Side in pixels.
-        augment: Key of `AUGMENTATIONS`, or a function `(image uint8 [h, w, 3], size, seed) -> image` like them.
-        seed: int, or an integer tensor [2].
-        policy: What is done after that: key of `sat_tf.autoaugment.POLICIES`, or a function like them,
-            `(image uint8 [image_size, image_size, 3], seed int32 [2]) -> uint8` of that shape. None for nothing.
-        start_step: The dataset begins with this batch of the uninterrupted run, at (nearly) no cost; sets that are
-            streamed from files read, but do not decode, what they skip.
-        host: Number of this pipeline, from 0.
-        hosts: Number of pipelines.
-        epochs: How many before the dataset ends, counted from step 0; None for no end.
+      split: A Split.
+      batch_size: images a batch of this pipeline; the global batch is `hosts` times that.
+      image_size: side in pixels.
+      augment: key of `AUGMENTATIONS`, or a function `(image uint8 [h, w, 3], size, seed) -> image` like them.
+      seed: int, or an integer tensor [2].
+      policy: what is done after that: key of `sat_tf.autoaugment.POLICIES`, or a function like them,
+        `(image uint8 [image_size, image_size, 3], seed int32 [2]) -> uint8` of that shape. None for nothing.
+      start_step: the dataset begins with this batch of the uninterrupted run, at (nearly) no cost; sets that are
+        streamed from files read, but do not decode, what they skip.
+      host: number of this pipeline, from 0.
+      hosts: number of pipelines.
+      epochs: how many before the dataset ends, counted from step 0; None for no end.
 
     Returns:
-        Dataset of (images float32 [batch_size, image_size, image_size, 3] in [0, 1], labels int32 [batch_size]).
+      Dataset of (images float32 [batch_size, image_size, image_size, 3] in [0, 1], labels int32 [batch_size]).
 
     Raises:
-        ValueError: for a batch larger than the split, or an unknown augmentation or policy.
+      ValueError: for a batch larger than the split, or an unknown augmentation or policy.
     """
     steps = steps_per_epoch(split, batch_size, hosts)
     if not 0 <= host < hosts or start_step < 0:
@@ -96,17 +96,17 @@ def evaluation_batches(
     """Return every image exactly once, in natural order; the last batch is filled up with black ones of mask 0.
 
     Args:
-        split: A Split.
-        batch_size: Images a batch.
-        image_size: Side in pixels.
-        preprocess: Key of `EVALUATIONS`.
+      split: A Split.
+      batch_size: images a batch.
+      image_size: side in pixels.
+      preprocess: key of `EVALUATIONS`.
 
     Returns:
-        Dataset of (images float32 [batch_size, image_size, image_size, 3] in [0, 1], labels int32 [batch_size],
-        mask float32 [batch_size], 1 for an image and 0 for filling).
+      Dataset of (images float32 [batch_size, image_size, image_size, 3] in [0, 1], labels int32 [batch_size],
+      mask float32 [batch_size], 1 for an image and 0 for filling).
 
     Raises:
-        ValueError: if an image of the split is unreadable: an accuracy over the others would be another number.
+      ValueError: if an image of the split is unreadable: an accuracy over the others would be another number.
     """
     if batch_size < 1:
         raise ValueError(f"Expected a batch_size of at least 1. Received: {batch_size=}.")

@@ -52,11 +52,11 @@ def look(content: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     A JPEG is decoded at an eighth of its size: all its data are read, and only a 64th of the pixels is computed.
 
     Returns:
-        kind int32 [] (place in `KINDS`), sides int32 [2] as it is shown, digest int64 []: of the file of a JPEG, of the
-        pixels of all others, see `digests_of`.
+      kind int32 [] (place in `KINDS`), sides int32 [2] as it is shown, digest int64 []: of the file of a JPEG, of the
+      pixels of all others, see `digests_of`.
 
     Raises:
-        tf.errors.OpError: if the bytes cannot be decoded, or hold an image beyond the limits of `preprocess`.
+      tf.errors.OpError: if the bytes cannot be decoded, or hold an image beyond the limits of `preprocess`.
     """
 
     def checked():
@@ -89,7 +89,7 @@ def digests_of(pixels: np.ndarray | tf.Tensor) -> tf.Tensor:
     """Return what tells images of other pixels apart, int64 [n]: FarmHash's 64-bit fingerprint of sides and pixels.
 
     Args:
-        pixels: uint8 [n, h, w, 3].
+      pixels: uint8 [n, h, w, 3].
     """
     shape = tf.shape(pixels)
     sides = tf.reshape(tf.bitcast(shape[1:3], tf.uint8), [1, 8])
@@ -163,7 +163,7 @@ def _kind_and_bmp(content):
     Of an animation the first frame, of several pages the first.
 
     Raises:
-        _Refused: if that cannot be done.
+      _Refused: if that cannot be done.
     """
     import PIL.Image
     import PIL.ImageOps

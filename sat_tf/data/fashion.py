@@ -57,8 +57,8 @@ def read_idx_pair(folder: str | os.PathLike, part: str) -> tuple[np.ndarray, np.
     """Return (images uint8 [n, 28, 28], labels uint8 [n]) of the part "train" or "test".
 
     Raises:
-        FileNotFoundError: if a file is missing, plain and as .gz.
-        ValueError: if a file is not what its name says.
+      FileNotFoundError: if a file is missing, plain and as .gz.
+      ValueError: if a file is not what its name says.
     """
     images = _read_idx(folder, _IDX_FILES[part].format("images", 3), dimensions=3)
     labels = _read_idx(folder, _IDX_FILES[part].format("labels", 1), dimensions=1)

@@ -90,7 +90,7 @@ def _fault_of(path):
 
 
 def _newly_unreadable(paths, usable):
-    """Look through the files once more, return a sentence about the first that broke, None if none did."""
+    """Look through the files once more, return a sentence about the first that became unreadable, None if none did."""
     faults = check_files(paths[usable].tolist(), lambda count: None).names_of_faults(paths[usable], numbered=False)
     if not faults:
         return None

@@ -30,14 +30,14 @@ class Index:
     """Facts on f files and the n records in them.
 
     Attributes:
-        counts: int64 [f], number of records found in each file.
-        offsets: int64 [n], first byte of each record in its file.
-        kinds: int8 [n], place in `KINDS`, or `UNREADABLE`.
-        sides: int32 [n, 2], height and width.
-        digests: int64 [n], what tells images apart, see `contents.look`.
-        fault_places: int64 [k, 2], (file, record) of each fault, in that order. The record may be one that could not
-            be found any more: what follows a cut is no record.
-        faults: str [k], what is wrong.
+      counts: int64 [f], number of records found in each file.
+      offsets: int64 [n], first byte of each record in its file.
+      kinds: int8 [n], place in `KINDS`, or `UNREADABLE`.
+      sides: int32 [n, 2], height and width.
+      digests: int64 [n], what tells images apart, see `contents.look`.
+      fault_places: int64 [k, 2], (file, record) of each fault, in that order. The record may be one that could not
+        be found any more: what follows a cut is no record.
+      faults: str [k], what is wrong.
     """
 
     counts: np.ndarray
@@ -127,11 +127,11 @@ def look_through(root: str, paths: Sequence[str | os.PathLike], check: Callable,
     """Return the Index of some files: what is remembered in `root`, and for all others what `check` finds.
 
     Args:
-        root: Folder of the set, where the index is kept.
-        paths: The files.
-        check: `(paths, advance) -> Index`; calls `advance(bytes)` as it goes.
-        key: str, says what `check` looks for: an index of another key is void.
-        chunk: Files to check at a time; an interrupted look keeps the chunks that were done.
+      root: folder of the set, where the index is kept.
+      paths: the files.
+      check: `(paths, advance) -> Index`; calls `advance(bytes)` as it goes.
+      key: str, says what `check` looks for: an index of another key is void.
+      chunk: files to check at a time; an interrupted look keeps the chunks that were done.
     """
     key = f"{_VERSION} {key}"
     paths = [os.fspath(path) for path in paths]

@@ -36,13 +36,13 @@ class Listing:
     """The images of a folder.
 
     Attributes:
-        classes: Their names.
-        paths: str [n], in the order of classes and names.
-        names: str [n], "class/file".
-        labels: int32 [n].
-        tested: bool [n], whether it is of the test part; None where that must be drawn, see `drawn`.
-        source: Where they are, for people.
-        notes: What was left out.
+      classes: their names.
+      paths: str [n], in the order of classes and names.
+      names: str [n], "class/file".
+      labels: int32 [n].
+      tested: bool [n], whether it is of the test part; None where that must be drawn, see `drawn`.
+      source: where they are, for people.
+      notes: what was left out.
     """
 
     classes: tuple[str, ...]
@@ -68,8 +68,8 @@ def listing(root: str) -> Listing:
     """Return the Listing of a folder: root/train/<class>/* and root/test/<class>/*, one of them, or root/<class>/*.
 
     Raises:
-        FileNotFoundError: there is no such folder, or no class folder in it.
-        ValueError: the folders contradict each other, or a class has no image.
+      FileNotFoundError: there is no such folder, or no class folder in it.
+      ValueError: the folders contradict each other, or a class has no image.
     """
     if not os.path.isdir(root):
         raise FileNotFoundError(
@@ -106,12 +106,12 @@ def drawn(names: np.ndarray, labels: np.ndarray, digests: np.ndarray) -> np.ndar
     one of the least hash, one of which none would be trained on keeps that of the greatest.
 
     Args:
-        names: str [n].
-        labels: int [n].
-        digests: int64 [n], equal for copies; 0 for images without.
+      names: str [n].
+      labels: int [n].
+      digests: int64 [n], equal for copies; 0 for images without.
 
     Returns:
-        bool [n], True for the chosen.
+      bool [n], True for the chosen.
     """
     hashes = [hashlib.sha256(f"test split\0{name}".encode()).digest()[:8] for name in names.tolist()]
     ranks = np.array([int.from_bytes(value, "big") for value in hashes], np.uint64)

@@ -54,6 +54,7 @@ def make(idx_dir: str | os.PathLike, output: str | os.PathLike, per_class: dict[
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--idx_dir", required=True, help="folder of the four IDX files, plain or .gz")
     parser.add_argument("--output", required=True, help="the .npz to write")

@@ -38,18 +38,18 @@ def make(
     """Write the shards, into a folder of another name that becomes the output folder when all is written.
 
     Args:
-        data_dir: Folder of images.
-        output_dir: Folder to write to; absent or empty.
-        shards: `{part: number of files}`; None for one for each 1,250 images.
-        seed: Shuffles the images.
-        skip_unreadable: Leave out unreadable images instead of refusing them.
-        tell: is called with each note on the folder, e.g. what else is in it.
+      data_dir: folder of images.
+      output_dir: folder to write to; absent or empty.
+      shards: `{part: number of files}`; None for one for each 1,250 images.
+      seed: shuffles the images.
+      skip_unreadable: leave out unreadable images instead of refusing them.
+      tell: is called with each note on the folder, e.g. what else is in it.
 
     Returns:
-        `{part: number of images}`, and the names of the unreadable images that were left out.
+      `{part: number of images}`, and the names of the unreadable images that were left out.
 
     Raises:
-        ValueError: for unreadable images, an output folder that is not empty, or more shards than images.
+      ValueError: for unreadable images, an output folder that is not empty, or more shards than images.
     """
     data_dir, output_dir = expand(data_dir), expand(output_dir)
     if os.path.isdir(output_dir) and os.listdir(output_dir):
@@ -138,6 +138,7 @@ def _bar(total, what, unit):
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir", required=True, help="folder of images, a sub-folder a class")
     parser.add_argument("--output_dir", required=True, help="folder to write, absent or empty")

@@ -22,9 +22,9 @@ class Seen:
     """The digests, int64 [n] each, of the images of a run.
 
     Attributes:
-        train: Images it is trained on.
-        validation: Images that choose its best checkpoint.
-        doubles: Images of its own test part that are among these: of a set that holds them twice.
+      train: images it is trained on.
+      validation: images that choose its best checkpoint.
+      doubles: images of its own test part that are among these: of a set that holds them twice.
     """
 
     train: np.ndarray
@@ -49,9 +49,9 @@ def overlap(split: Split, seen: Seen, *, doubles: bool = False) -> np.ndarray:
     """Return which images of a Split are among those that a run has seen, bool [size].
 
     Args:
-        split: A Split.
-        seen: Of the run.
-        doubles: Whether those count that its own test part held twice from the start.
+      split: A Split.
+      seen: of the run.
+      doubles: whether those count that its own test part held twice from the start.
     """
     if split.digests is None:
         return np.zeros(split.size, bool)
@@ -71,7 +71,7 @@ def read_seen(path: str | os.PathLike) -> Seen | None:
     """Return the Seen in a file, None where there is no file.
 
     Raises:
-        OSError: if the file is damaged.
+      OSError: if the file is damaged.
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:

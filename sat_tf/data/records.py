@@ -81,7 +81,7 @@ def _in_memory(name, data_dir, validation, seed):
 
 
 def _streamed(name, data_dir, validation, *, image_size, config="", note="", most_validation=1000):
-    """Return Data whose held-out images are the last records of the training split: TFDS has shuffled them."""
+    """Return Data whose validation images are the last records of the training split: TFDS has shuffled them."""
     builder = _prepared(name, data_dir, config, note)
     splits = _splits(builder, ["train", "validation"])
     classes = tuple(builder.info.features["label"].names)

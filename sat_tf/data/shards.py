@@ -52,14 +52,14 @@ def load(
     most_validation: int,
     known: dict[str, tuple[int, int]] | None = None,
 ) -> Data:
-    """Return Data of a folder of shards; its held-out images are the last training records, which are shuffled.
+    """Return Data of a folder of shards; its validation images are the last training records, which are shuffled.
 
     Args:
-        name, root, classes: The set, its folder, its class names.
-        validation: Number of held-out images, None for `most_validation` or a tenth if that is less.
-        most_validation: See there.
-        known: `{part: (files, records)}` of the whole set. Fewer records in as many files are a fault of the part,
-            in another number of files (a set of the user's own) worth a note.
+      name, root, classes: the set, its folder, its class names.
+      validation: number of validation images, None for `most_validation` or a tenth if that is less.
+      most_validation: see there.
+      known: `{part: (files, records)}` of the whole set. Fewer records in as many files are a fault of the part,
+        in another number of files (a set of the user's own) worth a note.
     """
     parts = _parts(root)
     if not any(parts.values()):
@@ -92,7 +92,7 @@ def load(
 def fields_of(
     records: dict[str, tfrecords.Records], validation: int | None, most_validation: int
 ) -> tuple[dict[str, Any], int]:
-    """Return the fields of Data that some Records decide, and the number of held-out images.
+    """Return the fields of Data that some Records decide, and the number of validation images.
 
     These are the last good ones of the training part: whoever wrote the files has shuffled them.
     """
@@ -113,8 +113,8 @@ def _parts(root):
     """Return `{part: sorted paths}` of the shards in a folder, all that their names promise.
 
     Raises:
-        FileNotFoundError: if one is missing; names it.
-        ValueError: if they are not of one set.
+      FileNotFoundError: if one is missing; names it.
+      ValueError: if they are not of one set.
     """
     if not tf.io.gfile.isdir(root):
         raise FileNotFoundError(f"There is no folder {root}.")

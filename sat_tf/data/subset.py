@@ -26,11 +26,11 @@ def selected(split: Split, places: Sequence[int] | np.ndarray) -> Split:
     is another image than in a whole copy: choose by name there, as `read_subset` does.
 
     Args:
-        split: A Split.
-        places: integers [n], increasing, each from 0 to split.size - 1.
+      split: A Split.
+      places: integers [n], increasing, each from 0 to split.size - 1.
 
     Raises:
-        ValueError: for other places; of the Split's `order`, for any but the natural one.
+      ValueError: for other places; of the Split's `order`, for any but the natural one.
     """
     places = _checked(places, split.size)
     in_part = _places_in_part(split)[places]
@@ -57,7 +57,7 @@ def sampled(split: Split, count: int) -> Split:
     What is unreadable in the Split stays in `unreadable`: without it others would have been drawn.
 
     Raises:
-        ValueError: there are fewer.
+      ValueError: there are fewer.
     """
     if count > split.size:
         raise ValueError(f"Expected at most the {split.size} images there are. Received: {count}.")
@@ -72,12 +72,12 @@ def part(split: Split, number: int, count: int) -> Split:
     Split stays in the `unreadable` of each part, so that none is evaluated: together they would not be the whole.
 
     Args:
-        split: A Split.
-        number: Which part, from 0.
-        count: How many there are.
+      split: A Split.
+      number: which part, from 0.
+      count: how many there are.
 
     Raises:
-        ValueError: for a number that is not from 0 to count - 1, or more parts than images.
+      ValueError: for a number that is not from 0 to count - 1, or more parts than images.
     """
     if not all(isinstance(value, (int, np.integer)) and not isinstance(value, bool) for value in (number, count)):
         raise ValueError(f"Expected whole numbers. Received: {number=}, {count=}.")
@@ -107,16 +107,16 @@ def read_subset(file: str | os.PathLike, split: Split) -> tuple[np.ndarray, str]
     order, with newlines in the same manner.
 
     Args:
-        file: Path of the file.
-        split: A Split.
+      file: path of the file.
+      split: A Split.
 
     Returns:
-        places int64 [n], increasing, of the split (for `selected`), and the digest, 64 hexadecimal digits.
+      places int64 [n], increasing, of the split (for `selected`), and the digest, 64 hexadecimal digits.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: for a file that is not UTF-8 text or without ids, an image named twice, an unknown or ambiguous
-            name, names in a set without names, a place that there is not, or places in a part with unreadable images.
+      FileNotFoundError: if there is no such file.
+      ValueError: for a file that is not UTF-8 text or without ids, an image named twice, an unknown or ambiguous
+        name, names in a set without names, a place that there is not, or places in a part with unreadable images.
     """
     lines = _lines(file)
     names = None if split.names is None else split.names()

@@ -28,12 +28,12 @@ class Features:
     """Where a record holds its image, its label and the name of its file.
 
     Attributes:
-        image, label: Names of the features: bytes of an image file, int64.
-        first: Label of the first class.
-        classes: Number of classes.
-        name: Name of the feature that holds a file's name; "" for none. Not in the repr, nor is `class_names`: what was
-            found in files looked through is remembered under it, and names have no part in that.
-        class_names: The classes.
+      image, label: names of the features: bytes of an image file, int64.
+      first: label of the first class.
+      classes: number of classes.
+      name: name of the feature that holds a file's name; "" for none. Not in the repr, nor is `class_names`: what was
+        found in files looked through is remembered under it, and names have no part in that.
+      class_names: the classes.
     """
 
     image: str
@@ -93,6 +93,7 @@ class Records:
 
     @property
     def size(self) -> int:
+        """Return the number of records that can be used."""
         return int(index.good(self.index).sum())
 
     def split(self, first: int = 0, last: int | None = None, unreadable: tuple[str, ...] = ()) -> Split:
@@ -125,7 +126,7 @@ class Records:
         return np.array(found, np.str_)
 
     def runs(self, begin: int, end: int, origin: int) -> tuple[np.ndarray, ...]:
-        """Return the unbroken runs of good records `begin` to `end`: arrays (path, offset, count, index of first)."""
+        """Return the gapless runs of good records `begin` to `end`: arrays (path, offset, count, index of first)."""
         files, numbers, offsets = (values[begin:end] for values in self.good)
         starts = np.flatnonzero(np.diff(files, prepend=-1) | (np.diff(numbers, prepend=-1) != 1))
         counts = np.diff(starts, append=end - begin)
@@ -138,10 +139,10 @@ def look_through(
     """Return `{part: Records}` of a folder's TFRecord files; see `index.look_through`.
 
     Args:
-        root: The folder, where the index is kept.
-        parts: `{part: [path]}`.
-        features: Features.
-        lengths: `{path: number of records}` where that is known.
+      root: the folder, where the index is kept.
+      parts: `{part: [path]}`.
+      features: Features.
+      lengths: `{path: number of records}` where that is known.
     """
     paths = [path for files in parts.values() for path in files]
     check = functools.partial(check_files, features=features)
@@ -199,7 +200,7 @@ def scan(path: str) -> tuple[np.ndarray, str | None]:
     """Find the records of a TFRecord file by their lengths.
 
     Returns:
-        offsets int64 [n] of the whole records, and what is wrong behind the last of them (None if the file ends there).
+      offsets int64 [n] of the whole records, and what is wrong behind the last of them (None if the file ends there).
     """
     offsets, place = [], 0
     try:

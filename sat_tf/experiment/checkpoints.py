@@ -15,16 +15,8 @@ from sat_tf.released import fetch
 
 EVALUATING_FIELDS = (*hparams.EVALUATION_FIELDS, "dataset", "image_size", "validation", "seed", "strategy", "cache")
 PUBLISHED_FIELDS = ("model", "act", "norm_momentum", "norm_epsilon")  # what is known of weights that others trained
-RELEASED_FIELDS = (
-    *PUBLISHED_FIELDS,
-    "method",
-    "dataset",
-    "image_size",
-    "epochs",
-    "epsilon",
-    "step_size",
-    "attack",
-)  # and of the authors' own, from their paper
+# ... and of the authors' own, from their paper
+RELEASED_FIELDS = (*PUBLISHED_FIELDS, "method", "dataset", "image_size", "epochs", "epsilon", "step_size", "attack")
 STATE = ("recipe", "data", "history", "best", "seconds", "sums", "summed")  # what a run's holds beside variables
 RELEASED = "released:"  # begins the name of published weights
 FORMAT = 1  # of the file beside a converted model
@@ -236,7 +228,7 @@ def _open_torch(path):
 
 
 def _published(source, path, label, recipe, classes, published=None):
-    """Return published weights as a checkpoint of ours would have them; nothing need be held out for choosing them."""
+    """Return published weights as a checkpoint of ours would have them; nothing need be set aside for choosing them."""
     recipe = recipe.replace(validation=None)
     data = {"classes": list(classes), "image_size": models.image_size(recipe.model)}
     state = {"recipe": recipe.to_dict(), "data": data, "step": None, "history": []}

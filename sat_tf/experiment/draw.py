@@ -20,7 +20,7 @@ def draw(
       folder: where to.
 
     Returns:
-      The path of the image.
+      The path of the figure.
     """
     curves = {}
     for act in acts:

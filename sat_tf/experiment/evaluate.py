@@ -116,20 +116,14 @@ def evaluate(
 
 
 def report_on(
-    subject: Subject,
-    folder: str | pathlib.Path,
-    asked: Asked,
-    *,
-    facts: dict,
-    history: list[dict],
-    home: str | pathlib.Path,
+    subject: Subject, folder: pathlib.Path, asked: Asked, *, facts: dict, history: list[dict], home: pathlib.Path
 ) -> dict:
     """Measure a subject, go on where the same measurement was stopped, and report into a folder.
 
     Args:
-      subject: a `Subject`.
+      subject: what is evaluated.
       folder: of the report.
-      asked: an `Asked`.
+      asked: what is wanted beside the accuracies.
       facts: what the report says of checkpoint and command, as `record.facts_of` returns them.
       history: of the training, for the curves.
       home: the folder of the run.
@@ -235,7 +229,7 @@ def chosen(
     """Return the data set with the test images that are to be evaluated, and facts about the subset for the report.
 
     Args:
-      dataset: a `data.Data`.
+      dataset: with its whole test part.
       subset: a file of ids, None for all.
       shard: (i, n), the i-th of n parts, from 1; None for the whole.
     """

@@ -28,9 +28,9 @@ def check_folder(model_dir: str | pathlib.Path, recipe: hparams.Recipe) -> pathl
     model_dir = pathlib.Path(model_dir)
     try:
         model_dir.mkdir(parents=True, exist_ok=True)
-        probe = model_dir / f".writable-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        trial = model_dir / f".writable-{os.getpid()}"
+        trial.touch()
+        trial.unlink()
     except OSError as error:
         raise OSError(
             f"Expected a --model_dir that can be written. Received: model_dir={model_dir}: {error.strerror}."

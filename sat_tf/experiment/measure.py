@@ -25,7 +25,7 @@ class Measurement:
       keep_all: keep every adversarial image, not only those of the panel.
     """
 
-    def __init__(self, subject: Subject, work: str | pathlib.Path, *, keep_all: bool) -> None:
+    def __init__(self, subject: Subject, work: pathlib.Path, *, keep_all: bool) -> None:
         self.subject, self.recipe, self.work = subject, subject.recipe, pathlib.Path(work)
         self.attacker = evaluate.Attacker(
             subject.model,
@@ -198,7 +198,7 @@ class Measurement:
             for place, row in enumerate(result.table())
         ]
 
-    def write_adversarial(self, folder: str | pathlib.Path, preprocess: str) -> list[str]:
+    def write_adversarial(self, folder: pathlib.Path, preprocess: str) -> list[str]:
         """Write adversarial-ATTACK.npz for each attack; return their names."""
         dataset = self.subject.dataset
         for name, result in self.results.items():

@@ -15,14 +15,12 @@ OWN = ("folder", "shards")  # sets of the user's own; others were published with
 FEW = 0.01  # the share of a test part that a set may hold twice
 
 
-def remember(
-    model_dir: str | pathlib.Path, dataset: data.Data, whole: Callable[[], data.Data | None] = lambda: None
-) -> None:
+def remember(model_dir: pathlib.Path, dataset: data.Data, whole: Callable[[], data.Data | None] = lambda: None) -> None:
     """Write down which images a run is trained on, before its first step; refuse to go on with others.
 
     Args:
       model_dir: folder of the run.
-      dataset: a `data.Data`.
+      dataset: what it is trained on.
       whole: returns the data set with its whole test part, where `dataset` has only a sample of it; else None.
     """
     path = pathlib.Path(model_dir) / FILE
@@ -52,8 +50,8 @@ def refuse(found: checkpoints.Checkpoint, dataset: data.Data) -> None:
     """Refuse test images that a checkpoint was trained on, or that chose it; say so where that is not known.
 
     Args:
-      found: a `checkpoints.Checkpoint`.
-      dataset: a `data.Data` with the test part that is to be used.
+      found: the checkpoint.
+      dataset: its test part is to be used.
     """
     seen = data.read_seen(_place(found))
     if seen is None:
@@ -79,7 +77,7 @@ def tell(dataset: data.Data) -> None:
         logging.info("Worth knowing of the images: %s.", note)
 
 
-def carry(found: checkpoints.Checkpoint, path: str | pathlib.Path) -> None:
+def carry(found: checkpoints.Checkpoint, path: pathlib.Path) -> None:
     """Copy what is remembered of a checkpoint beside the .keras file that it was converted to."""
     place = _place(found)
     if place.is_file():

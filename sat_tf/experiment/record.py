@@ -102,8 +102,8 @@ def conclude(
     full: dict,
     history: list[dict],
     panel: dict | None,
-    folder: str | pathlib.Path,
-    home: str | pathlib.Path,
+    folder: pathlib.Path,
+    home: pathlib.Path,
     more: dict | tuple = (),
 ) -> dict:
     """Write a report and print its last lines, with `more` paths among them; return the report."""

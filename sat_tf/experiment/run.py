@@ -85,7 +85,8 @@ class Run:
     def train(self, on_progress: Callable | None = None) -> None:
         """Run the remaining steps; validate and save at the recipe's epochs; stop early where a validation says so.
 
-        `on_progress`: is called with the share of the steps that are done, in [0, 1].
+        Args:
+          on_progress: is called with the share of the steps that are done, in [0, 1].
         """
         if self.stopped:
             logging.info("Training had ended: %s.", self.stopped)
@@ -144,10 +145,10 @@ class Run:
 
     def save(self, kinds: Iterable[str] = ()) -> None:
         """Write a checkpoint, the latest and whatever else `kinds` says."""
-        unreadable = [v.path for v in self.state.model.variables if not np.isfinite(v.numpy()).all()]
-        if unreadable:
+        not_finite = [v.path for v in self.state.model.variables if not np.isfinite(v.numpy()).all()]
+        if not_finite:
             raise FloatingPointError(
-                f"After step {self.state.step} {unreadable[0]} is not finite. A lower learning_rate helps most often."
+                f"After step {self.state.step} {not_finite[0]} is not finite. A lower learning_rate helps most often."
             )
         state = {
             "step": self.state.step,
@@ -220,7 +221,7 @@ class Run:
         tf.summary.scalar("train/learning_rate", self.state.optimizer.learning_rate, step)
 
     def _validate(self, step):
-        """Evaluate the held-out images, add a row to the history; return ("best",) where it is the best so far."""
+        """Evaluate the validation images, add a row to the history; return ("best",) where it is the best so far."""
         row = {
             "step": step,
             "epoch": step / self.epoch_steps,

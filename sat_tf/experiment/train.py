@@ -23,7 +23,7 @@ def train(
     PGD counts by its final iterate, as in the paper, unless the recipe asks for an active set.
 
     Args:
-      recipe: an `hparams.Recipe`.
+      recipe: what is trained, on what, and how it is evaluated.
       model_dir: folder of the run; nothing in it is ever wiped.
       data_dir: where the data set lies.
       command: what the user typed, for the report.

@@ -1,4 +1,4 @@
-"""Validation: what a run is worth on held-out training images."""
+"""Validation: what a run is worth on training images that were set aside."""
 
 import contextlib
 from typing import Any
@@ -17,10 +17,10 @@ class Validation:
     Args:
       recipe: says which attack, which weights, when to stop.
       method: the training method.
-      state: a `train.TrainState`.
+      state: what is trained: model, optimizer, average.
       dataset: its validation part is evaluated.
       image_size: pixels a side.
-      strategy: a `tf.distribute.Strategy`.
+      strategy: the devices that compute.
     """
 
     def __init__(

@@ -36,10 +36,12 @@ class Run:
 
     @property
     def finished(self) -> bool:
+        """Whether it has ended with a report."""
         return (self.folder / "report.json").exists()
 
     @property
     def words(self) -> str:
+        """What it is called on screen."""
         return f"{self.label}, seed {self.seed}"
 
 
@@ -97,7 +99,7 @@ def plan(
 
 
 def _check_recipe(item):
-    """Refuse a folder where another recipe was run; what it was evaluated by counts once it has been evaluated."""
+    """Refuse a folder where another recipe was run; how it is evaluated counts once that was done."""
     for file, evaluated in ((item.folder / "report.json", True), (item.folder / "recipe.json", False)):
         if not file.exists():
             continue

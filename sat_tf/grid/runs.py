@@ -40,6 +40,7 @@ class Child:
 
     @property
     def over(self) -> bool:
+        """Whether its process has ended."""
         return not self.process.is_alive()
 
     def outcome(self) -> str | None:

@@ -1,7 +1,7 @@
 """Write what a run found: report.json for programs, report.md for people, and figures.
 
 Everything is rendered in memory before the first byte is written, and each file is replaced in one move: a failure
-leaves the files of the previous report as they were. Images without data are neither written nor deleted.
+leaves the files of the previous report as they were. Figures without data are neither written nor deleted.
 """
 
 import csv
@@ -50,7 +50,7 @@ def write(directory: str | os.PathLike, report: dict, history: list[dict], panel
       directory: where to; created when missing.
       report: what to write, of schema `SCHEMA_VERSION`. NumPy values are converted; NaN and infinity become null.
         An optional `published` (name, dataset, epsilon, step_size, accuracies by attack) is shown beside the measured.
-      history: one row per held-out evaluation: step, epoch, learning_rate, train/loss, train/accuracy,
+      history: one row a validation: step, epoch, learning_rate, train/loss, train/accuracy,
         validation/clean_accuracy; where measured validation/robust_accuracy, .../one_step_accuracy. Empty: no curves.
       panel: clean and adversarial float32 `[n, height, width, 3]` in [0, 1]; labels, clean_predictions and
         adversarial_predictions int `[n]`; classes (names), attack (name), epsilon. None: no panel.

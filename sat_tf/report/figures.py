@@ -1,4 +1,4 @@
-"""The images of a report: training curves, accuracy under attack, a panel of attacked images."""
+"""The figures of a report: training curves, accuracy under attack, a panel of attacked images."""
 
 import io
 import warnings
@@ -57,6 +57,7 @@ def figure_of(width: float, height: float, **options: Any) -> Any:
 
 
 def png(figure: Any) -> bytes:
+    """Return a figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # class names in a script that the font lacks

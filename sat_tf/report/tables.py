@@ -14,8 +14,8 @@ _DEFINITIONS = """\
 * **Mean ± standard deviation** over the seeds; **difference** to the baseline is the mean over pairs of runs with the
   same seed (same data order, same attack seeds), in brackets its 95 % confidence interval by Student's t. An interval
   that holds 0 does not tell the row from the baseline.
-* **Training loss** is the mean over the last half epoch, or since the last but one probe where that is longer, on the
-  images that the update saw.
+* **Training loss** is the mean over the last half epoch, or since the last but one validation where that is longer, on
+  the images that the update saw.
 * **Seconds** are wall time of a run's training; runs at work at the same time slow each other.
 * Accuracy under attack is that of the final iterate."""
 

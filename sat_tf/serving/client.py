@@ -29,7 +29,7 @@ class ServingError(RuntimeError):
     """A request without a usable answer.
 
     Attributes:
-        status: HTTP status of the answer, such as 400; None where none came.
+      status: HTTP status of the answer, such as 400; None where none came.
     """
 
     def __init__(self, words: str, status: int | None = None) -> None:
@@ -41,11 +41,11 @@ class Client:
     """Talk to one served model.
 
     Args:
-        url: Of the model, http://HOST:PORT/v1/models/NAME, with /versions/NUMBER for a certain version.
-        timeout: Seconds that the server may be silent.
+      url: of the model, http://HOST:PORT/v1/models/NAME, with /versions/NUMBER for a certain version.
+      timeout: seconds that the server may be silent.
 
     Raises:
-        ValueError: for a URL of another form.
+      ValueError: for a URL of another form.
     """
 
     def __init__(self, url: str, timeout: float = 60) -> None:
@@ -69,17 +69,17 @@ class Client:
         """Run one signature, by columns.
 
         Args:
-            inputs: `{input name: value}`; a value is a number, string, bytes, array, or nested lists of those. For a
-                signature with one input, the value alone will do, where it is no dictionary.
-            signature: Name of the signature.
+          inputs: `{input name: value}`; a value is a number, string, bytes, array, or nested lists of those. For a
+            signature with one input, the value alone will do, where it is no dictionary.
+          signature: name of the signature.
 
         Returns:
-            `{output name: nested lists}`, numbers and strings, bytes for outputs whose names end in `_bytes`;
-            the lists alone where the signature has one output.
+          `{output name: nested lists}`, numbers and strings, bytes for outputs whose names end in `_bytes`;
+          the lists alone where the signature has one output.
 
         Raises:
-            ServingError: the server refuses the request, or gives no usable answer.
-            ValueError: `inputs` has something that JSON can't say.
+          ServingError: the server refuses the request, or gives no usable answer.
+          ValueError: `inputs` has something that JSON can't say.
         """
         return self._predict("inputs", inputs, signature, "outputs")
 
@@ -91,13 +91,13 @@ class Client:
         """Return logits, probabilities and classes of images.
 
         Args:
-            images: List of bytes, each a whole JPEG or PNG file.
+          images: list of bytes, each a whole JPEG or PNG file.
 
         Returns:
-            `{"logits": [n, classes], "probabilities": [n, classes], "classes": [n]}` as nested lists.
+          `{"logits": [n, classes], "probabilities": [n, classes], "classes": [n]}` as nested lists.
 
         Raises:
-            ServingError: as `predict`.
+          ServingError: as `predict`.
         """
         return self.predict({"image_bytes": [bytes(image) for image in images]}, "image_bytes")
 
@@ -105,14 +105,14 @@ class Client:
         """Return the loss of each image and its gradient with respect to the image.
 
         Args:
-            images: Array or nested lists `[n, size, size, 3]` in [0, 1].
-            labels: `[n]` whole numbers.
+          images: array or nested lists `[n, size, size, 3]` in [0, 1].
+          labels: `[n]` whole numbers.
 
         Returns:
-            `{"loss": [n], "gradient": [n, size, size, 3]}` as nested lists.
+          `{"loss": [n], "gradient": [n, size, size, 3]}` as nested lists.
 
         Raises:
-            ServingError: as `predict`.
+          ServingError: as `predict`.
         """
         return self.predict({"images": images, "labels": labels}, "input_gradient")
 
@@ -201,18 +201,18 @@ def describe(client: Client, path: str, classes: Sequence[str] | None, top: int)
     """Return one line: an image file and its likeliest classes.
 
     Args:
-        client: Client.
-        path: Image file.
-        classes: List of class names; None to print the numbers of the classes.
-        top: How many classes to print.
+      client: Client.
+      path: image file.
+      classes: list of class names; None to print the numbers of the classes.
+      top: how many classes to print.
 
     Returns:
-        The line.
+      The line.
 
     Raises:
-        OSError: the file can't be read.
-        ServingError: the server refuses the image, or gives no usable answer.
-        ValueError: the number of names is not the number of classes.
+      OSError: the file can't be read.
+      ServingError: the server refuses the image, or gives no usable answer.
+      ValueError: the number of names is not the number of classes.
     """
     with open(path, "rb") as file:
         outputs = client.classify([file.read()])
