@@ -32,7 +32,7 @@ class Unclear(Exception):
 
 
 @functools.cache
-def names(kind, having=None):
+def names(kind: str, having: str | None = None) -> dict[str, str]:
     """Return `{name: first line of what it names}` of one table, in the table's order.
 
     Args:
@@ -42,12 +42,12 @@ def names(kind, having=None):
     return {name: line for name, (line, given) in rows(*TABLES[kind]).items() if having is None or having in given}
 
 
-def read(module, table):
+def read(module: str, table: str) -> dict[str, str]:
     """Return `{name: line}` of a table, a dict by its name in a module."""
     return {name: line for name, (line, _) in rows(module, table).items()}
 
 
-def rows(module, table):
+def rows(module: str, table: str) -> dict[str, tuple[str, set[str]]]:
     """Return `{name: (line, what is given)}` of a table, from the text of its module where that tells it.
 
     A row's line is its `about`, or the first line of the docstring of the function or class that it names or calls.

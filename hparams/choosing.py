@@ -1,21 +1,24 @@
 """Every recipe by its name, and the one that suits what a user asks for."""
 
+from typing import Any
+
 from sat_tf.hparams import fields as f
 from sat_tf.hparams import paper, recipes
 from sat_tf.hparams.efficientnets import EFFICIENTNETS, act_of
+from sat_tf.hparams.recipe import Recipe
 from sat_tf.names import unknown
 
 RECIPES = {**recipes.RECIPES, **paper.RECIPES}
 
 
-def get(name):
+def get(name: str) -> Recipe:
     """Return the recipe of a name of `RECIPES`; a ValueError names the nearest one."""
     if name not in RECIPES:
         raise unknown("a known recipe", "recipe", name, RECIPES)
     return RECIPES[name]()
 
 
-def choose(changes, name=None):
+def choose(changes: dict[str, Any], name: str | None = None) -> Recipe:
     """Return the recipe that suits a model and a data set, or the one that is named, with the changes made.
 
     `imagenet2012` has the paper's recipe, named as the model; everything else starts from a short one. The activation

@@ -1,6 +1,7 @@
 """The recipes of the EfficientNets: the paper's first runs, its enhanced one, and the release's own optimizer."""
 
 import dataclasses
+from collections.abc import Callable
 
 from sat_tf.hparams.recipe import Recipe
 
@@ -22,7 +23,7 @@ PUBLISHED = {
 ENHANCED = {"efficientnet-l1": (82.2, 58.6)}
 
 
-def act_of(model):
+def act_of(model: str) -> str:
     """Return the activation that an architecture has where nobody names one."""
     return "relu6" if model.startswith("efficientnet-lite") else "swish"
 
@@ -33,13 +34,13 @@ def _expected(clean, robust):
     return f"{clean} clean, {robust} under PGD-200" if robust else f"{clean} clean, robustness only drawn"
 
 
-def named(make, doc):
+def named(make: Callable[[], Recipe], doc: str) -> Callable[[], Recipe]:
     """Return a recipe function with its docstring."""
     make.__doc__ = doc
     return make
 
 
-def plain(model):
+def plain(model: str) -> Callable[[], Recipe]:
     """Return the recipe function of a model of Figure 4."""
     source = "SAT paper, Section 5.2 and Figure 4" if PUBLISHED[model][0] else "As Figure 4 of the SAT paper"
     return named(
@@ -77,7 +78,7 @@ def plain(model):
     )
 
 
-def enhanced(model):
+def enhanced(model: str) -> Callable[[], Recipe]:
     """Return the recipe function of a model with the paper's training enhancements."""
     return named(
         lambda: dataclasses.replace(
@@ -103,13 +104,13 @@ def enhanced(model):
     moving average 0.9999, by which its enhanced L1 is evaluated.
     Where both are silent: the optimizer stays that of the first runs, since only changes are listed; its rate falls at
     epochs 60, 120, 180, the same shares of a run twice as long; no label smoothing, since the paper does not name it;
-    the probe is PGD-10 on 10,000 training images after every epoch, of the averaged weights; patience is 65 probes,
-    more than the 60 epochs between two falls of the rate, so that no plateau before a fall ends the run.
+    validation is by PGD-10 on 10,000 training images after every epoch, of the averaged weights; patience is 65
+    validations, more than the 60 epochs between two falls of the rate, so that no plateau before a fall ends the run.
     """,
     )
 
 
-def rmsprop(model):
+def rmsprop(model: str) -> Callable[[], Recipe]:
     """Return the recipe function of a model under the optimizer that the release's code has by default."""
     return named(
         lambda: dataclasses.replace(

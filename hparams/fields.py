@@ -2,18 +2,22 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
+from typing import Any
 
 from sat_tf.hparams.catalogue import names
 from sat_tf.names import expected, nearest, unknown
 
+Reader = Callable[[str, Any], Any]  # (name, value that a user typed) -> value of the field
 
-def field(default, read, text, *, evaluation=False):
+
+def field(default: Any, read: Reader, text: str, *, evaluation: bool = False) -> Any:
     """Declare a field of a recipe: its default, its reader `(name, value) -> value`, and what it means."""
     metadata = {"read": read, "help": text, "evaluation": evaluation}
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def number(low, high, *, whole=False, above=False):
+def number(low: float, high: float, *, whole: bool = False, above: bool = False) -> Reader:
     """Return a reader of numbers from `low` to `high`; `above`: `low` itself is too low; `whole`: integers only."""
     what = f"{'a whole number' if whole else 'a number'} {'above' if above else 'of at least'} {low:g}"
     what += f" and at most {high:g}" if math.isfinite(high) else ""
@@ -30,7 +34,7 @@ def number(low, high, *, whole=False, above=False):
     return read
 
 
-def radius(name, value):
+def radius(name: str, value: Any) -> float:
     """Read a radius or step size as a fraction of the pixel range: 8/255, 0.03."""
     what = "a fraction of the pixel range from 0 to 1, written 8/255"
     result = _quotient(what, name, value)
@@ -51,7 +55,7 @@ def _quotient(what, name, value):
         raise expected(what, name, value) from None
 
 
-def length(name, value):
+def length(name: str, value: Any) -> float:
     """Read a radius in any norm: 8/255, 0.5, 3."""
     result = _quotient("a length, written 8/255 or 0.5", name, value)
     if not 0 <= result < math.inf:
@@ -59,7 +63,7 @@ def length(name, value):
     return result
 
 
-def flag(name, value):
+def flag(name: str, value: Any) -> bool:
     """Read true or false."""
     known = {"true": True, "1": True, "false": False, "0": False}
     if str(value).lower() not in known:
@@ -67,12 +71,12 @@ def flag(name, value):
     return known[str(value).lower()]
 
 
-def text(name, value):
+def text(name: str, value: Any) -> str:
     """Read any text."""
     return str(value)
 
 
-def one_of(*choices):
+def one_of(*choices: str) -> Reader:
     """Return a reader of one of a few words."""
 
     def read(name, value):
@@ -84,7 +88,7 @@ def one_of(*choices):
     return read
 
 
-def named(kind, separator=None):
+def named(kind: str, separator: str | None = None) -> Reader:
     """Return a reader of a name of the table `kind`, up to `separator` where a parameter may follow it."""
 
     def read(name, value):
@@ -98,7 +102,7 @@ def named(kind, separator=None):
     return read
 
 
-def several(read_one):
+def several(read_one: Reader) -> Reader:
     """Return a reader of a comma-separated list, or of a tuple: a tuple of what `read_one` reads."""
 
     def read(name, value):
@@ -108,17 +112,17 @@ def several(read_one):
     return read
 
 
-def optional(read_one):
+def optional(read_one: Reader) -> Reader:
     """Return a reader that also takes nothing: None, "" or "none"."""
     return lambda name, value: None if value in (None, "", "none", "None") else read_one(name, value)
 
 
-def attack(name, value):
+def attack(name: str, value: Any) -> str:
     """Read an attack of training or validation with its number of steps: fgsm, pgd-1, apgd-2."""
     return _attack("attack for training", names("attack", having="training"), name, value)
 
 
-def evaluation_attack(name, value):
+def evaluation_attack(name: str, value: Any) -> str:
     """Read an attack of an evaluation: clean, fgsm, pgd-20, apgd-t, autoattack."""
     return _attack("attack", names("attack"), name, value)
 
@@ -136,7 +140,7 @@ def _attack(what, known, name, value):
     return str(value)
 
 
-def policy(name, value):
+def policy(name: str, value: Any) -> str:
     """Read an augmentation policy, randaugment with its magnitude after a colon: none, randaugment:15."""
     key, colon, magnitude = str(value).partition(":")
     named("policy", ":")(name, key)
@@ -150,7 +154,7 @@ def policy(name, value):
     return str(value)
 
 
-def split_attack(text):
+def split_attack(text: str) -> tuple[str, int | None]:
     """Return the row of `ATTACKS` that an attack's name means and its steps: pgd-20 -> ("pgd-k", 20)."""
     base, dash, steps = text.rpartition("-")
     return (f"{base}-k", int(steps)) if dash and steps.isdecimal() else (text, None)

@@ -6,11 +6,13 @@ the recipe of an architecture on ImageNet; rows that make sense on small images 
 
 import dataclasses
 import re
+from collections.abc import Sequence
+from typing import Any
 
 from sat_tf.hparams import fields as f
 from sat_tf.hparams import recipes, small
 from sat_tf.hparams.efficientnets import named
-from sat_tf.hparams.recipe import show
+from sat_tf.hparams.recipe import Recipe, show
 
 SCALES = ("paper", *small.SETTINGS)
 
@@ -36,13 +38,13 @@ class Row:
     small: bool = True
     note: str = ""
 
-    def make_recipe(self, name):
+    def make_recipe(self, name: str) -> Recipe:
         """Return the row's recipe at the paper's scale."""
         recipe = recipes.RECIPES[self.base]().replace(**self.changes, eval_attacks=ATTACKS)
         return dataclasses.replace(recipe, name=name)
 
     @property
-    def words(self):
+    def words(self) -> str:
         """What the paper says comes out."""
         names = {"clean": "{} clean", "robust": "{} under PGD-200", "train_loss": "training loss {}"}
         listed = [
@@ -65,7 +67,7 @@ class Experiment:
     connected: tuple = ()
 
     @property
-    def scales(self):
+    def scales(self) -> tuple[str, ...]:
         """The scales at which there is a row to run."""
         return SCALES if any(row.small for row in self.rows.values()) else SCALES[:1]
 
@@ -289,7 +291,7 @@ DRAWN = {  # figures of activations and their derivatives: which ones
 }
 
 
-def rows_of(experiment, scale, chosen=None):
+def rows_of(experiment: str, scale: str, chosen: Sequence[str] | None = None) -> list[str]:
     """Return the names of an experiment's rows at a scale, or of the `chosen` ones; a ValueError names what there is.
 
     The baseline is always among them.
@@ -308,7 +310,7 @@ def rows_of(experiment, scale, chosen=None):
     return [name for name in there if not chosen or name in chosen or name == content.baseline]
 
 
-def row_recipe(experiment, name, scale, changes=None):
+def row_recipe(experiment: str, name: str, scale: str, changes: dict[str, Any] | None = None) -> Recipe:
     """Return the recipe of a row at a scale, with `changes` `{field: value}` that leave what makes it that row."""
     row, changes = EXPERIMENTS[experiment].rows[name], changes or {}
     fixed = _fixed(experiment, scale)
@@ -333,7 +335,7 @@ def _fixed(experiment, scale):
     return fixed
 
 
-def run_name(experiment, name, scale):
+def run_name(experiment: str, name: str, scale: str) -> str:
     """Return what to call a row's runs: rows of several experiments that are the same row have the same name."""
     row = EXPERIMENTS[experiment].rows[name]
     words = [row.base] if scale == "paper" else []

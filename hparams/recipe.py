@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+from collections.abc import Iterable
+from typing import Any
 
 from sat_tf.hparams import fields as f
 from sat_tf.names import format_radius, unknown
@@ -89,16 +91,16 @@ class Recipe:
     steps_per_call: int = f.field(10, f.number(1, 10**5, whole=True), "updates in one call of the compiled loop")
 
     validation_attack: str = f.field(
-        "pgd-5", f.attack, "attack on the held-out images that chooses the best checkpoint"
+        "pgd-5", f.attack, "attack on the validation images that chooses the best checkpoint"
     )
     validation_every: float = f.field(
-        1.0, f.number(0, 10**5, above=True), "epochs between two probes, 0.5 for half a one"
+        1.0, f.number(0, 10**5, above=True), "epochs between two validations; 0.5: two an epoch"
     )
     validation_weights: str = f.field(
-        "raw", f.one_of("raw", "averaged"), "weights that probes evaluate, and then the report"
+        "raw", f.one_of("raw", "averaged"), "weights that validations evaluate, and then the report"
     )
     patience: int | None = f.field(
-        None, f.optional(f.number(1, 10**5, whole=True)), "stop after so many probes without a better one; none: never"
+        None, f.optional(f.number(1, 10**5, whole=True)), "stop after so many validations without a better; none: never"
     )
     stop_on_overfitting: bool = f.field(True, f.flag, "stop when only one-step attacks are still withstood")
 
@@ -119,8 +121,8 @@ class Recipe:
     eval_active_set: bool = f.field(
         False,
         f.flag,
-        "evaluation: an image is unreadable by any iterate of PGD and then left alone, instead of by the "
-        "final one; --mode=eval does unless --no_active_set",
+        "evaluation: an image counts as fooled once any iterate of PGD fools the model, instead of only the final one; "
+        "--mode=eval has it on, unless --no_active_set",
         evaluation=True,
     )
     eval_radii: tuple[float, ...] = f.field(
@@ -130,12 +132,12 @@ class Recipe:
         evaluation=True,
     )
     eval_corruptions: bool = f.field(
-        False, f.flag, "evaluation: evaluate the 15 corruptions of ImageNet-C, too", evaluation=True
+        False, f.flag, "evaluation: also under the 15 corruptions of ImageNet-C", evaluation=True
     )
     eval_noise: tuple[float, ...] = f.field(
         (),
         f.several(f.number(0, 10, above=True)),
-        "evaluation: standard deviations of Gaussian noise to evaluate under, too",
+        "evaluation: also under Gaussian noise of these standard deviations",
         evaluation=True,
     )
     eval_backward: str | None = f.field(
@@ -211,29 +213,29 @@ class Recipe:
             raise f.expected("each attack once", "eval_attacks", ",".join(self.eval_attacks))
 
     @property
-    def evaluated_weights(self):
+    def evaluated_weights(self) -> str:
         """The weights that evaluation and export take: "raw" or "averaged"."""
         return self.eval_weights or self.validation_weights
 
     @property
-    def evaluated_epsilon(self):
+    def evaluated_epsilon(self) -> float:
         """The radius that evaluations take: their own, or the training attack's."""
         return self.epsilon if self.eval_epsilon is None else self.eval_epsilon
 
-    def replace(self, /, **changes):
+    def replace(self, /, **changes: Any) -> "Recipe":
         """Return a copy with other values; an unknown field is an error that names the nearest one."""
         return dataclasses.replace(self, **read(changes))
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Return `{field: value}` as JSON holds it: tuples become lists."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
 
     @classmethod
-    def from_dict(cls, values):
+    def from_dict(cls, values: dict[str, Any]) -> "Recipe":
         """Return the recipe of `to_dict`, as a file holds it."""
         return cls(name=values.get("name", "")).replace(**{k: v for k, v in values.items() if k != "name"})
 
-    def differences(self, other, *, fields=None):
+    def differences(self, other: "Recipe", *, fields: Iterable[str] | None = None) -> list[str]:
         """Return "field: mine, theirs" for each of `fields` (default: those of training) where two recipes differ."""
         fields = fields or [field.name for field in dataclasses.fields(self) if not field.metadata["evaluation"]]
         mine, theirs = self.to_dict(), other.to_dict()
@@ -254,7 +256,7 @@ RENAMED = {  # fields that files and commands of before version 0.2 name otherwi
 }
 
 
-def read(changes):
+def read(changes: dict[str, Any]) -> dict[str, Any]:
     """Return `{field: value}` with each value read; an unknown field or a bad value is an error."""
     changes = {RENAMED.get(name, name): value for name, value in changes.items()}
     if "attack_steps" in changes:  # as before version 0.2: the steps of PGD
@@ -276,7 +278,7 @@ RADII = tuple(  # fields that hold a radius or a step size, or several
 )
 
 
-def show(name, value, norm="linf"):
+def show(name: str, value: Any, norm: str = "linf") -> str:
     """Return a field's value as a user would write it: 8/255, 30,60,90; `norm`: that of evaluations."""
     if isinstance(value, (list, tuple)):
         return ",".join(show(name, one, norm) for one in value)
@@ -285,6 +287,6 @@ def show(name, value, norm="linf"):
     return str(value)
 
 
-def fields_help():
+def fields_help() -> dict[str, str]:
     """Return `{field: meaning}` of every field that `--set` takes."""
     return {field.name: field.metadata["help"] for field in dataclasses.fields(Recipe) if field.name != "name"}

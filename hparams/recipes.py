@@ -6,7 +6,7 @@ from sat_tf.hparams.efficientnets import EFFICIENTNETS
 from sat_tf.hparams.recipe import Recipe
 
 
-def fashion():
+def fashion() -> Recipe:
     """Short recipe for the embedded Fashion-MNIST and other 32-pixel sets: PGD-1 at 8/255, minutes on two cores.
 
     Command: python main.py --model=resnet20 --act=swish
@@ -30,12 +30,12 @@ def fashion():
     )
 
 
-def fashion_efficientnet():
+def fashion_efficientnet() -> Recipe:
     """Short recipe for EfficientNets on the embedded Fashion-MNIST and other 32-pixel sets; B7: half an hour.
 
     Command: python main.py --model=efficientnet-b7 --act=swish
     Ours: no published counterpart. As `fashion`, with a lower rate. On two cores a step of B7 takes some 2.4 seconds,
-    of B0 0.2. Four epochs teach B0 (75 % clean, 66 % under PGD-2 of the held-out images after two) and are short
+    of B0 0.2. Four epochs teach B0 (75 % clean, 66 % under PGD-2 of the validation images after two) and are short
     for B7.
     """
     return dataclasses.replace(
@@ -70,7 +70,7 @@ def _imagenet(model, image_size=224):
     )
 
 
-def resnet50():
+def resnet50() -> Recipe:
     """SAT paper, Section 3.1 and Figure 3: ResNet-50 on ImageNet; with swish 69.7 clean, 42.3 under PGD-200.
 
     Command: python main.py --model=resnet50 --act=swish --dataset=imagenet2012 --data_dir=DIR
@@ -83,42 +83,42 @@ def resnet50():
     return _imagenet("resnet50")
 
 
-def resnet101():
+def resnet101() -> Recipe:
     """SAT paper, Table 3: ResNet-101 with swish, 72.9 clean, 45.5 under PGD-200; all else as `resnet50`."""
     return _imagenet("resnet101")
 
 
-def resnet152():
+def resnet152() -> Recipe:
     """SAT paper, Table 3: ResNet-152 with swish, 73.9 clean, 46.0 under PGD-200; all else as `resnet50`."""
     return _imagenet("resnet152")
 
 
-def resnext50_32x4d():
+def resnext50_32x4d() -> Recipe:
     """SAT paper, Table 3: ResNeXt-50-32x4d with swish, 71.2 clean, 42.5 under PGD-200; all else as `resnet50`."""
     return _imagenet("resnext50-32x4d")
 
 
-def resnext50_32x8d():
+def resnext50_32x8d() -> Recipe:
     """SAT paper, Table 3: ResNeXt-50-32x8d with swish, 73.6 clean, 45.1 under PGD-200; all else as `resnet50`."""
     return _imagenet("resnext50-32x8d")
 
 
-def resnet50_299():
+def resnet50_299() -> Recipe:
     """SAT paper, Table 3: ResNet-50 at 299 pixels with swish, 70.9 clean, 43.8 under PGD-200."""
     return _imagenet("resnet50", 299)
 
 
-def resnet50_380():
+def resnet50_380() -> Recipe:
     """SAT paper, Table 3: ResNet-50 at 380 pixels with swish, 71.6 clean, 44.1 under PGD-200."""
     return _imagenet("resnet50", 380)
 
 
-def resnext152_32x8d():
+def resnext152_32x8d() -> Recipe:
     """SAT paper, Table 3: ResNeXt-152-32x8d at 224 pixels; the paper trains it at 380, see `resnext152-32x8d-380`."""
     return _imagenet("resnext152-32x8d")
 
 
-def resnext152_32x8d_380():
+def resnext152_32x8d_380() -> Recipe:
     """SAT paper, Table 3: ResNeXt-152-32x8d at 380 pixels with swish, 78.2 clean, 51.2 under PGD-200."""
     return _imagenet("resnext152-32x8d", 380)
 

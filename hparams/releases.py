@@ -1,8 +1,10 @@
 """The 24 checkpoints that the authors published: what each is, its published accuracy, and where it lies."""
 
 import dataclasses
+from collections.abc import Iterable
 
 from sat_tf.hparams.choosing import get
+from sat_tf.hparams.recipe import Recipe
 from sat_tf.names import unknown
 
 ATTACKS = ("clean", "pgd-10", "pgd-20", "pgd-50")  # of the published tables; epsilon 4/255, step size 1/255
@@ -24,23 +26,23 @@ class Release:
     accuracies: tuple[float, ...]
     drive_ids: tuple[str, str, str]
 
-    def make_recipe(self):
+    def make_recipe(self) -> Recipe:
         """Return the recipe as this checkpoint is evaluated: the attacks of the published tables."""
         return get(self.recipe).replace(act=self.act, eval_attacks=ATTACKS)
 
     @property
-    def published(self):
+    def published(self) -> dict[str, float]:
         """`{attack: accuracy in [0, 1]}` as the release's tables have it (they head the columns "error rate")."""
         return {attack: round(number / 100, 4) for attack, number in zip(ATTACKS, self.accuracies, strict=False)}
 
     @property
-    def words(self):
+    def words(self) -> str:
         """What it is, in a few words for a list."""
         numbers = ", ".join(f"{100 * number:.1f} {attack}" for attack, number in self.published.items())
         return f"{self.recipe}, {self.act}; {numbers or 'no published accuracy'}"
 
     @property
-    def ids(self):
+    def ids(self) -> dict[str, str]:
         """`{suffix of the file: Google Drive id}`."""
         return dict(zip(SUFFIXES, self.drive_ids, strict=True))
 
@@ -193,7 +195,7 @@ RELEASES = {
 }
 
 
-def release(name, also=()):
+def release(name: str, also: Iterable[str] = ()) -> Release:
     """Return the release of a name of `RELEASES`; a ValueError names the nearest one, those of `also` included."""
     if name not in RELEASES:
         known = [f"released:{each}" for each in (*RELEASES, *also)]

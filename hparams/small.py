@@ -1,12 +1,13 @@
 """The settings in which the paper's rows run on two cores: `--experiment=... --scale=small` or `--scale=long`."""
 
 from sat_tf.hparams import recipes
+from sat_tf.hparams.recipe import Recipe
 
 DATASET = "fashion_mnist_12k"  # comes with the package, so that the scale needs no download
 EPOCHS = {DATASET: 4}  # of 11,000 images; sets of 50,000, CIFAR-10 above all, are seen once
 
 
-def small(dataset=DATASET):
+def small(dataset: str = DATASET) -> Recipe:
     """Setting of the rows at the small scale: a narrow ResNet-20 that sees some 45,000 images, PGD-1 at 8/255.
 
     Command: python main.py --experiment=table1 --scale=small
@@ -27,12 +28,12 @@ def small(dataset=DATASET):
     )
 
 
-def long(dataset=DATASET):
+def long(dataset: str = DATASET) -> Recipe:
     """Setting of the rows at the long scale: ResNet-20 for 16 epochs of CIFAR-10 with crop and flip, PGD-1 at 8/255.
 
     Command: python main.py --experiment=figure3 --scale=long --rows=swish --seeds=5 --dataset=cifar10
     Expect 71.6 clean, 42.1 under PGD-10 with ReLU; some fifty minutes a run and core. Ours: no published counterpart.
-    Probed once an epoch, so that the curves of two activations show where they part.
+    Validated once an epoch, so that the curves of two activations show where they part.
     """
     return recipes.fashion().replace(
         model="resnet20",

@@ -1,5 +1,7 @@
 """Refuse flags that do not go together, before any work."""
 
+from absl import flags
+
 from sat_tf import hparams
 from sat_tf.cli.flags import FLAGS, OPENING
 from sat_tf.cli.parsing import EVALUATION_NAMES, job_of
@@ -10,7 +12,7 @@ NEEDED = {  # what a job can't do without
 }
 
 
-def check(given):
+def check(given: flags.FlagValues) -> None:
     """Refuse flags that the job does not take, that contradict each other, or whose values name nothing.
 
     Args:
@@ -58,7 +60,7 @@ def _check_formats(formats):
         raise ValueError(f"Expected --format of {', '.join(known)}. Received: --format={','.join(formats)}.")
 
 
-def shard_of(text):
+def shard_of(text: str | None) -> tuple[int, int] | None:
     """Return (i, n) of "i/n", None for None."""
     if text is None:
         return None

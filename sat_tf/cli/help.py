@@ -40,7 +40,7 @@ GROUPS = {  # by the name that `Flag.group` has
     "Verify": Group(
         "Verify adversarial images (--mode=verify)",
         ("verify",),
-        {"--mode=verify --adversarial=FILE --model_dir=DIR": "check the file, and read its images again"},
+        {"--mode=verify --adversarial=FILE --model_dir=DIR": "check the file, and classify its images again"},
     ),
     "Export": Group(
         "Export (--mode=export)",

@@ -4,6 +4,11 @@ import contextlib
 import os
 import pathlib
 import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+from absl import flags
 
 from sat_tf import hparams
 from sat_tf.cli import checks
@@ -13,7 +18,7 @@ NAMING_FIELDS = ("model", "act", "method", "dataset", "seed")  # what names the 
 WITHHELD = 3  # exit status where a number failed its checks
 
 
-def run(given, command):
+def run(given: flags.FlagValues, command: str) -> int:
     """Do the job and return the exit status.
 
     Args:
@@ -41,7 +46,7 @@ def run(given, command):
     return JOBS[job](given, experiment, recipe=recipe, changes=changes, model_dir=model_dir, command=command)
 
 
-def default_model_dir(recipe):
+def default_model_dir(recipe: hparams.Recipe) -> pathlib.Path:
     """Return the folder of a run that the user did not name."""
     act = recipe.act.replace(":", "_")
     named = recipe.name.startswith(recipe.model) or recipe.name in hparams.ROWS
@@ -49,20 +54,36 @@ def default_model_dir(recipe):
     return pathlib.Path("runs") / f"{start}-{act}-{recipe.method}-{recipe.dataset}-seed{recipe.seed}"
 
 
-def train(given, experiment, *, recipe, model_dir, command, **_):
+def train(
+    given: flags.FlagValues,
+    experiment: ModuleType,
+    *,
+    recipe: hparams.Recipe,
+    model_dir: pathlib.Path,
+    command: str,
+    **_: Any,
+) -> int:
     """Train, or go on."""
     experiment.train(recipe, model_dir, data_dir=given.data_dir, command=command)
     return 0
 
 
-def plan(given, experiment, *, recipe, **_):
+def plan(given: flags.FlagValues, experiment: ModuleType, *, recipe: hparams.Recipe, **_: Any) -> int:
     """Print what training would cost."""
     lines = experiment.plan(recipe, data_dir=given.data_dir, images_per_second=given.images_per_second)
     print("\n".join(f"{name + ':':28}{value}" for name, value in lines.items()))
     return 0
 
 
-def evaluate(given, experiment, *, changes, model_dir, command, **_):
+def evaluate(
+    given: flags.FlagValues,
+    experiment: ModuleType,
+    *,
+    changes: dict[str, Any],
+    model_dir: pathlib.Path | None,
+    command: str,
+    **_: Any,
+) -> int:
     """Evaluate a checkpoint; the status says whether its number can be trusted."""
     report = experiment.evaluate(
         changes,
@@ -77,12 +98,19 @@ def evaluate(given, experiment, *, changes, model_dir, command, **_):
     return _trusted(report)
 
 
-def merge(given, experiment, *, command, **_):
+def merge(given: flags.FlagValues, experiment: ModuleType, *, command: str, **_: Any) -> int:
     """Join the reports of all parts."""
     return _trusted(experiment.merge(given.parts, command))
 
 
-def verify(given, experiment, *, changes, model_dir, **_):
+def verify(
+    given: flags.FlagValues,
+    experiment: ModuleType,
+    *,
+    changes: dict[str, Any],
+    model_dir: pathlib.Path | None,
+    **_: Any,
+) -> int:
     """Check a file of adversarial images, and print what was found."""
     findings, accuracies = experiment.verify(given.adversarial, changes, **_places(given, model_dir))
     for finding in findings:
@@ -92,19 +120,35 @@ def verify(given, experiment, *, changes, model_dir, **_):
     return 0 if all(finding.passed for finding in findings) else WITHHELD
 
 
-def export(given, experiment, *, changes, model_dir, command, **_):
+def export(
+    given: flags.FlagValues,
+    experiment: ModuleType,
+    *,
+    changes: dict[str, Any],
+    model_dir: pathlib.Path | None,
+    command: str,
+    **_: Any,
+) -> int:
     """Write files for serving."""
     experiment.export(changes, **_places(given, model_dir), formats=given.format, command=command)
     return 0
 
 
-def convert(given, experiment, *, changes, model_dir, command, **_):
+def convert(
+    given: flags.FlagValues,
+    experiment: ModuleType,
+    *,
+    changes: dict[str, Any],
+    model_dir: pathlib.Path | None,
+    command: str,
+    **_: Any,
+) -> int:
     """Write a .keras file."""
     experiment.convert(changes, **_places(given, model_dir), command=command)
     return 0
 
 
-def download(given, experiment, **_):
+def download(given: flags.FlagValues, experiment: ModuleType, **_: Any) -> int:
     """Fetch the files of a released checkpoint."""
     experiment.download(given.checkpoint.removeprefix("released:"), given.checkpoint_dir)
     return 0
@@ -135,7 +179,7 @@ def _trusted(report):
     return 0 if report["trusted"] or report["forced"] else WITHHELD
 
 
-def run_experiment(given, changes, command):
+def run_experiment(given: flags.FlagValues, changes: dict[str, Any], command: str) -> int:
     """Run an experiment's rows, or draw a figure of activations."""
     name, results_dir = given.experiment, pathlib.Path(given.results_dir).expanduser()
     if name in hparams.DRAWN:
@@ -169,7 +213,7 @@ def run_experiment(given, changes, command):
 
 
 @contextlib.contextmanager
-def quiet_start():
+def quiet_start() -> Iterator[None]:
     """Drop what TensorFlow's C++ side writes to stderr while it loads; no setting reaches that (tensorflow/100442)."""
     sys.stderr.flush()
     kept = os.dup(2)

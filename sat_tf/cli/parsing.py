@@ -1,6 +1,7 @@
 """Read a command line by the table of flags; what is wrong with it is said in a sentence that names what was meant."""
 
 import difflib
+from typing import Any
 
 from absl import flags
 
@@ -82,7 +83,7 @@ ALIASES = {
 }
 
 
-def parse(argv):
+def parse(argv: list[str]) -> flags.FlagValues:
     """Return the values of all flags, an `absl.flags.FlagValues` of its own; a mistake is a ValueError in a sentence.
 
     Args:
@@ -118,7 +119,7 @@ def _spell_list(words):
     ]
 
 
-def unknown(name, argv):
+def unknown(name: str, argv: list[str]) -> ValueError:
     """Return the error of a flag that is none: it says what was meant, which may be a field of the recipe."""
     typed, value = _typed(name, argv)
     plain = name.replace("-", "_")
@@ -160,12 +161,12 @@ def _meant(name):
     return known[near[0]] if near else None
 
 
-def job_of(given):
+def job_of(given: flags.FlagValues) -> str:
     """Return what is to be done, one of `JOBS`."""
     return "experiment" if given.experiment is not None else "plan" if given.plan else given.mode
 
 
-def changes_of(given):
+def changes_of(given: flags.FlagValues) -> dict[str, Any]:
     """Return `{field: value}` of what the user set; but in training radius, step size and batch are evaluation's."""
     rename = {} if given.mode == "train" else EVALUATION_NAMES
     fields = {name: flag.field for name, flag in FLAGS.items() if flag.field and given[name].present}

@@ -4,6 +4,7 @@ To add one: a function `(data_dir, validation, seed) -> Data` in a file of its o
 """
 
 import dataclasses
+import os
 
 from sat_tf.data.batches import evaluation_batches, one_replica_each, steps_per_epoch, train_batches
 from sat_tf.data.fashion import fashion_mnist, fashion_mnist_12k
@@ -55,24 +56,31 @@ DATASETS = {
 CACHES = ("none", "memory")
 
 
-def load(name, *, data_dir=None, validation=None, seed=0, cache="none") -> Data:
+def load(
+    name: str,
+    *,
+    data_dir: str | os.PathLike | None = None,
+    validation: int | None = None,
+    seed: int = 0,
+    cache: str = "none",
+) -> Data:
     """Return the data set called `name`.
 
     Sets of files are looked through the first time: every image is decoded, and what was found is remembered in
     their folder. Images that cannot be used are left out and named in the `unreadable` of their Split.
 
     Args:
-        name: Key of `DATASETS`.
-        data_dir: Folder of its files, where it needs any and they are not in their usual place.
-        validation: Number of training images to set aside for choosing checkpoints, from each class in proportion
-            where labels are in memory; None for 1,000 (imagenet2012: 10,000) or a tenth, whichever is smaller.
-        seed: Draws the held-out images. Not the seed of a run: leave it, and all runs compare on the same images.
-        cache: "memory" holds the files' bytes in memory after reading them once (for a moment it takes twice their
-            size); "none" reads them every time. The order of the images is the same.
+      name: key of `DATASETS`.
+      data_dir: folder of its files, where it needs any and they are not in their usual place.
+      validation: number of training images to set aside for choosing checkpoints, from each class in proportion
+        where labels are in memory; None for 1,000 (imagenet2012: 10,000) or a tenth, whichever is smaller.
+      seed: draws the validation images. Not the seed of a run: leave it, and all runs compare on the same images.
+      cache: "memory" holds the files' bytes in memory after reading them once (for a moment it takes twice their
+        size); "none" reads them every time. The order of the images is the same.
 
     Raises:
-        FileNotFoundError: if the set, or a file of it, is not at hand; says how to get it.
-        ValueError: for an unknown name, or files that are not what the set needs.
+      FileNotFoundError: if the set, or a file of it, is not at hand; says how to get it.
+      ValueError: for an unknown name, or files that are not what the set needs.
     """
     if name not in DATASETS:
         raise unknown("a known data set", "name", name, DATASETS)

@@ -2,8 +2,11 @@
 (seed, epoch, position in the epoch): not of parallelism, number of hosts, or where the run was resumed.
 """
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
+from sat_tf.data.splits import Split
 from sat_tf.names import unknown
 from sat_tf.preprocess import AUGMENTATIONS, EVALUATIONS, decode, to_levels
 
@@ -11,11 +14,11 @@ fold_in = tf.random.experimental.stateless_fold_in
 _POLICY_SEED = 2  # folded into an image's seed, of which crop and flip use other parts
 
 
-def steps_per_epoch(split, batch_size, hosts=1):
+def steps_per_epoch(split: Split, batch_size: int, hosts: int = 1) -> int:
     """Return the number of whole global batches in an epoch; the rest of each permutation is not used.
 
     Raises:
-        ValueError: if there is none.
+      ValueError: if there is none.
     """
     if batch_size < 1 or hosts < 1 or batch_size * hosts > split.size:
         raise ValueError(
@@ -26,7 +29,17 @@ def steps_per_epoch(split, batch_size, hosts=1):
 
 
 def train_batches(
-    split, *, batch_size, image_size, augment, seed, policy=None, start_step=0, host=0, hosts=1, epochs=None
+    split: Split,
+    *,
+    batch_size: int,
+    image_size: int,
+    augment: str | Callable,
+    seed: int | tf.Tensor,
+    policy: str | Callable | None = None,
+    start_step: int = 0,
+    host: int = 0,
+    hosts: int = 1,
+    epochs: int | None = None,
 ) -> tf.data.Dataset:
     """Return shuffled, augmented batches, epoch after epoch.
 
@@ -35,24 +48,24 @@ def train_batches(
     sets give each host an even share of the records instead.
 
     Args:
-        split: A Split.
-        batch_size: Images a batch of this pipeline; the global batch is `hosts` times that.
-        image_size: Side in pixels.
-        augment: Key of `AUGMENTATIONS`, or a function `(image uint8 [h, w, 3], size, seed) -> image` like them.
-        seed: int, or an integer tensor [2].
-        policy: What is done after that: key of `sat_tf.autoaugment.POLICIES`, or a function like them,
-            `(image uint8 [image_size, image_size, 3], seed int32 [2]) -> uint8` of that shape. None for nothing.
-        start_step: The dataset begins with this batch of the uninterrupted run, at (nearly) no cost; sets that are
-            streamed from files read, but do not decode, what they skip.
-        host: Number of this pipeline, from 0.
-        hosts: Number of pipelines.
-        epochs: How many before the dataset ends, counted from step 0; None for no end.
+      split: A Split.
+      batch_size: images a batch of this pipeline; the global batch is `hosts` times that.
+      image_size: side in pixels.
+      augment: key of `AUGMENTATIONS`, or a function `(image uint8 [h, w, 3], size, seed) -> image` like them.
+      seed: int, or an integer tensor [2].
+      policy: what is done after that: key of `sat_tf.autoaugment.POLICIES`, or a function like them,
+        `(image uint8 [image_size, image_size, 3], seed int32 [2]) -> uint8` of that shape. None for nothing.
+      start_step: the dataset begins with this batch of the uninterrupted run, at (nearly) no cost; sets that are
+        streamed from files read, but do not decode, what they skip.
+      host: number of this pipeline, from 0.
+      hosts: number of pipelines.
+      epochs: how many before the dataset ends, counted from step 0; None for no end.
 
     Returns:
-        Dataset of (images float32 [batch_size, image_size, image_size, 3] in [0, 1], labels int32 [batch_size]).
+      Dataset of (images float32 [batch_size, image_size, image_size, 3] in [0, 1], labels int32 [batch_size]).
 
     Raises:
-        ValueError: for a batch larger than the split, or an unknown augmentation or policy.
+      ValueError: for a batch larger than the split, or an unknown augmentation or policy.
     """
     steps = steps_per_epoch(split, batch_size, hosts)
     if not 0 <= host < hosts or start_step < 0:
@@ -77,21 +90,23 @@ def train_batches(
     return _finished(_batched(pairs, source, split, batch_size, drop_remainder=True))
 
 
-def evaluation_batches(split, *, batch_size, image_size, preprocess="resize_crop") -> tf.data.Dataset:
+def evaluation_batches(
+    split: Split, *, batch_size: int, image_size: int, preprocess: str = "resize_crop"
+) -> tf.data.Dataset:
     """Return every image exactly once, in natural order; the last batch is filled up with black ones of mask 0.
 
     Args:
-        split: A Split.
-        batch_size: Images a batch.
-        image_size: Side in pixels.
-        preprocess: Key of `EVALUATIONS`.
+      split: A Split.
+      batch_size: images a batch.
+      image_size: side in pixels.
+      preprocess: key of `EVALUATIONS`.
 
     Returns:
-        Dataset of (images float32 [batch_size, image_size, image_size, 3] in [0, 1], labels int32 [batch_size],
-        mask float32 [batch_size], 1 for an image and 0 for filling).
+      Dataset of (images float32 [batch_size, image_size, image_size, 3] in [0, 1], labels int32 [batch_size],
+      mask float32 [batch_size], 1 for an image and 0 for filling).
 
     Raises:
-        ValueError: if an image of the split is unreadable: an accuracy over the others would be another number.
+      ValueError: if an image of the split is unreadable: an accuracy over the others would be another number.
     """
     if batch_size < 1:
         raise ValueError(f"Expected a batch_size of at least 1. Received: {batch_size=}.")
@@ -185,7 +200,7 @@ def _finished(dataset):
     return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
-def one_replica_each(batches, replicas):
+def one_replica_each(batches: tf.data.Dataset, replicas: int) -> tf.data.Dataset:
     """Cut every batch into one for each of a host's replicas, in order."""
     if replicas == 1:
         return batches

@@ -6,6 +6,7 @@ a plain BMP on the way there: `plain`.
 
 import io
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -45,17 +46,17 @@ _OF_8_BITS = ("1", "L", "P", "LA", "PA", "La", "RGB", "RGBA", "RGBX", "RGBa", "C
 _JPEG_END = b"\xff\xd9"
 
 
-def look(content):
+def look(content: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Decode the bytes of an image file as cheaply as shows whether that is possible.
 
     A JPEG is decoded at an eighth of its size: all its data are read, and only a 64th of the pixels is computed.
 
     Returns:
-        kind int32 [] (place in `KINDS`), sides int32 [2] as it is shown, digest int64 []: of the file of a JPEG, of the
-        pixels of all others, see `digests_of`.
+      kind int32 [] (place in `KINDS`), sides int32 [2] as it is shown, digest int64 []: of the file of a JPEG, of the
+      pixels of all others, see `digests_of`.
 
     Raises:
-        tf.errors.OpError: if the bytes cannot be decoded, or hold an image beyond the limits of `preprocess`.
+      tf.errors.OpError: if the bytes cannot be decoded, or hold an image beyond the limits of `preprocess`.
     """
 
     def checked():
@@ -84,11 +85,11 @@ def look(content):
     return tf.cond(is_jpeg(content), of_jpeg, of_png_or_another)
 
 
-def digests_of(pixels):
+def digests_of(pixels: np.ndarray | tf.Tensor) -> tf.Tensor:
     """Return what tells images of other pixels apart, int64 [n]: FarmHash's 64-bit fingerprint of sides and pixels.
 
     Args:
-        pixels: uint8 [n, h, w, 3].
+      pixels: uint8 [n, h, w, 3].
     """
     shape = tf.shape(pixels)
     sides = tf.reshape(tf.bitcast(shape[1:3], tf.uint8), [1, 8])
@@ -99,7 +100,7 @@ def _fingerprints(rows):
     return tf.bitcast(tf.fingerprint(rows), tf.int64)
 
 
-def plain(content):
+def plain(content: tf.Tensor) -> tf.Tensor:
     """Return the bytes of an image file as ones that `preprocess` reads: in a graph, where some file needs Pillow."""
 
     def convert():
@@ -109,18 +110,18 @@ def plain(content):
     return tf.cond(is_jpeg(content) | is_png(content), lambda: content, convert)
 
 
-def reader(kinds):
+def reader(kinds: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
     """Return `plain` where images of some kinds, integers [n], need it, else what leaves their bytes alone."""
     native = [UNREADABLE, *map(KINDS.index, NATIVE)]
     return (lambda content: content) if np.isin(kinds, native).all() else plain
 
 
-def named(head):
+def named(head: bytes) -> str | None:
     """Return the format that the first bytes of a file show, read here or not; None for what is no image."""
     return next((kind for (place, mark), kind in _BEGINNINGS.items() if head[place : place + len(mark)] == mark), None)
 
 
-def fault_of(content):
+def fault_of(content: bytes) -> str | None:
     """Return what is wrong with the bytes of an image file in a few words, None if they can be used."""
     if not content:
         return "empty"
@@ -162,7 +163,7 @@ def _kind_and_bmp(content):
     Of an animation the first frame, of several pages the first.
 
     Raises:
-        _Refused: if that cannot be done.
+      _Refused: if that cannot be done.
     """
     import PIL.Image
     import PIL.ImageOps

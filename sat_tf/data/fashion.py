@@ -29,7 +29,7 @@ _DEBIAN_DIR = "/usr/share/datasets/fashion-mnist"
 _IDX_FILES = {"train": "train-{}-idx{}-ubyte", "test": "t10k-{}-idx{}-ubyte"}
 
 
-def fashion_mnist_12k(data_dir, validation, seed):
+def fashion_mnist_12k(data_dir: str | os.PathLike | None, validation: int | None, seed: int) -> Data:
     """12,000 + 2,000 images of clothes from Fashion-MNIST, inside the package (32 px, 10 classes)."""
     nothing_to_find("fashion_mnist_12k", data_dir)
     name = "fashion_mnist_12k.npz"
@@ -46,19 +46,19 @@ def fashion_mnist_12k(data_dir, validation, seed):
     return _data("fashion_mnist_12k", f"{name} of the package", classes, parts, validation, seed)
 
 
-def fashion_mnist(data_dir, validation, seed):
+def fashion_mnist(data_dir: str | os.PathLike | None, validation: int | None, seed: int) -> Data:
     """60,000 + 10,000 images of clothes, from IDX files at data_dir, e.g. Debian's dataset-fashion-mnist (32 px)."""
     folder = _DEBIAN_DIR if data_dir is None else expand(data_dir)
     parts = {part: read_idx_pair(folder, part) for part in _IDX_FILES}
     return _data("fashion_mnist", f"IDX files in {folder}", FASHION_MNIST_CLASSES, parts, validation, seed)
 
 
-def read_idx_pair(folder, part):
+def read_idx_pair(folder: str | os.PathLike, part: str) -> tuple[np.ndarray, np.ndarray]:
     """Return (images uint8 [n, 28, 28], labels uint8 [n]) of the part "train" or "test".
 
     Raises:
-        FileNotFoundError: if a file is missing, plain and as .gz.
-        ValueError: if a file is not what its name says.
+      FileNotFoundError: if a file is missing, plain and as .gz.
+      ValueError: if a file is not what its name says.
     """
     images = _read_idx(folder, _IDX_FILES[part].format("images", 3), dimensions=3)
     labels = _read_idx(folder, _IDX_FILES[part].format("labels", 1), dimensions=1)

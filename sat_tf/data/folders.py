@@ -1,6 +1,8 @@
 """Images of the user's own: one sub-folder a class, with files in it that TensorFlow or Pillow reads."""
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,7 +18,7 @@ _CHECKED = 20_000  # files looked through between two chances to remember what w
 _READ = 1000  # files read between two moves of the progress bar
 
 
-def folder(data_dir, validation, seed):
+def folder(data_dir: str | os.PathLike | None, validation: int | None, seed: int) -> Data:
     """Images of your own: data_dir/train/<class>/* and data_dir/test/<class>/*, or only data_dir/<class>/*."""
     if data_dir is None:
         raise ValueError(
@@ -56,7 +58,7 @@ def folder(data_dir, validation, seed):
     )
 
 
-def check_files(paths, advance):
+def check_files(paths: list[str], advance: Callable[[int], Any]) -> index.Index:
     """Return the Index of some image files; every one is decoded."""
     kinds, sides = np.full(len(paths), contents.UNREADABLE, np.int8), np.zeros([len(paths), 2], np.int32)
     digests = np.zeros(len(paths), np.int64)
@@ -88,7 +90,7 @@ def _fault_of(path):
 
 
 def _newly_unreadable(paths, usable):
-    """Look through the files once more, return a sentence about the first that broke, None if none did."""
+    """Look through the files once more, return a sentence about the first that became unreadable, None if none did."""
     faults = check_files(paths[usable].tolist(), lambda count: None).names_of_faults(paths[usable], numbered=False)
     if not faults:
         return None

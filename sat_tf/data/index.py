@@ -11,7 +11,7 @@ import os
 import time
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -30,14 +30,14 @@ class Index:
     """Facts on f files and the n records in them.
 
     Attributes:
-        counts: int64 [f], number of records found in each file.
-        offsets: int64 [n], first byte of each record in its file.
-        kinds: int8 [n], place in `KINDS`, or `UNREADABLE`.
-        sides: int32 [n, 2], height and width.
-        digests: int64 [n], what tells images apart, see `contents.look`.
-        fault_places: int64 [k, 2], (file, record) of each fault, in that order. The record may be one that could not
-            be found any more: what follows a cut is no record.
-        faults: str [k], what is wrong.
+      counts: int64 [f], number of records found in each file.
+      offsets: int64 [n], first byte of each record in its file.
+      kinds: int8 [n], place in `KINDS`, or `UNREADABLE`.
+      sides: int32 [n, 2], height and width.
+      digests: int64 [n], what tells images apart, see `contents.look`.
+      fault_places: int64 [k, 2], (file, record) of each fault, in that order. The record may be one that could not
+        be found any more: what follows a cut is no record.
+      faults: str [k], what is wrong.
     """
 
     counts: np.ndarray
@@ -49,11 +49,11 @@ class Index:
     faults: np.ndarray
 
     @property
-    def files(self):
+    def files(self) -> np.ndarray:
         """Return the file of each record, int64 [n]."""
         return np.repeat(np.arange(len(self.counts)), self.counts)
 
-    def names_of_faults(self, paths, *, numbered=True):
+    def names_of_faults(self, paths: Sequence[str], *, numbered: bool = True) -> tuple[str, ...]:
         """Return each fault as a person wants to read it."""
         places = self.fault_places.tolist()
         middle = [f", record {record}" if numbered else "" for _, record in places]
@@ -62,7 +62,7 @@ class Index:
             for (file, _), text, fault in zip(places, middle, self.faults.tolist(), strict=True)
         )
 
-    def select(self, rows):
+    def select(self, rows: Sequence[int] | np.ndarray) -> "Index":
         """Return the Index of some files only, in the order of `rows`."""
         rows = np.asarray(rows, np.int64)
         counts = self.counts[rows]
@@ -84,7 +84,14 @@ class Index:
         )
 
 
-def make(counts, offsets, kinds, sides, digests, faults):
+def make(
+    counts: Sequence[int] | np.ndarray,
+    offsets: Sequence[int] | np.ndarray,
+    kinds: Sequence[int] | np.ndarray,
+    sides: Sequence | np.ndarray,
+    digests: Sequence[int] | np.ndarray,
+    faults: list[tuple[int, int, str]],
+) -> Index:
     """Return the Index of plain lists and arrays; `faults` is a list of (file, record, what)."""
     return Index(
         counts=np.asarray(counts, np.int64),
@@ -96,7 +103,7 @@ def make(counts, offsets, kinds, sides, digests, faults):
     )
 
 
-def faults_of(rows):
+def faults_of(rows: list[tuple[int, int, str]]) -> dict[str, np.ndarray]:
     """Return the fields of an Index that hold faults, a list of (file, record, what)."""
     return {
         "fault_places": np.array([fault[:2] for fault in rows], np.int64).reshape(-1, 2),
@@ -104,7 +111,7 @@ def faults_of(rows):
     }
 
 
-def concatenate(parts):
+def concatenate(parts: list[Index]) -> Index:
     """Return the Index of the files of several, one after the other."""
     shifts = np.cumsum([0] + [len(part.counts) for part in parts[:-1]])
     fields = {
@@ -116,15 +123,15 @@ def concatenate(parts):
     return Index(**fields)
 
 
-def look_through(root, paths, check: Callable, key, chunk):
+def look_through(root: str, paths: Sequence[str | os.PathLike], check: Callable, key: str, chunk: int) -> Index:
     """Return the Index of some files: what is remembered in `root`, and for all others what `check` finds.
 
     Args:
-        root: Folder of the set, where the index is kept.
-        paths: The files.
-        check: `(paths, advance) -> Index`; calls `advance(bytes)` as it goes.
-        key: str, says what `check` looks for: an index of another key is void.
-        chunk: Files to check at a time; an interrupted look keeps the chunks that were done.
+      root: folder of the set, where the index is kept.
+      paths: the files.
+      check: `(paths, advance) -> Index`; calls `advance(bytes)` as it goes.
+      key: str, says what `check` looks for: an index of another key is void.
+      chunk: files to check at a time; an interrupted look keeps the chunks that were done.
     """
     key = f"{_VERSION} {key}"
     paths = [os.fspath(path) for path in paths]
@@ -156,19 +163,19 @@ def look_through(root, paths, check: Callable, key, chunk):
     return _in_order(parts, done)
 
 
-def shown(path):
+def shown(path: str | bytes | os.PathLike) -> str:
     """Return a path as text that any encoding of Unicode can hold: bytes that are no UTF-8 are written out."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def summary(index, title):
+def summary(index: Index, title: str) -> str | None:
     """Return a phrase on the images that are not plain JPEG, None if all are: "train: 1 PNG, 22 CMYK JPEG"."""
     counts = [(int((index.kinds == place).sum()), kind) for place, kind in enumerate(KINDS) if kind != "JPEG"]
     present = ", ".join(f"{count:,} {kind}" for count, kind in counts if count)
     return f"{title}: {present}" if present else None
 
 
-def good(index):
+def good(index: Index) -> np.ndarray:
     """Return which records can be used, bool [n]."""
     return index.kinds != UNREADABLE
 

@@ -1,9 +1,11 @@
 """What training has to do without: images that can't be read."""
 
+from sat_tf.data.splits import Data
+
 SHOWN = 20  # by name
 
 
-def left_out(dataset, limit):
+def left_out(dataset: Data, limit: int) -> list[str]:
     """Return the lines that say which training images are left out, and what else is worth knowing of the images.
 
     Args:

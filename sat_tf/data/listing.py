@@ -36,13 +36,13 @@ class Listing:
     """The images of a folder.
 
     Attributes:
-        classes: Their names.
-        paths: str [n], in the order of classes and names.
-        names: str [n], "class/file".
-        labels: int32 [n].
-        tested: bool [n], whether it is of the test part; None where that must be drawn, see `drawn`.
-        source: Where they are, for people.
-        notes: What was left out.
+      classes: their names.
+      paths: str [n], in the order of classes and names.
+      names: str [n], "class/file".
+      labels: int32 [n].
+      tested: bool [n], whether it is of the test part; None where that must be drawn, see `drawn`.
+      source: where they are, for people.
+      notes: what was left out.
     """
 
     classes: tuple[str, ...]
@@ -53,7 +53,7 @@ class Listing:
     source: str
     notes: tuple[str, ...]
 
-    def split(self, digests):
+    def split(self, digests: np.ndarray) -> tuple[np.ndarray, str, tuple[str, ...]]:
         """Return (tested bool [n], source, notes); `digests` int64 [n] tell copies of an image, 0 stands for none."""
         if self.tested is not None:
             return self.tested, self.source, self.notes
@@ -64,12 +64,12 @@ class Listing:
         return tested, source, (*self.notes, note)
 
 
-def listing(root):
+def listing(root: str) -> Listing:
     """Return the Listing of a folder: root/train/<class>/* and root/test/<class>/*, one of them, or root/<class>/*.
 
     Raises:
-        FileNotFoundError: there is no such folder, or no class folder in it.
-        ValueError: the folders contradict each other, or a class has no image.
+      FileNotFoundError: there is no such folder, or no class folder in it.
+      ValueError: the folders contradict each other, or a class has no image.
     """
     if not os.path.isdir(root):
         raise FileNotFoundError(
@@ -99,19 +99,19 @@ def listing(root):
     )
 
 
-def drawn(names, labels, digests):
+def drawn(names: np.ndarray, labels: np.ndarray, digests: np.ndarray) -> np.ndarray:
     """Choose a tenth of the images to test by, each by the hash of its own name: whatever comes and goes beside it.
 
     Differs from that: a copy of a training image is never tested; a class of which no image would be tested gives the
     one of the least hash, one of which none would be trained on keeps that of the greatest.
 
     Args:
-        names: str [n].
-        labels: int [n].
-        digests: int64 [n], equal for copies; 0 for images without.
+      names: str [n].
+      labels: int [n].
+      digests: int64 [n], equal for copies; 0 for images without.
 
     Returns:
-        bool [n], True for the chosen.
+      bool [n], True for the chosen.
     """
     hashes = [hashlib.sha256(f"test split\0{name}".encode()).digest()[:8] for name in names.tolist()]
     ranks = np.array([int.from_bytes(value, "big") for value in hashes], np.uint64)
@@ -274,6 +274,6 @@ def _named(path):
     return ending(path) in ENDINGS
 
 
-def ending(path):
+def ending(path: str | os.PathLike) -> str:
     """Return the ending of a file's name in small letters, "" for none."""
     return os.path.splitext(path)[1].lower()

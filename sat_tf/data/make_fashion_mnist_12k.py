@@ -9,6 +9,7 @@ timestamps and attributes make the file the same to the byte wherever zlib is th
 import argparse
 import hashlib
 import io
+import os
 import zipfile
 
 import numpy as np
@@ -19,7 +20,7 @@ from sat_tf.data.fashion import FASHION_MNIST_CLASSES, read_idx_pair
 PER_CLASS = {"train": 1200, "test": 200}
 
 
-def first_of_each_class(labels, count):
+def first_of_each_class(labels: np.ndarray, count: int) -> np.ndarray:
     """Return the places of the first `count` of each class, in file order."""
     classes = range(len(FASHION_MNIST_CLASSES))
     places = [np.flatnonzero(labels == label)[:count] for label in classes]
@@ -29,7 +30,7 @@ def first_of_each_class(labels, count):
     return np.sort(np.concatenate(places))
 
 
-def write_npz(path, arrays):
+def write_npz(path: str | os.PathLike, arrays: dict[str, np.ndarray]) -> None:
     """Write arrays as a compressed .npz whose bytes depend on nothing but them: no time, no platform."""
     with files.replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, array in arrays.items():
@@ -40,7 +41,7 @@ def write_npz(path, arrays):
             archive.writestr(entry, content.getvalue(), compresslevel=9)
 
 
-def make(idx_dir, output, per_class=None):
+def make(idx_dir: str | os.PathLike, output: str | os.PathLike, per_class: dict[str, int] | None = None) -> str:
     """Read the IDX files in `idx_dir`, write `output`, return its SHA-256."""
     arrays = {}
     for part, count in (per_class or PER_CLASS).items():
@@ -52,7 +53,8 @@ def make(idx_dir, output, per_class=None):
         return hashlib.sha256(file.read()).hexdigest()
 
 
-def main():
+def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--idx_dir", required=True, help="folder of the four IDX files, plain or .gz")
     parser.add_argument("--output", required=True, help="the .npz to write")

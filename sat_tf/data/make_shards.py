@@ -11,6 +11,7 @@ counts.txt (the records in each shard).
 import argparse
 import os
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -25,22 +26,30 @@ _KEPT = ("JPEG", "CMYK JPEG", "PNG")
 _IN_A_SHARD = 1250  # images, as in ImageNet's 1024 shards
 
 
-def make(data_dir, output_dir, shards, *, seed=0, skip_unreadable=False, tell=lambda note: None):
+def make(
+    data_dir: str | os.PathLike,
+    output_dir: str | os.PathLike,
+    shards: dict[str, int | None],
+    *,
+    seed: int = 0,
+    skip_unreadable: bool = False,
+    tell: Callable[[str], None] = lambda note: None,
+) -> tuple[dict[str, int], tuple[str, ...]]:
     """Write the shards, into a folder of another name that becomes the output folder when all is written.
 
     Args:
-        data_dir: Folder of images.
-        output_dir: Folder to write to; absent or empty.
-        shards: `{part: number of files}`; None for one for each 1,250 images.
-        seed: Shuffles the images.
-        skip_unreadable: Leave out unreadable images instead of refusing them.
-        tell: is called with each note on the folder, e.g. what else is in it.
+      data_dir: folder of images.
+      output_dir: folder to write to; absent or empty.
+      shards: `{part: number of files}`; None for one for each 1,250 images.
+      seed: shuffles the images.
+      skip_unreadable: leave out unreadable images instead of refusing them.
+      tell: is called with each note on the folder, e.g. what else is in it.
 
     Returns:
-        `{part: number of images}`, and the names of the unreadable images that were left out.
+      `{part: number of images}`, and the names of the unreadable images that were left out.
 
     Raises:
-        ValueError: for unreadable images, an output folder that is not empty, or more shards than images.
+      ValueError: for unreadable images, an output folder that is not empty, or more shards than images.
     """
     data_dir, output_dir = expand(data_dir), expand(output_dir)
     if os.path.isdir(output_dir) and os.listdir(output_dir):
@@ -128,7 +137,8 @@ def _bar(total, what, unit):
     return tqdm(desc=what, total=total, unit=unit, unit_scale=unit == "B", mininterval=pause)
 
 
-def main():
+def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data_dir", required=True, help="folder of images, a sub-folder a class")
     parser.add_argument("--output_dir", required=True, help="folder to write, absent or empty")

@@ -1,5 +1,7 @@
 """Images from a formula, for tests and dry runs."""
 
+import os
+
 import numpy as np
 
 from sat_tf.data.splits import Data, from_arrays, nothing_to_find, set_aside
@@ -8,7 +10,7 @@ _CLASSES, _SIZE, _TRAIN, _TEST = 10, 32, 400, 100
 _NOISE = 40.0  # standard deviation, in 255ths
 
 
-def synthetic(data_dir, validation, seed):
+def synthetic(data_dir: str | os.PathLike | None, validation: int | None, seed: int) -> Data:
     """500 images of 10 colour patterns under noise, made on the spot (32 px): for tests and dry runs."""
     nothing_to_find("synthetic", data_dir)
     random = np.random.RandomState(0)

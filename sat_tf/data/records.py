@@ -18,22 +18,22 @@ _IMAGENET_VALIDATION = 10_000
 _IMAGENET_RECORDS = {"train": (1024, 1_281_167), "validation": (128, 50_000)}  # files, records
 
 
-def cifar10(data_dir, validation, seed):
+def cifar10(data_dir: str | os.PathLike | None, validation: int | None, seed: int) -> Data:
     """CIFAR-10, 50,000 + 10,000 photographs of 10 classes, prepared by tensorflow-datasets (32 px)."""
     return _in_memory("cifar10", data_dir, validation, seed)
 
 
-def cifar100(data_dir, validation, seed):
+def cifar100(data_dir: str | os.PathLike | None, validation: int | None, seed: int) -> Data:
     """CIFAR-100, 50,000 + 10,000 photographs of 100 classes, prepared by tensorflow-datasets (32 px)."""
     return _in_memory("cifar100", data_dir, validation, seed)
 
 
-def imagenette(data_dir, validation, seed):
+def imagenette(data_dir: str | os.PathLike | None, validation: int | None, seed: int) -> Data:
     """Imagenette, 9,469 + 3,925 photographs of 10 ImageNet classes, prepared by tensorflow-datasets (160 px)."""
     return _streamed("imagenette", data_dir, validation, config="160px-v2", image_size=160)
 
 
-def imagenet2012(data_dir, validation, seed):
+def imagenet2012(data_dir: str | os.PathLike | None, validation: int | None, seed: int) -> Data:
     """ImageNet, 1.28 million + 50,000 photographs of 1,000 classes: TFRecord shards, or by tensorflow-datasets."""
     if data_dir is not None and shards.are_in(expand(data_dir)):
         return shards.load(
@@ -53,7 +53,7 @@ def imagenet2012(data_dir, validation, seed):
     )
 
 
-def imagenet_classes():
+def imagenet_classes() -> tuple[str, ...]:
     """Return the 1,000 classes of ImageNet in the order of their labels, as tensorflow-datasets ships them."""
     package = os.path.dirname(importlib.util.find_spec("tensorflow_datasets").origin)  # importing it takes seconds
     folder = os.path.join(package, "datasets", "imagenet2012")
@@ -81,7 +81,7 @@ def _in_memory(name, data_dir, validation, seed):
 
 
 def _streamed(name, data_dir, validation, *, image_size, config="", note="", most_validation=1000):
-    """Return Data whose held-out images are the last records of the training split: TFDS has shuffled them."""
+    """Return Data whose validation images are the last records of the training split: TFDS has shuffled them."""
     builder = _prepared(name, data_dir, config, note)
     splits = _splits(builder, ["train", "validation"])
     classes = tuple(builder.info.features["label"].names)

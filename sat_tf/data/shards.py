@@ -8,6 +8,7 @@ Their records hold `image/encoded`, the bytes of an image file, `image/class/lab
 import dataclasses
 import os
 import re
+from typing import Any
 
 import tensorflow as tf
 
@@ -21,7 +22,7 @@ _SPLITS = {"train": "train", "validation": "test"}  # fields of Data
 _NAME = re.compile(rf"({'|'.join(PARTS)})-(\d{{5}})-of-(\d{{5}})")
 
 
-def shards(data_dir, validation, seed):
+def shards(data_dir: str | os.PathLike | None, validation: int | None, seed: int) -> Data:
     """Images of your own in TFRecord shards, as written by `python -m sat_tf.data.make_shards`."""
     if data_dir is None:
         raise ValueError("Expected data_dir, a folder written by sat_tf.data.make_shards. Received: data_dir=None.")
@@ -38,20 +39,27 @@ def shards(data_dir, validation, seed):
     return load("shards", root, classes, validation, most_validation=1000)
 
 
-def are_in(root):
+def are_in(root: str) -> bool:
     """Return whether a folder holds files named as shards are."""
     return tf.io.gfile.isdir(root) and any(map(_NAME.fullmatch, tf.io.gfile.listdir(root)))
 
 
-def load(name, root, classes, validation, most_validation, known=None):
-    """Return Data of a folder of shards; its held-out images are the last training records, which are shuffled.
+def load(
+    name: str,
+    root: str,
+    classes: tuple[str, ...],
+    validation: int | None,
+    most_validation: int,
+    known: dict[str, tuple[int, int]] | None = None,
+) -> Data:
+    """Return Data of a folder of shards; its validation images are the last training records, which are shuffled.
 
     Args:
-        name, root, classes: The set, its folder, its class names.
-        validation: Number of held-out images, None for `most_validation` or a tenth if that is less.
-        most_validation: See there.
-        known: `{part: (files, records)}` of the whole set. Fewer records in as many files are a fault of the part,
-            in another number of files (a set of the user's own) worth a note.
+      name, root, classes: the set, its folder, its class names.
+      validation: number of validation images, None for `most_validation` or a tenth if that is less.
+      most_validation: see there.
+      known: `{part: (files, records)}` of the whole set. Fewer records in as many files are a fault of the part,
+        in another number of files (a set of the user's own) worth a note.
     """
     parts = _parts(root)
     if not any(parts.values()):
@@ -81,8 +89,10 @@ def load(name, root, classes, validation, most_validation, known=None):
     return Data(name=name, source=where, classes=classes, image_size=None, **fields)
 
 
-def fields_of(records, validation, most_validation):
-    """Return the fields of Data that some Records decide, and the number of held-out images.
+def fields_of(
+    records: dict[str, tfrecords.Records], validation: int | None, most_validation: int
+) -> tuple[dict[str, Any], int]:
+    """Return the fields of Data that some Records decide, and the number of validation images.
 
     These are the last good ones of the training part: whoever wrote the files has shuffled them.
     """
@@ -103,8 +113,8 @@ def _parts(root):
     """Return `{part: sorted paths}` of the shards in a folder, all that their names promise.
 
     Raises:
-        FileNotFoundError: if one is missing; names it.
-        ValueError: if they are not of one set.
+      FileNotFoundError: if one is missing; names it.
+      ValueError: if they are not of one set.
     """
     if not tf.io.gfile.isdir(root):
         raise FileNotFoundError(f"There is no folder {root}.")

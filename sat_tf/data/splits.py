@@ -3,7 +3,8 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -17,25 +18,25 @@ class Split:
     """Labelled images, as an order of cheap items and a function that turns one item into an image.
 
     Attributes:
-        size: Number of images that can be used.
-        order: `(seed, host, hosts, block, start) -> dataset` of items, dicts that hold at least `index` (int64, the
-            place in the natural order of the whole part, see `places`). A pure function of its arguments. `seed` None
-            is the natural order, a tensor [2] (may be traced) fixes the permutation. Of `hosts` pipelines this one is
-            `host`, with its share of the items: every `hosts`-th block of `block` items, or any even part. Its first
-            `start` blocks (may be traced) are left out cheaply.
-        decode: `item -> (image, label int32 [], index int64 [])`. An image is uint8 [h, w, 3], or the bytes of an
-            image file, string [], for `preprocess` to decode no more of it than a crop needs.
-        in_memory: Whether `decode` is only a look-up, so that whole batches are worth handling in one call.
-        unreadable: Each image of this part that cannot be used, by file (and record), with what is wrong with it.
-        cached: Returns the same Split with its files held in memory after one read; None where there are none to read.
-        random_access: Whether an item is its index and no more, so that any can be had without the others.
-        names: Returns the name of each image in natural order, str [size], "" for one without; may read the files.
-            As in a folder of class folders, with forward slashes: "n01440764/ILSVRC2012_val_00000293.JPEG". None where
-            images have no names.
-        digests: Returns what tells images apart, int64 [size] in natural order, see `contents.look`: copies of a file,
-            and lossless files of the same pixels, have the same.
-        places: Where this is a selection, int64 [size], the places of its images among those of the whole part that
-            can be used; None where it is the whole part.
+      size: number of images that can be used.
+      order: `(seed, host, hosts, block, start) -> dataset` of items, dicts that hold at least `index` (int64, the
+        place in the natural order of the whole part, see `places`). A pure function of its arguments. `seed` None
+        is the natural order, a tensor [2] (may be traced) fixes the permutation. Of `hosts` pipelines this one is
+        `host`, with its share of the items: every `hosts`-th block of `block` items, or any even part. Its first
+        `start` blocks (may be traced) are left out cheaply.
+      decode: `item -> (image, label int32 [], index int64 [])`. An image is uint8 [h, w, 3], or the bytes of an
+        image file, string [], for `preprocess` to decode no more of it than a crop needs.
+      in_memory: whether `decode` is only a look-up, so that whole batches are worth handling in one call.
+      unreadable: each image of this part that cannot be used, by file (and record), with what is wrong with it.
+      cached: returns the same Split with its files held in memory after one read; None where there are none to read.
+      random_access: whether an item is its index and no more, so that any can be had without the others.
+      names: returns the name of each image in natural order, str [size], "" for one without; may read the files.
+        As in a folder of class folders, with forward slashes: "n01440764/ILSVRC2012_val_00000293.JPEG". None where
+        images have no names.
+      digests: returns what tells images apart, int64 [size] in natural order, see `contents.look`: copies of a file,
+        and lossless files of the same pixels, have the same.
+      places: where this is a selection, int64 [size], the places of its images among those of the whole part that
+        can be used; None where it is the whole part.
     """
 
     size: int
@@ -49,7 +50,9 @@ class Split:
     digests: Callable[[], np.ndarray] | None = None
     places: np.ndarray | None = dataclasses.field(default=None, compare=False)
 
-    def epoch(self, seed, host=0, hosts=1, *, block=1, start=0):
+    def epoch(
+        self, seed: tf.Tensor | None, host: int = 0, hosts: int = 1, *, block: int = 1, start: int | tf.Tensor = 0
+    ) -> tf.data.Dataset:
         """Return this host's images of one epoch as a dataset of (image uint8 [h, w, 3], label, index)."""
 
         def decode(item):
@@ -65,15 +68,15 @@ class Data:
     """A data set: three splits that share no image.
 
     Attributes:
-        name: Key in `DATASETS`.
-        source: Where the images came from and how they were split, for people.
-        classes: Class names; the label is the place.
-        image_size: Side in pixels that suits the set; None for photographs of any size: the model's own suits them.
-        train, validation, test: For fitting, for choosing checkpoints, for the number to report. The first two are
-            empty where there are files to evaluate on only.
-        notes: What is worth knowing of the images, e.g. how many are PNG though their name says JPEG.
-        diagnose: Reads the files once more and says which one broke since they were looked through, None if all are
-            well. Worth its time after a tf.errors.OpError in the input pipeline.
+      name: key in `DATASETS`.
+      source: where the images came from and how they were split, for people.
+      classes: class names; the label is the place.
+      image_size: side in pixels that suits the set; None for photographs of any size: the model's own suits them.
+      train, validation, test: for fitting, for choosing checkpoints, for the number to report. The first two are
+        empty where there are files to evaluate on only.
+      notes: what is worth knowing of the images, e.g. how many are PNG though their name says JPEG.
+      diagnose: reads the files once more and says which one became unreadable since, None if all are
+        well. Worth its time after a tf.errors.OpError in the input pipeline.
     """
 
     name: str
@@ -87,7 +90,7 @@ class Data:
     diagnose: Callable[[], str | None] = lambda: None
 
 
-def indexed(size, decode, **fields):
+def indexed(size: int, decode: Callable[[dict], tuple], **fields: Any) -> Split:
     """Return the Split of `size` images that `decode` finds by `item["index"]`, in any order at no cost.
 
     `fields` are further ones of the Split.
@@ -106,18 +109,24 @@ def indexed(size, decode, **fields):
     return Split(size=size, order=order, decode=decode, random_access=True, **fields)
 
 
-def from_arrays(images, labels, unreadable=(), names=None, digests=None):
+def from_arrays(
+    images: np.ndarray,
+    labels: np.ndarray,
+    unreadable: Iterable[str] = (),
+    names: Callable[[], np.ndarray] | None = None,
+    digests: Callable[[], np.ndarray] | None = None,
+) -> Split:
     """Return the Split of images in memory.
 
     Args:
-        images: uint8 [n, h, w, 3].
-        labels: integers [n].
-        unreadable: Names of images that should be there, too, and cannot be used.
-        names: Returns their names, see Split; None where they have none.
-        digests: Returns their digests, see Split; None for those of the pixels.
+      images: uint8 [n, h, w, 3].
+      labels: integers [n].
+      unreadable: names of images that should be there, too, and cannot be used.
+      names: returns their names, see Split; None where they have none.
+      digests: returns their digests, see Split; None for those of the pixels.
 
     Raises:
-        ValueError: for another shape or type.
+      ValueError: for another shape or type.
     """
     images, labels = np.asarray(images), np.asarray(labels)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
@@ -145,14 +154,14 @@ def from_arrays(images, labels, unreadable=(), names=None, digests=None):
     )
 
 
-def to_arrays(split):
+def to_arrays(split: Split) -> tuple[np.ndarray, np.ndarray]:
     """Return all images of a split of one image size as NumPy arrays (images, labels), in natural order."""
     batches = [(images, labels) for images, labels, _ in split.epoch(None).batch(1000).as_numpy_iterator()]
     images, labels = zip(*batches, strict=True)
     return np.concatenate(images), np.concatenate(labels)
 
 
-def validation_size(validation, size, most=1000):
+def validation_size(validation: int | None, size: int, most: int = 1000) -> int:
     """Return how many of `size` training images to set aside: `validation`, by default `most` or a tenth if less."""
     if not size:
         return 0  # a set to evaluate on only
@@ -164,16 +173,16 @@ def validation_size(validation, size, most=1000):
     return count
 
 
-def draw(labels, count, seed):
+def draw(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Choose `count` images, from each class in proportion.
 
     Args:
-        labels: integers [n] from 0.
-        count: How many.
-        seed: int. RandomState's numbers are frozen by NumPy's compatibility policy, so the draw is for good.
+      labels: integers [n] from 0.
+      count: how many.
+      seed: int. RandomState's numbers are frozen by NumPy's compatibility policy, so the draw is for good.
 
     Returns:
-        bool [n], True for the chosen.
+      bool [n], True for the chosen.
     """
     labels = np.asarray(labels)
     shuffled = np.random.RandomState(seed).permutation(len(labels))
@@ -187,13 +196,13 @@ def draw(labels, count, seed):
     return chosen
 
 
-def set_aside(images, labels, validation, seed):
+def set_aside(images: np.ndarray, labels: np.ndarray, validation: int | None, seed: int) -> tuple[Split, Split]:
     """Return the Splits (train, validation) of training images in memory; see `draw`."""
     chosen = draw(labels, validation_size(validation, len(labels)), seed)
     return from_arrays(images[~chosen], labels[~chosen]), from_arrays(images[chosen], labels[chosen])
 
 
-def nothing_to_find(name, data_dir):
+def nothing_to_find(name: str, data_dir: str | os.PathLike | None) -> None:
     """Refuse a data_dir for a set that needs none: whoever names one means another set."""
     if data_dir is not None:
         raise ValueError(
@@ -202,6 +211,6 @@ def nothing_to_find(name, data_dir):
         )
 
 
-def expand(data_dir):
+def expand(data_dir: str | os.PathLike) -> str:
     """Return the folder with ~ written out; remote addresses stay as they are."""
     return os.path.expanduser(os.fspath(data_dir))

@@ -2,18 +2,20 @@
 
 import dataclasses
 import hashlib
+import os
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from sat_tf.data.splits import draw, expand
+from sat_tf.data.splits import Split, draw, expand
 
 _PLACE = re.compile(r"-?[0-9]{1,18}")
 _FOLDER = re.compile(r"(val|validation|test)/")
 
 
-def selected(split, places):
+def selected(split: Split, places: Sequence[int] | np.ndarray) -> Split:
     """Return the Split of the images at some places of a Split, in their natural order.
 
     Where there is random access the other images are not even read; streamed ones are read, up to the last chosen
@@ -24,11 +26,11 @@ def selected(split, places):
     is another image than in a whole copy: choose by name there, as `read_subset` does.
 
     Args:
-        split: A Split.
-        places: integers [n], increasing, each from 0 to split.size - 1.
+      split: A Split.
+      places: integers [n], increasing, each from 0 to split.size - 1.
 
     Raises:
-        ValueError: for other places; of the Split's `order`, for any but the natural one.
+      ValueError: for other places; of the Split's `order`, for any but the natural one.
     """
     places = _checked(places, split.size)
     in_part = _places_in_part(split)[places]
@@ -49,13 +51,13 @@ def selected(split, places):
     )
 
 
-def sampled(split, count):
+def sampled(split: Split, count: int) -> Split:
     """Return `count` images of a Split, the same ones every time, in their natural order.
 
     What is unreadable in the Split stays in `unreadable`: without it others would have been drawn.
 
     Raises:
-        ValueError: there are fewer.
+      ValueError: there are fewer.
     """
     if count > split.size:
         raise ValueError(f"Expected at most the {split.size} images there are. Received: {count}.")
@@ -63,19 +65,19 @@ def sampled(split, count):
     return dataclasses.replace(chosen, unreadable=split.unreadable)
 
 
-def part(split, number, count):
+def part(split: Split, number: int, count: int) -> Split:
     """Return one of `count` parts of a Split, to evaluate them apart: places number, number + count, ...
 
     They share no image, together they are the Split, and their sizes differ by one at most. What is unreadable in the
     Split stays in the `unreadable` of each part, so that none is evaluated: together they would not be the whole.
 
     Args:
-        split: A Split.
-        number: Which part, from 0.
-        count: How many there are.
+      split: A Split.
+      number: which part, from 0.
+      count: how many there are.
 
     Raises:
-        ValueError: for a number that is not from 0 to count - 1, or more parts than images.
+      ValueError: for a number that is not from 0 to count - 1, or more parts than images.
     """
     if not all(isinstance(value, (int, np.integer)) and not isinstance(value, bool) for value in (number, count)):
         raise ValueError(f"Expected whole numbers. Received: {number=}, {count=}.")
@@ -89,7 +91,7 @@ def part(split, number, count):
     return dataclasses.replace(selected(split, np.arange(number, split.size, count)), unreadable=split.unreadable)
 
 
-def read_subset(file, split):
+def read_subset(file: str | os.PathLike, split: Split) -> tuple[np.ndarray, str]:
     """Return the places of the images that a file of ids names, and the digest of the subset.
 
     The file is UTF-8 text, one id a line; blank lines and lines that begin with # are left out. An id is
@@ -105,16 +107,16 @@ def read_subset(file, split):
     order, with newlines in the same manner.
 
     Args:
-        file: Path of the file.
-        split: A Split.
+      file: path of the file.
+      split: A Split.
 
     Returns:
-        places int64 [n], increasing, of the split (for `selected`), and the digest, 64 hexadecimal digits.
+      places int64 [n], increasing, of the split (for `selected`), and the digest, 64 hexadecimal digits.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: for a file that is not UTF-8 text or without ids, an image named twice, an unknown or ambiguous
-            name, names in a set without names, a place that there is not, or places in a part with unreadable images.
+      FileNotFoundError: if there is no such file.
+      ValueError: for a file that is not UTF-8 text or without ids, an image named twice, an unknown or ambiguous
+        name, names in a set without names, a place that there is not, or places in a part with unreadable images.
     """
     lines = _lines(file)
     names = None if split.names is None else split.names()

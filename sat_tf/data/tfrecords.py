@@ -6,6 +6,8 @@ that (4). The records are streamed: files in seeded order, sixteen at a time, sh
 
 import dataclasses
 import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -26,12 +28,12 @@ class Features:
     """Where a record holds its image, its label and the name of its file.
 
     Attributes:
-        image, label: Names of the features: bytes of an image file, int64.
-        first: Label of the first class.
-        classes: Number of classes.
-        name: Name of the feature that holds a file's name; "" for none. Not in the repr, nor is `class_names`: what was
-            found in files looked through is remembered under it, and names have no part in that.
-        class_names: The classes.
+      image, label: names of the features: bytes of an image file, int64.
+      first: label of the first class.
+      classes: number of classes.
+      name: name of the feature that holds a file's name; "" for none. Not in the repr, nor is `class_names`: what was
+        found in files looked through is remembered under it, and names have no part in that.
+      class_names: the classes.
     """
 
     image: str
@@ -41,7 +43,7 @@ class Features:
     name: str = dataclasses.field(default="", repr=False)
     class_names: tuple[str, ...] = dataclasses.field(default=(), repr=False)
 
-    def parse(self, record):
+    def parse(self, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return (image string [], label int32 [] from 0; negative where there is none)."""
         example = tf.io.parse_single_example(
             record,
@@ -52,18 +54,18 @@ class Features:
         )
         return example[self.image], tf.cast(example[self.label] - self.first, tf.int32)
 
-    def parse_name(self, record):
+    def parse_name(self, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return (name of the file string [], label int64 [] from 0) and leave the image alone."""
         kinds = {self.name: tf.io.FixedLenFeature([], tf.string, ""), self.label: tf.io.FixedLenFeature([], tf.int64)}
         example = tf.io.parse_single_example(record, kinds)
         return example[self.name], example[self.label] - self.first
 
-    def full_name(self, name, label):
+    def full_name(self, name: bytes, label: int) -> str:
         """Return what the image is called within a folder of class folders: "class/file", "" without a name."""
         file = index.shown(name).rpartition("/")[2]
         return f"{self.class_names[label]}/{file}" if file else ""
 
-    def fault_of(self, record):
+    def fault_of(self, record: bytes) -> str | None:
         """Return what is wrong with the bytes of a record in a few words, None if they can be used."""
         try:
             found = tf.train.Example.FromString(record).features.feature
@@ -90,15 +92,16 @@ class Records:
     unreadable: tuple[str, ...]
 
     @property
-    def size(self):
+    def size(self) -> int:
+        """Return the number of records that can be used."""
         return int(index.good(self.index).sum())
 
-    def split(self, first=0, last=None, unreadable=()):
+    def split(self, first: int = 0, last: int | None = None, unreadable: tuple[str, ...] = ()) -> Split:
         """Return the Split of the good records `first` to `last` (default: all), in the order of their files."""
         return _split(self, first, self.size if last is None else last, unreadable, keep=False)
 
     @functools.cached_property
-    def good(self):
+    def good(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return (file, number in the file, offset) of each good record, each int64 [n]."""
         counts = self.index.counts
         numbers = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -106,7 +109,7 @@ class Records:
         return self.index.files[chosen], numbers[chosen], self.index.offsets[chosen]
 
     @functools.cached_property
-    def named(self):
+    def named(self) -> bool:
         """Return whether the images have names: the first one tells."""
         if not self.features.name or not self.size:
             return False
@@ -114,7 +117,7 @@ class Records:
         names = tf.train.Example.FromString(record).features.feature[self.features.name].bytes_list.value
         return len(names) == 1 and bool(names[0])
 
-    def names(self, begin, end):
+    def names(self, begin: int, end: int) -> np.ndarray:
         """Return the names of the good records `begin` to `end`, str [n]; reads these records."""
         items = _in_order(self.runs(begin, end, begin), _read)
         pairs = items.map(lambda item: self.features.parse_name(item["record"]), tf.data.AUTOTUNE, deterministic=True)
@@ -122,22 +125,24 @@ class Records:
         found = [self.features.full_name(*pair) for batch in batches for pair in zip(*batch, strict=True)]
         return np.array(found, np.str_)
 
-    def runs(self, begin, end, origin):
-        """Return the unbroken runs of good records `begin` to `end`: arrays (path, offset, count, index of first)."""
+    def runs(self, begin: int, end: int, origin: int) -> tuple[np.ndarray, ...]:
+        """Return the gapless runs of good records `begin` to `end`: arrays (path, offset, count, index of first)."""
         files, numbers, offsets = (values[begin:end] for values in self.good)
         starts = np.flatnonzero(np.diff(files, prepend=-1) | (np.diff(numbers, prepend=-1) != 1))
         counts = np.diff(starts, append=end - begin)
         return self.paths[files[starts]], offsets[starts], counts, starts + begin - origin
 
 
-def look_through(root, parts, features, lengths=None):
+def look_through(
+    root: str, parts: dict[str, list[str]], features: Features, lengths: dict[str, int] | None = None
+) -> dict[str, Records]:
     """Return `{part: Records}` of a folder's TFRecord files; see `index.look_through`.
 
     Args:
-        root: The folder, where the index is kept.
-        parts: `{part: [path]}`.
-        features: Features.
-        lengths: `{path: number of records}` where that is known.
+      root: the folder, where the index is kept.
+      parts: `{part: [path]}`.
+      features: Features.
+      lengths: `{path: number of records}` where that is known.
     """
     paths = [path for files in parts.values() for path in files]
     check = functools.partial(check_files, features=features)
@@ -154,7 +159,7 @@ def look_through(root, parts, features, lengths=None):
     return looked
 
 
-def find_unreadable(records):
+def find_unreadable(records: dict[str, Records]) -> str | None:
     """Look through files once more, return a sentence about the first new fault, None if there is none."""
     for part in records.values():
         for path in part.paths.tolist():
@@ -165,7 +170,7 @@ def find_unreadable(records):
     return None
 
 
-def check_files(paths, advance, features):
+def check_files(paths: Sequence[str], advance: Callable[[int], Any], features: Features) -> index.Index:
     """Return the Index of some TFRecord files; every record is read, parsed and decoded."""
     faults, offsets = [], []
     for file, path in enumerate(paths):
@@ -191,11 +196,11 @@ def check_files(paths, advance, features):
     return index.make(counts, offsets, *found, sorted(faults))
 
 
-def scan(path):
+def scan(path: str) -> tuple[np.ndarray, str | None]:
     """Find the records of a TFRecord file by their lengths.
 
     Returns:
-        offsets int64 [n] of the whole records, and what is wrong behind the last of them (None if the file ends there).
+      offsets int64 [n] of the whole records, and what is wrong behind the last of them (None if the file ends there).
     """
     offsets, place = [], 0
     try:
@@ -218,7 +223,7 @@ def scan(path):
     return np.array(offsets, np.int64), None if offsets else "the file is empty"
 
 
-def read_from(path, offset):
+def read_from(path: str | tf.Tensor, offset: int | tf.Tensor) -> tf.data.Dataset:
     """Return the records of a TFRecord file from the one that begins at byte `offset` on.
 
     For functions of `flat_map` and `interleave` only: TensorFlow (2.21) cannot write this op into the graph of a

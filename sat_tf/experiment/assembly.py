@@ -3,24 +3,26 @@
 import dataclasses
 import functools
 import os
+import pathlib
 import platform
+from collections.abc import Callable, Iterable
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 import sat_tf
-from sat_tf import activations, attacks, autoaugment, data, losses, methods, models, optim, passes, schedules
+from sat_tf import activations, attacks, autoaugment, data, hparams, losses, methods, models, optim, passes, schedules
 
 
-def check_names(recipe):
+def check_names(recipe: hparams.Recipe) -> None:
     """Refuse an activation that can't be made, before anything is read or written."""
     for act in (recipe.act, recipe.attack_backward, recipe.update_backward, recipe.eval_backward):
         if act is not None:
             activations.factory(act)
 
 
-def build_model(recipe, classes):
+def build_model(recipe: hparams.Recipe, classes: int) -> keras.Model:
     """Return the recipe's model with fresh weights."""
     return models.build(
         recipe.model,
@@ -33,7 +35,7 @@ def build_model(recipe, classes):
     )
 
 
-def load_data(recipe, data_dir):
+def load_data(recipe: hparams.Recipe, data_dir: str | pathlib.Path | None) -> data.Data:
     """Return the recipe's data set, its test part cut to what the recipe evaluates by."""
     dataset = data.load(recipe.dataset, data_dir=data_dir, validation=recipe.validation, cache=recipe.cache)
     if recipe.eval_images is None or recipe.eval_images >= dataset.test.size:
@@ -44,18 +46,20 @@ def load_data(recipe, data_dir):
     )
 
 
-def image_size(recipe, dataset):
+def image_size(recipe: hparams.Recipe, dataset: data.Data) -> int:
     """Return the side of the images: the recipe's, the data's own, or for photographs the model's."""
     return recipe.image_size or dataset.image_size or models.image_size(recipe.model)
 
 
-def make_deterministic(seed):
+def make_deterministic(seed: int) -> None:
     """Fix every source of randomness: the same seed on the same machine gives the same bits."""
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
 
 
-def make_strategy(recipe, batches=("batch_size", "eval_batch_size")):
+def make_strategy(
+    recipe: hparams.Recipe, batches: Iterable[str] = ("batch_size", "eval_batch_size")
+) -> tf.distribute.Strategy:
     """Return the recipe's distribution strategy; the `batches` that will be used must split over its replicas."""
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     mirrored = recipe.strategy == "mirrored" or (
@@ -71,7 +75,7 @@ def make_strategy(recipe, batches=("batch_size", "eval_batch_size")):
 
 
 @functools.cache
-def mirrored_strategy(devices):
+def mirrored_strategy(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
     """Return the one MirroredStrategy of these devices, a tuple of names.
 
     One a process: a second over the same devices would number its collectives from the start again, and TensorFlow
@@ -80,7 +84,9 @@ def mirrored_strategy(devices):
     return tf.distribute.MirroredStrategy(devices)
 
 
-def evaluation_batches(recipe, split, image_size, strategy):
+def evaluation_batches(
+    recipe: hparams.Recipe, split: data.Split, image_size: int, strategy: tf.distribute.Strategy
+) -> tf.data.Dataset:
     """Return the batches of a split; a batch larger than the split would be padding only, so it is cut to that."""
     replicas = strategy.num_replicas_in_sync
     most = -(-split.size // replicas) * replicas
@@ -89,12 +95,12 @@ def evaluation_batches(recipe, split, image_size, strategy):
     )
 
 
-def preprocess(recipe):
+def preprocess(recipe: hparams.Recipe) -> str:
     """Return how evaluation brings images to their size, a key of `preprocess.EVALUATIONS`."""
     return recipe.eval_preprocess or models.evaluation_preprocess(recipe.model)
 
 
-def published_facts(name, accuracies, image_size):
+def published_facts(name: str, accuracies: dict[str, float], image_size: int) -> dict | None:
     """Return what the release publishes of a checkpoint, for the report; None where it publishes nothing."""
     return (
         {
@@ -110,7 +116,7 @@ def published_facts(name, accuracies, image_size):
     )
 
 
-def make_method(recipe):
+def make_method(recipe: hparams.Recipe) -> methods.Standard:
     """Return the recipe's training method with its attack."""
     attack = attacks.for_training(
         recipe.attack,
@@ -123,7 +129,7 @@ def make_method(recipe):
     return methods.METHODS[recipe.method](attack, losses.smoothed_cross_entropy(recipe.label_smoothing), backward)
 
 
-def make_optimizer(recipe, epoch_steps, total_steps):
+def make_optimizer(recipe: hparams.Recipe, epoch_steps: int, total_steps: int) -> keras.optimizers.Optimizer:
     """Return the recipe's optimizer; its rate is quoted for 256 images and scales with the batch."""
     schedule = schedules.SCHEDULES[recipe.schedule](
         peak=recipe.learning_rate * recipe.batch_size / 256,
@@ -135,12 +141,12 @@ def make_optimizer(recipe, epoch_steps, total_steps):
     return optim.OPTIMIZERS[recipe.optimizer](schedule, momentum=recipe.momentum, nesterov=recipe.nesterov)
 
 
-def attacked_view(recipe, model):
+def attacked_view(recipe: hparams.Recipe, model: keras.Model) -> Callable:
     """Return the model as the recipe's evaluation attacks see it."""
     return passes.Backward(attack=recipe.eval_backward).view(model, "attack")
 
 
-def make_policy(recipe):
+def make_policy(recipe: hparams.Recipe) -> Callable | None:
     """Return the recipe's policy, `(image uint8, seed) -> image uint8`; None where it has none."""
     key, _, magnitude = recipe.policy.partition(":")
     if key == "none":
@@ -149,12 +155,12 @@ def make_policy(recipe):
     return functools.partial(policy, magnitude=float(magnitude)) if magnitude else policy
 
 
-def make_average(recipe, model):
+def make_average(recipe: hparams.Recipe, model: keras.Model) -> optim.MovingAverage | None:
     """Return the recipe's moving average of a model, None where it has none."""
     return optim.MovingAverage(model, recipe.average_decay) if recipe.average_decay else None
 
 
-def versions():
+def versions() -> dict:
     """Return the versions that a number depends on."""
     return {
         "python": platform.python_version(),
@@ -165,7 +171,7 @@ def versions():
     }
 
 
-def machine(strategy):
+def machine(strategy: tf.distribute.Strategy) -> dict:
     """Return what the run computed on."""
     return {
         "system": platform.platform(),

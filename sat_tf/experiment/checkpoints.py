@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import pathlib
+from collections.abc import Sequence
 
+import keras
 import numpy as np
 
 from sat_tf import files, hparams, models, released, saving
@@ -13,16 +15,8 @@ from sat_tf.released import fetch
 
 EVALUATING_FIELDS = (*hparams.EVALUATION_FIELDS, "dataset", "image_size", "validation", "seed", "strategy", "cache")
 PUBLISHED_FIELDS = ("model", "act", "norm_momentum", "norm_epsilon")  # what is known of weights that others trained
-RELEASED_FIELDS = (
-    *PUBLISHED_FIELDS,
-    "method",
-    "dataset",
-    "image_size",
-    "epochs",
-    "epsilon",
-    "step_size",
-    "attack",
-)  # and of the authors' own, from their paper
+# ... and of the authors' own, from their paper
+RELEASED_FIELDS = (*PUBLISHED_FIELDS, "method", "dataset", "image_size", "epochs", "epsilon", "step_size", "attack")
 STATE = ("recipe", "data", "history", "best", "seconds", "sums", "summed")  # what a run's holds beside variables
 RELEASED = "released:"  # begins the name of published weights
 FORMAT = 1  # of the file beside a converted model
@@ -47,23 +41,23 @@ class Checkpoint:
     published: dict = dataclasses.field(default_factory=dict)
 
     @property
-    def classes(self):
+    def classes(self) -> list[str]:
         """The names of its classes, in the order of its logits."""
         return self.state["data"]["classes"]
 
     @property
-    def image_size(self):
+    def image_size(self) -> int:
         """Pixels a side that it is evaluated at: the user's, or those it was trained at."""
         return self.recipe.image_size or self.state["data"]["image_size"]
 
     @property
-    def known(self):
+    def known(self) -> dict:
         """The fields of its recipe that are known."""
         names = self.state["recipe"] if self.source == "run" else self.state.get("known", PUBLISHED_FIELDS)
         return {name: self.state["recipe"][name] for name in names}
 
     @property
-    def weights(self):
+    def weights(self) -> str:
         """Which of its weights a report or an export is about."""
         if "weights" in self.state:
             return self.state["weights"]
@@ -74,13 +68,13 @@ class Checkpoint:
         return "raw" if self.recipe.average_decay else "raw (the run keeps no average)"
 
     @property
-    def name(self):
+    def name(self) -> str:
         """What its exports and converted files are called: the label, and that it is the average where it is."""
         averaged = self.recipe.evaluated_weights == "averaged" and not self.label.endswith("-averaged")
         return f"{self.label}-averaged" if averaged else self.label
 
     @property
-    def published_facts(self):
+    def published_facts(self) -> dict | None:
         """What the release publishes of it, None where that is nothing."""
         return assembly.published_facts(
             self.label.removesuffix("-averaged"),
@@ -88,7 +82,7 @@ class Checkpoint:
             self.state["recipe"]["image_size"] or self.state["data"]["image_size"],
         )
 
-    def recorded(self, dataset):
+    def recorded(self, dataset: str) -> float | None:
         """Return the clean accuracy that is on record for a data set, None where none is: of its run, or published."""
         if dataset == "imagenet2012" and "clean" in self.published:
             return self.published["clean"]
@@ -103,7 +97,7 @@ class Checkpoint:
             return None
 
     @property
-    def facts(self):
+    def facts(self) -> dict:
         """What a report says of it."""
         return {
             "path": str(self.path),
@@ -114,13 +108,13 @@ class Checkpoint:
         }
 
     @property
-    def folder(self):
+    def folder(self) -> pathlib.Path:
         """Where its reports go: its run; beside a converted file; for published weights, a folder among the runs."""
         if self.source == "keras":
             return self.path.with_suffix("")
         return folders.run_of(self.path) if self.source == "run" else pathlib.Path("runs") / f"{self.label}-released"
 
-    def load(self, classes=None):
+    def load(self, classes: Sequence[str] | None = None) -> keras.Model:
         """Return its model; a data set's `classes` must be those it was trained on."""
         if classes is not None and list(classes) != self.classes:
             raise ValueError(
@@ -131,7 +125,7 @@ class Checkpoint:
         return _LOADERS[self.source](self)
 
 
-def read_state(path):
+def read_state(path: pathlib.Path) -> dict:
     """Return what a checkpoint of ours holds beside variables, that of an older version in today's words."""
     state = saving.read_state(path, STATE)
     if isinstance(state["sums"], list):
@@ -142,7 +136,9 @@ def read_state(path):
     return state
 
 
-def open_checkpoint(place, changes, checkpoint_dir=None):
+def open_checkpoint(
+    place: str | pathlib.Path, changes: dict, checkpoint_dir: str | pathlib.Path | None = None
+) -> Checkpoint:
     """Return the `Checkpoint` that a user names; `changes` to how it is evaluated are made, others refused.
 
     Args:
@@ -191,7 +187,7 @@ def _open(place, changes, checkpoint_dir):
     )
 
 
-def released_prefix(name, checkpoint_dir):
+def released_prefix(name: str, checkpoint_dir: str | pathlib.Path) -> pathlib.Path:
     """Return the prefix of a release's files, which lie in `checkpoint_dir` or in a folder of that name there."""
     hparams.release(name, also=released.lite.PACKAGES)
     folder = pathlib.Path(checkpoint_dir).expanduser()
@@ -232,7 +228,7 @@ def _open_torch(path):
 
 
 def _published(source, path, label, recipe, classes, published=None):
-    """Return published weights as a checkpoint of ours would have them; nothing need be held out for choosing them."""
+    """Return published weights as a checkpoint of ours would have them; nothing need be set aside for choosing them."""
     recipe = recipe.replace(validation=None)
     data = {"classes": list(classes), "image_size": models.image_size(recipe.model)}
     state = {"recipe": recipe.to_dict(), "data": data, "step": None, "history": []}
@@ -295,13 +291,13 @@ def _load_keras(found):
 _LOADERS = {"run": _load_run, "tf1": _load_tf1, "torch": _load_torch, "keras": _load_keras}
 
 
-def restore_weights(path, model, recipe):
+def restore_weights(path: pathlib.Path, model: keras.Model, recipe: hparams.Recipe) -> None:
     """Read the weights that the recipe evaluates, raw or averaged, into a model."""
     group = "average" if recipe.evaluated_weights == "averaged" else "model"
     saving.restore(path, {group: saving.by_path(model)})
 
 
-def write_converted(found, model, path):
+def write_converted(found: Checkpoint, model: keras.Model, path: str | pathlib.Path) -> pathlib.Path:
     """Write a model and its recipe as PATH.keras and PATH.json, and check that they read back to the same logits.
 
     Returns:

@@ -5,7 +5,15 @@ import pathlib
 from sat_tf.experiment import checkpoints, overlap
 
 
-def convert(changes, *, model_dir=None, checkpoint=None, checkpoint_dir=None, data_dir=None, command=""):
+def convert(
+    changes: dict,
+    *,
+    model_dir: str | pathlib.Path | None = None,
+    checkpoint: str | pathlib.Path | None = None,
+    checkpoint_dir: str | pathlib.Path | None = None,
+    data_dir: str | pathlib.Path | None = None,
+    command: str = "",
+) -> pathlib.Path:
     """Write a checkpoint as NAME.keras with its recipe in NAME.json, which `checkpoint` takes from then on.
 
     They lie in `model_dir` where that is named beside a checkpoint, else in the folder of the checkpoint's run.

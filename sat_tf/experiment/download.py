@@ -6,7 +6,7 @@ from sat_tf import hparams
 from sat_tf.released import fetch
 
 
-def download(name, checkpoint_dir):
+def download(name: str, checkpoint_dir: str | pathlib.Path) -> list[pathlib.Path]:
     """Fetch the three files of a released checkpoint into a folder, or check those that are there."""
     release = hparams.release(name)
     paths = fetch.fetch(name, release.ids, checkpoint_dir)

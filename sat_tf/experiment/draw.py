@@ -1,6 +1,7 @@
 """Figures 1 and 2 of the SAT paper: activations and their derivatives, from the layers themselves."""
 
 import pathlib
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -8,7 +9,9 @@ import tensorflow as tf
 from sat_tf import activations, report
 
 
-def draw(title, acts, folder, *, edge=4.0, points=801):
+def draw(
+    title: str, acts: Iterable[str], folder: str | pathlib.Path, *, edge: float = 4.0, points: int = 801
+) -> pathlib.Path:
     """Evaluate activations and their derivatives on [-edge, edge]; write figure.png and figure.json.
 
     Args:
@@ -17,7 +20,7 @@ def draw(title, acts, folder, *, edge=4.0, points=801):
       folder: where to.
 
     Returns:
-      The path of the image.
+      The path of the figure.
     """
     curves = {}
     for act in acts:

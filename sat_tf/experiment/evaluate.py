@@ -7,7 +7,9 @@ import json
 import os
 import pathlib
 import shutil
+from collections.abc import Iterator
 
+import keras
 import numpy as np
 from absl import logging
 
@@ -42,19 +44,19 @@ class Asked:
 
 
 def evaluate(
-    changes,
+    changes: dict,
     *,
-    model_dir=None,
-    checkpoint=None,
-    checkpoint_dir=None,
-    data_dir=None,
-    command="",
-    subset=None,
-    shard=None,
-    save_adversarial=False,
-    sibling=None,
-    force=False,
-):
+    model_dir: str | pathlib.Path | None = None,
+    checkpoint: str | pathlib.Path | None = None,
+    checkpoint_dir: str | pathlib.Path | None = None,
+    data_dir: str | pathlib.Path | None = None,
+    command: str = "",
+    subset: str | pathlib.Path | None = None,
+    shard: tuple[int, int] | None = None,
+    save_adversarial: bool = False,
+    sibling: str | pathlib.Path | None = None,
+    force: bool = False,
+) -> dict:
     """Evaluate a checkpoint under the attacks of its recipe with `changes`, and report into a folder of its own.
 
     Stopped or killed, the same call goes on where it was.
@@ -113,13 +115,15 @@ def evaluate(
             return report_on(subject, folder, asked, facts=facts, history=found.state["history"], home=home)
 
 
-def report_on(subject, folder, asked, *, facts, history, home):
+def report_on(
+    subject: Subject, folder: pathlib.Path, asked: Asked, *, facts: dict, history: list[dict], home: pathlib.Path
+) -> dict:
     """Measure a subject, go on where the same measurement was stopped, and report into a folder.
 
     Args:
-      subject: a `Subject`.
+      subject: what is evaluated.
       folder: of the report.
-      asked: an `Asked`.
+      asked: what is wanted beside the accuracies.
       facts: what the report says of checkpoint and command, as `record.facts_of` returns them.
       history: of the training, for the curves.
       home: the folder of the run.
@@ -158,7 +162,7 @@ def report_on(subject, folder, asked, *, facts, history, home):
     return full
 
 
-def request_of(found, subject, asked):
+def request_of(found: checkpoints.Checkpoint, subject: Subject, asked: Asked) -> dict:
     """Return everything that decides what an evaluation computes, as JSON holds it."""
     dataset = subject.dataset
     return {
@@ -171,7 +175,7 @@ def request_of(found, subject, asked):
     }
 
 
-def load_test(found, data_dir):
+def load_test(found: checkpoints.Checkpoint, data_dir: str | pathlib.Path | None) -> data.Data:
     """Return the data set that a checkpoint is evaluated on, with test images."""
     dataset = assembly.load_data(found.recipe, data_dir)
     if not dataset.test.size:
@@ -179,7 +183,7 @@ def load_test(found, data_dir):
     return dataset
 
 
-def fingerprint(model):
+def fingerprint(model: keras.Model) -> str:
     """Return the SHA-256 of a model's variables."""
     digest = hashlib.sha256()
     for variable in model.variables:
@@ -188,7 +192,7 @@ def fingerprint(model):
 
 
 @contextlib.contextmanager
-def work_folder(parent, request):
+def work_folder(parent: pathlib.Path, request: dict) -> Iterator[pathlib.Path]:
     """Yield the folder of an evaluation: that of the same one that was stopped, else a new one; locked meanwhile.
 
     Args:
@@ -219,11 +223,13 @@ def work_folder(parent, request):
             raise KeyboardInterrupt(f"Stopped in {folder}. The same command goes on there.") from error
 
 
-def chosen(dataset, subset, shard):
+def chosen(
+    dataset: data.Data, subset: str | pathlib.Path | None, shard: tuple[int, int] | None
+) -> tuple[data.Data, dict | None]:
     """Return the data set with the test images that are to be evaluated, and facts about the subset for the report.
 
     Args:
-      dataset: a `data.Data`.
+      dataset: with its whole test part.
       subset: a file of ids, None for all.
       shard: (i, n), the i-th of n parts, from 1; None for the whole.
     """

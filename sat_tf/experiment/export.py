@@ -3,6 +3,7 @@
 import datetime
 import json
 import pathlib
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -17,15 +18,15 @@ EMBEDDED = "fashion_mnist_12k"
 
 
 def export(
-    changes,
+    changes: dict,
     *,
-    model_dir=None,
-    checkpoint=None,
-    checkpoint_dir=None,
-    data_dir=None,
-    formats=("saved_model",),
-    command="",
-):
+    model_dir: str | pathlib.Path | None = None,
+    checkpoint: str | pathlib.Path | None = None,
+    checkpoint_dir: str | pathlib.Path | None = None,
+    data_dir: str | pathlib.Path | None = None,
+    formats: Sequence[str] = ("saved_model",),
+    command: str = "",
+) -> dict:
     """Write a checkpoint in some formats into `export/` of its run's folder, compared with the model by consumers.
 
     Args:
@@ -78,7 +79,7 @@ def export(
     return result
 
 
-def facts_of(found, formats, command):
+def facts_of(found: checkpoints.Checkpoint, formats: Sequence[str], command: str) -> dict:
     """Return what the model card says of a checkpoint."""
     recipe = found.recipe
     return {
@@ -103,7 +104,7 @@ def facts_of(found, formats, command):
     }
 
 
-def evaluations_of(found, model_dir):
+def evaluations_of(found: checkpoints.Checkpoint, model_dir: pathlib.Path) -> list[dict]:
     """Return the rows of all reports about these very weights at this very size, each with its "dataset".
 
     Of equal ones the latest.
@@ -129,7 +130,9 @@ def evaluations_of(found, model_dir):
     return list(rows.values())
 
 
-def sample(found, prepare, data_dir, required):
+def sample(
+    found: checkpoints.Checkpoint, prepare: Callable, data_dir: str | pathlib.Path | None, required: bool
+) -> tuple[np.ndarray, np.ndarray, list[bytes], str]:
     """Return images for the comparison: images, labels, the same encoded, and where they are from.
 
     They are a fixed draw from the test part of the recipe's data set; where that is not at hand and nobody asked for

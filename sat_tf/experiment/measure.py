@@ -3,12 +3,14 @@
 import os
 import pathlib
 
+import keras
 import numpy as np
 from absl import logging
 
 from sat_tf import console, corruptions, evaluate, report
 from sat_tf.evaluate import saved
 from sat_tf.experiment import record
+from sat_tf.experiment.subject import Subject
 
 CORRUPTED = 2000  # images at most that are corrupted, by 15 kinds in 5 severities
 PANEL = 8  # images that the panel shows at most, one a class
@@ -23,7 +25,7 @@ class Measurement:
       keep_all: keep every adversarial image, not only those of the panel.
     """
 
-    def __init__(self, subject, work, *, keep_all):
+    def __init__(self, subject: Subject, work: pathlib.Path, *, keep_all: bool) -> None:
         self.subject, self.recipe, self.work = subject, subject.recipe, pathlib.Path(work)
         self.attacker = evaluate.Attacker(
             subject.model,
@@ -45,11 +47,11 @@ class Measurement:
         self.results = {}
 
     @property
-    def correct(self):
+    def correct(self) -> int:
         """How many images are right as they are."""
         return int((self.logits.argmax(-1) == self.examples.labels).sum())
 
-    def rows(self):
+    def rows(self) -> list[dict]:
         """Return the report's rows, one an attack."""
         rows = []
         for name in self.recipe.eval_attacks:
@@ -60,7 +62,9 @@ class Measurement:
             rows.append(record.row_of(self.results[name], self.recipe))
         return rows
 
-    def attack(self, name, epsilon, label, before=None, words=None):
+    def attack(
+        self, name: str, epsilon: float, label: str, before: evaluate.Result | None = None, words: str | None = None
+    ) -> evaluate.Result:
         """Return the `Result` of one attack; `label` names its folder."""
         with console.make_progress(len(self.logits), words or name, "image") as progress:
             return self.attacker.attack(
@@ -77,7 +81,7 @@ class Measurement:
                 progress=console.whole_steps(progress),
             )
 
-    def curve(self):
+    def curve(self) -> dict | None:
         """Return accuracy by steps of the longest attack, for the report; None without one of several."""
         found = [result for result in self.results.values() if len(result.by_step) > 1]
         if not found:
@@ -94,7 +98,7 @@ class Measurement:
             "accuracy": [self.correct / count, *steps.values()],
         }
 
-    def radii(self):
+    def radii(self) -> dict | None:
         """Return accuracy against the radius under the last attack, for the report; None where none is asked for."""
         if not self.recipe.eval_radii:
             return None
@@ -116,7 +120,7 @@ class Measurement:
             "count": len(self.logits),
         }
 
-    def extras(self):
+    def extras(self) -> dict | None:
         """Return accuracies under corruptions and Gaussian noise, for the report; None where none is asked for."""
         recipe = self.recipe
         if not (recipe.eval_corruptions or recipe.eval_noise):
@@ -135,7 +139,7 @@ class Measurement:
                 progress=progress.update,
             )
 
-    def panel(self):
+    def panel(self) -> dict:
         """Return an image of each of the first classes, clean and under the strongest attack."""
         chosen = self.examples.take(self.shown)
         strongest = min(self.results.values(), key=lambda result: result.robust_accuracy, default=None)
@@ -156,7 +160,7 @@ class Measurement:
             "norm": self.recipe.eval_norm,
         }
 
-    def checks_before(self, recorded):
+    def checks_before(self, recorded: float | None) -> list:
         """Return the sanity checks of model and images, none where the recipe asks for none; warn of failures."""
         if not self.recipe.eval_checks:
             return []
@@ -168,7 +172,7 @@ class Measurement:
                 logging.warning("Check %s failed: %s.", check.name, check.figure)
         return found
 
-    def checks_after(self, sibling):
+    def checks_after(self, sibling: keras.Model | None) -> list:
         """Return the sanity checks of what the attacks found, none where the recipe asks for none."""
         if not self.recipe.eval_checks:
             return []
@@ -184,7 +188,7 @@ class Measurement:
                 progress=lambda share: add(100 * share),
             )
 
-    def table(self):
+    def table(self) -> list[dict]:
         """Return a dict for each attack and image, as images.csv has its lines."""
         test = self.subject.dataset.test
         names = test.names() if test.names and test.random_access else None
@@ -194,7 +198,7 @@ class Measurement:
             for place, row in enumerate(result.table())
         ]
 
-    def write_adversarial(self, folder, preprocess):
+    def write_adversarial(self, folder: pathlib.Path, preprocess: str) -> list[str]:
         """Write adversarial-ATTACK.npz for each attack; return their names."""
         dataset = self.subject.dataset
         for name, result in self.results.items():

@@ -3,13 +3,14 @@
 import csv
 import json
 import pathlib
+from collections.abc import Iterable
 
 from sat_tf import files, report
 from sat_tf.evaluate import saved
 from sat_tf.experiment import folders, record
 
 
-def merge(parts, command=""):
+def merge(parts: Iterable[str | pathlib.Path], command: str = "") -> dict:
     """Write the report of a whole evaluation from the reports of all its parts, `--shard=1/n` to `--shard=n/n`.
 
     Args:
@@ -46,7 +47,7 @@ def merge(parts, command=""):
     )
 
 
-def read(part):
+def read(part: pathlib.Path) -> dict:
     """Return the report of a part."""
     try:
         content = json.loads((part / "report.json").read_text())

@@ -2,24 +2,25 @@
 
 import pathlib
 import shutil
+from collections.abc import Callable
 
 import numpy as np
 from absl import logging
 
-from sat_tf import data
-from sat_tf.experiment import assembly, folders
+from sat_tf import data, hparams
+from sat_tf.experiment import assembly, checkpoints, folders
 
 FILE = "seen.npz"  # in the folder of a run; beside NAME.keras it is NAME.seen.npz
 OWN = ("folder", "shards")  # sets of the user's own; others were published with whatever they hold twice
 FEW = 0.01  # the share of a test part that a set may hold twice
 
 
-def remember(model_dir, dataset, whole=lambda: None):
+def remember(model_dir: pathlib.Path, dataset: data.Data, whole: Callable[[], data.Data | None] = lambda: None) -> None:
     """Write down which images a run is trained on, before its first step; refuse to go on with others.
 
     Args:
       model_dir: folder of the run.
-      dataset: a `data.Data`.
+      dataset: what it is trained on.
       whole: returns the data set with its whole test part, where `dataset` has only a sample of it; else None.
     """
     path = pathlib.Path(model_dir) / FILE
@@ -39,18 +40,18 @@ def remember(model_dir, dataset, whole=lambda: None):
         )
 
 
-def whole(recipe, data_dir):
+def whole(recipe: hparams.Recipe, data_dir: str | pathlib.Path | None) -> Callable[[], data.Data | None]:
     """Return what `remember` takes: a function that loads a recipe's data with the whole test part, where it is cut."""
     cut = recipe.eval_images is not None and recipe.dataset in OWN
     return lambda: assembly.load_data(recipe.replace(eval_images=None), data_dir) if cut else None
 
 
-def refuse(found, dataset):
+def refuse(found: checkpoints.Checkpoint, dataset: data.Data) -> None:
     """Refuse test images that a checkpoint was trained on, or that chose it; say so where that is not known.
 
     Args:
-      found: a `checkpoints.Checkpoint`.
-      dataset: a `data.Data` with the test part that is to be used.
+      found: the checkpoint.
+      dataset: its test part is to be used.
     """
     seen = data.read_seen(_place(found))
     if seen is None:
@@ -68,7 +69,7 @@ def refuse(found, dataset):
         logging.warning("%d of the %d test images are copies of training images.", twice.sum(), len(twice))
 
 
-def tell(dataset):
+def tell(dataset: data.Data) -> None:
     """Say on screen how many of a data set's images are evaluated, and what is worth knowing of them."""
     total = sum(getattr(dataset, part).size for part in ("train", "validation", "test"))
     logging.info("Evaluating %d of %d images of %s.", dataset.test.size, total, dataset.source)
@@ -76,7 +77,7 @@ def tell(dataset):
         logging.info("Worth knowing of the images: %s.", note)
 
 
-def carry(found, path):
+def carry(found: checkpoints.Checkpoint, path: pathlib.Path) -> None:
     """Copy what is remembered of a checkpoint beside the .keras file that it was converted to."""
     place = _place(found)
     if place.is_file():

@@ -1,17 +1,18 @@
 """What a command would cost, before anything is trained: parameters, operations, memory, steps, hours."""
 
+import pathlib
 import time
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from sat_tf import attacks, cost, models, optim, train
+from sat_tf import attacks, cost, hparams, models, optim, train
 from sat_tf.data.splits import validation_size
 from sat_tf.experiment import assembly, validation
 from sat_tf.methods import Standard
 
-KNOWN = {  # images in train (held out among them), test; most held out by default; classes; side, None: the model's
+KNOWN = {  # images in train and validation, test; most in validation by default; classes; side, None: the model's
     "imagenet2012": (1_281_167, 50_000, 10_000, 1000, None),
     "imagenette": (9_469, 3_925, 1_000, 10, 160),
     "cifar10": (50_000, 10_000, 1_000, 10, 32),
@@ -23,11 +24,13 @@ CALIBRATION_STEPS = 3
 UPDATE = Standard().forward_equivalents
 
 
-def plan(recipe, *, data_dir=None, images_per_second=None):
+def plan(
+    recipe: hparams.Recipe, *, data_dir: str | pathlib.Path | None = None, images_per_second: float | None = None
+) -> dict[str, str]:
     """Return what a recipe would cost, as `{line: value}` for people; nothing is trained or written.
 
     Args:
-      recipe: an `hparams.Recipe`.
+      recipe: what would be trained.
       data_dir: where the data set lies; not looked at for sets of `KNOWN` sizes.
       images_per_second: training images a second on one accelerator; None for a calibration on this machine.
 
@@ -35,7 +38,7 @@ def plan(recipe, *, data_dir=None, images_per_second=None):
       ValueError, OSError: unknown names, a batch larger than the data, or data that can't be read.
     """
     assembly.check_names(recipe)
-    train_size, held_out, test_size, classes, side = _sizes(recipe, data_dir)
+    train_size, validated, test_size, classes, side = _sizes(recipe, data_dir)
     size = recipe.image_size or side or models.image_size(recipe.model)
     with cost.weightless():
         model = assembly.build_model(recipe, classes)
@@ -49,7 +52,7 @@ def plan(recipe, *, data_dir=None, images_per_second=None):
     step = passes * (forward := cost.forward_flops(model, size))
     slots = optim.slots(assembly.make_optimizer(recipe, 1, 1))
     copies = 2 + slots + bool(recipe.average_decay)  # weight, gradient, what the optimizer keeps, average
-    evaluated = _evaluated_forwards(recipe, held_out, test_size, classes)
+    evaluated = _evaluated_forwards(recipe, validated, test_size, classes)
     share = evaluated / (images * passes)  # of the training's
     return {
         "model": f"{recipe.model} with {recipe.act}, {classes} classes, {size} x {size} pixels",
@@ -78,7 +81,7 @@ def _hours(throughput, images, share):
     }
 
 
-def calibrate(recipe, classes, size, flops):
+def calibrate(recipe: hparams.Recipe, classes: int, size: int, flops: float) -> tuple[float | None, str]:
     """Train a few steps on noise here; return images a second (None where too slow to try) and how it was measured.
 
     The batch is cut so that a step stays in seconds; the input pipeline is not part of it.
@@ -111,7 +114,7 @@ def calibrate(recipe, classes, size, flops):
 
 
 def _sizes(recipe, data_dir):
-    """Return images in train, held out, test; number of classes; side in pixels (None: the model's own)."""
+    """Return images in train, validation, test; number of classes; side in pixels (None: the model's own)."""
     if recipe.dataset in KNOWN:
         total, test, most, classes, side = KNOWN[recipe.dataset]
         validation = validation_size(recipe.validation, total, most)
@@ -120,12 +123,10 @@ def _sizes(recipe, data_dir):
     return dataset.train.size, dataset.validation.size, dataset.test.size, len(dataset.classes), dataset.image_size
 
 
-def _evaluated_forwards(recipe, held_out, test_size, classes):
+def _evaluated_forwards(recipe, validated, test_size, classes):
     """Return the forward-equivalents of all validations and of the final evaluation."""
-    method, attack = (
-        assembly.make_method(recipe),
-        attacks.for_training(recipe.validation_attack, epsilon=recipe.epsilon),
-    )
+    method = assembly.make_method(recipe)
+    attack = attacks.for_training(recipe.validation_attack, epsilon=recipe.epsilon)
     times = max(1, round(recipe.epochs / recipe.validation_every))
     each = 1 + (longer := 1 + attack.forward_equivalents)  # one pass classifies
     if validation.compares(method, attack):
@@ -133,4 +134,4 @@ def _evaluated_forwards(recipe, held_out, test_size, classes):
         each += longer if recipe.validation_weights == "averaged" else 0
     terms = attacks.Terms(classes=classes, norm=recipe.eval_norm, restarts=recipe.eval_restarts)
     evaluated = sum(attacks.forward_equivalents(name, terms) for name in recipe.eval_attacks)
-    return times * held_out * each + test_size * evaluated
+    return times * validated * each + test_size * evaluated

@@ -3,16 +3,18 @@
 import datetime
 import math
 import pathlib
+from collections.abc import Iterable
 
-from sat_tf import report
-from sat_tf.experiment import assembly
+from sat_tf import evaluate, hparams, report
+from sat_tf.experiment import assembly, checkpoints
+from sat_tf.experiment.subject import Subject
 
 NO_ATTACK = dict.fromkeys(
     ("norm", "epsilon", "step_size", "steps", "random_start", "backward", "iterates", "restarts"), None
 )
 
 
-def header(subject):
+def header(subject: Subject) -> dict:
     """Return what a report says of model, data and machine."""
     recipe, dataset = subject.recipe, subject.dataset
     return {
@@ -39,7 +41,7 @@ def header(subject):
     }
 
 
-def facts_of(found, mode, command, recipe):
+def facts_of(found: checkpoints.Checkpoint, mode: str, command: str, recipe: dict) -> dict:
     """Return what a report says of a checkpoint and of the command."""
     return {
         "mode": mode,
@@ -53,18 +55,18 @@ def facts_of(found, mode, command, recipe):
     }
 
 
-def evaluated_by(recipe):
+def evaluated_by(recipe: hparams.Recipe) -> dict:
     """Return the fields of a recipe that say how it is evaluated."""
     values = recipe.to_dict()
     return {name: value for name, value in values.items() if name.startswith("eval_")} | {"seed": values["seed"]}
 
 
-def clean_row(correct, count, recipe):
+def clean_row(correct: int, count: int, recipe: hparams.Recipe) -> dict:
     """Return the report's row of the images as they are."""
     return {"attack": "clean", **NO_ATTACK, "stages": [], **_counted(correct, count, recipe, None)}
 
 
-def row_of(result, recipe):
+def row_of(result: evaluate.Result, recipe: hparams.Recipe) -> dict:
     """Return the report's row of an attack, from its `evaluate.Result`."""
     facts = list(result.facts.values())
     alone = facts[0] if len(facts) == 1 else {}
@@ -96,7 +98,14 @@ def _counted(correct, count, recipe, seconds):
     }
 
 
-def conclude(full, history, panel, folder, home, more=()):
+def conclude(
+    full: dict,
+    history: list[dict],
+    panel: dict | None,
+    folder: pathlib.Path,
+    home: pathlib.Path,
+    more: dict | tuple = (),
+) -> dict:
     """Write a report and print its last lines, with `more` paths among them; return the report."""
     paths = report.write(folder, full, history, panel)
     logs = pathlib.Path(home) / "tensorboard"
@@ -111,6 +120,6 @@ def conclude(full, history, panel, folder, home, more=()):
     return full
 
 
-def count(variables):
+def count(variables: Iterable) -> int:
     """Return the number of values in some variables."""
     return sum(math.prod(variable.shape) for variable in variables)

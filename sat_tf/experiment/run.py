@@ -1,6 +1,8 @@
 """A training run between its first and its last step."""
 
+import pathlib
 import time
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -15,7 +17,9 @@ CALL_SECONDS = 5.0  # so that progress moves, and Ctrl-C is heard
 class Run:
     """A run between its first and its last step: what is trained, what has been seen, what a checkpoint holds."""
 
-    def __init__(self, recipe, dataset, strategy, model_dir):
+    def __init__(
+        self, recipe: hparams.Recipe, dataset: data.Data, strategy: tf.distribute.Strategy, model_dir: pathlib.Path
+    ) -> None:
         self.recipe, self.dataset, self.strategy, self.model_dir = recipe, dataset, strategy, model_dir
         self.image_size = assembly.image_size(recipe, dataset)
         for part in ("validation", "test"):
@@ -44,7 +48,7 @@ class Run:
                 recipe.attack,
             )
 
-    def restore(self):
+    def restore(self) -> None:
         """Go on from the latest checkpoint, if there is one."""
         try:
             path = saving.find(self.model_dir, "latest")
@@ -78,10 +82,11 @@ class Run:
             "classes": list(self.dataset.classes),
         }
 
-    def train(self, on_progress=None):
+    def train(self, on_progress: Callable | None = None) -> None:
         """Run the remaining steps; validate and save at the recipe's epochs; stop early where a validation says so.
 
-        `on_progress`: is called with the share of the steps that are done, in [0, 1].
+        Args:
+          on_progress: is called with the share of the steps that are done, in [0, 1].
         """
         if self.stopped:
             logging.info("Training had ended: %s.", self.stopped)
@@ -133,17 +138,17 @@ class Run:
                         f"{self.model_dir} holds it, and the same command goes on from there."
                     )
 
-    def variables(self):
+    def variables(self) -> dict[str, dict]:
         """Return every variable of the run, as a checkpoint groups them."""
         groups = {"model": saving.by_path(self.state.model), "optimizer": saving.by_path(self.state.optimizer)}
         return groups | ({"average": self.state.average.variables} if self.state.average else {})
 
-    def save(self, kinds=()):
+    def save(self, kinds: Iterable[str] = ()) -> None:
         """Write a checkpoint, the latest and whatever else `kinds` says."""
-        unreadable = [v.path for v in self.state.model.variables if not np.isfinite(v.numpy()).all()]
-        if unreadable:
+        not_finite = [v.path for v in self.state.model.variables if not np.isfinite(v.numpy()).all()]
+        if not_finite:
             raise FloatingPointError(
-                f"After step {self.state.step} {unreadable[0]} is not finite. A lower learning_rate helps most often."
+                f"After step {self.state.step} {not_finite[0]} is not finite. A lower learning_rate helps most often."
             )
         state = {
             "step": self.state.step,
@@ -159,7 +164,7 @@ class Run:
         }
         saving.save(self.model_dir / "checkpoints", self.variables(), state, kinds=("latest", *kinds))
 
-    def summary(self):
+    def summary(self) -> dict:
         """Return the report's facts about the training."""
         steps = self.state.step
         return {
@@ -216,7 +221,7 @@ class Run:
         tf.summary.scalar("train/learning_rate", self.state.optimizer.learning_rate, step)
 
     def _validate(self, step):
-        """Evaluate the held-out images, add a row to the history; return ("best",) where it is the best so far."""
+        """Evaluate the validation images, add a row to the history; return ("best",) where it is the best so far."""
         row = {
             "step": step,
             "epoch": step / self.epoch_steps,

@@ -1,19 +1,29 @@
 """--mode=train: a run by a recipe, from its first step to its report."""
 
-from sat_tf import console, files, saving
+import pathlib
+from collections.abc import Callable
+
+from sat_tf import console, files, hparams, saving
 from sat_tf.experiment import assembly, checkpoints, folders, overlap, record
 from sat_tf.experiment.evaluate import Asked, report_on
 from sat_tf.experiment.run import Run
 from sat_tf.experiment.subject import Subject
 
 
-def train(recipe, model_dir, *, data_dir=None, command="", on_progress=None):
+def train(
+    recipe: hparams.Recipe,
+    model_dir: str | pathlib.Path,
+    *,
+    data_dir: str | pathlib.Path | None = None,
+    command: str = "",
+    on_progress: Callable | None = None,
+) -> dict:
     """Train by a recipe, or go on where the run in `model_dir` stopped; then evaluate the best checkpoint and report.
 
     PGD counts by its final iterate, as in the paper, unless the recipe asks for an active set.
 
     Args:
-      recipe: an `hparams.Recipe`.
+      recipe: what is trained, on what, and how it is evaluated.
       model_dir: folder of the run; nothing in it is ever wiped.
       data_dir: where the data set lies.
       command: what the user typed, for the report.

@@ -1,10 +1,12 @@
-"""Validation: what a run is worth on held-out training images."""
+"""Validation: what a run is worth on training images that were set aside."""
 
 import contextlib
+from typing import Any
 
+import tensorflow as tf
 from absl import logging
 
-from sat_tf import console, evaluate, losses, stopping
+from sat_tf import console, data, evaluate, hparams, losses, methods, stopping, train
 from sat_tf.attacks import for_training
 from sat_tf.experiment import assembly
 
@@ -15,13 +17,21 @@ class Validation:
     Args:
       recipe: says which attack, which weights, when to stop.
       method: the training method.
-      state: a `train.TrainState`.
+      state: what is trained: model, optimizer, average.
       dataset: its validation part is evaluated.
       image_size: pixels a side.
-      strategy: a `tf.distribute.Strategy`.
+      strategy: the devices that compute.
     """
 
-    def __init__(self, recipe, method, state, dataset, image_size, strategy):
+    def __init__(
+        self,
+        recipe: hparams.Recipe,
+        method: methods.Standard,
+        state: train.TrainState,
+        dataset: data.Data,
+        image_size: int,
+        strategy: tf.distribute.Strategy,
+    ) -> None:
         self.recipe, self.method, self.state = recipe, method, state
         self.size = dataset.validation.size
         self.batches = assembly.evaluation_batches(recipe, dataset.validation, image_size, strategy)
@@ -34,7 +44,7 @@ class Validation:
             for name, attack in attacks.items()
         }
 
-    def measure(self):
+    def measure(self) -> dict[str, float]:
         """Return `{quantity: accuracy}`.
 
         Clean and robust accuracy are those of the weights that the recipe evaluates. One-step and multi-step accuracy
@@ -59,12 +69,12 @@ class Validation:
         return correct / total
 
 
-def compares(method, attack):
+def compares(method: methods.Standard, attack: Any) -> bool:
     """Say whether validation by an attack can tell catastrophic overfitting: training attacks, by fewer steps."""
     return method.attack is not None and attack.steps > method.attack.steps
 
 
-def log(row, recipe):
+def log(row: dict[str, float], recipe: hparams.Recipe) -> None:
     """Log a validation in one line."""
     logging.info(
         "Epoch %.3g: loss %.3f, validation clean %.2f %%, %s %.2f %%%s.",

@@ -1,14 +1,23 @@
 """--mode=verify: adversarial images of a file, checked against the data set and classified again by a model."""
 
 import pathlib
+from collections.abc import Iterable
 
 from sat_tf import data, hparams
 from sat_tf import verify as file_of
-from sat_tf.evaluate import predictor, read_examples
+from sat_tf.evaluate import Examples, predictor, read_examples
 from sat_tf.experiment import assembly, checkpoints
 
 
-def verify(file, changes, *, model_dir=None, checkpoint=None, checkpoint_dir=None, data_dir=None):
+def verify(
+    file: str | pathlib.Path,
+    changes: dict,
+    *,
+    model_dir: str | pathlib.Path | None = None,
+    checkpoint: str | pathlib.Path | None = None,
+    checkpoint_dir: str | pathlib.Path | None = None,
+    data_dir: str | pathlib.Path | None = None,
+) -> tuple[list[file_of.Finding], dict[str, float]]:
     """Check a file of adversarial images against the data set, and rescore it with a checkpoint or a SavedModel.
 
     Args:
@@ -57,12 +66,12 @@ def verify(file, changes, *, model_dir=None, checkpoint=None, checkpoint_dir=Non
     return findings, {name: count / len(content["ids"]) for name, count in counts.items()}
 
 
-def is_saved_model(place):
+def is_saved_model(place: str | pathlib.Path | None) -> bool:
     """Say whether a place is the folder of a SavedModel."""
     return place is not None and (pathlib.Path(place).expanduser() / "saved_model.pb").is_file()
 
 
-def images_of(split, ids, recipe, image_size):
+def images_of(split: data.Split, ids: Iterable[int], recipe: hparams.Recipe, image_size: int) -> Examples:
     """Return the `Examples` of the data set that a file's ids name, in increasing order; unknown ids are left out."""
     known = sorted({int(place) for place in ids if 0 <= place < split.size})
     chosen = data.selected(split, known)

@@ -4,6 +4,11 @@ import json
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
 
 from sat_tf import files
 from sat_tf.export import card, parity
@@ -13,7 +18,19 @@ from sat_tf.export.formats import FILES, FORMATS, check
 __all__ = ["FILES", "FORMATS", "check", "drawn", "write"]
 
 
-def write(model, directory, *, facts, recipe, examples, attack, evaluations, preprocess, progress, attacked=None):
+def write(
+    model: keras.Model,
+    directory: str | pathlib.Path,
+    *,
+    facts: dict[str, Any],
+    recipe: dict[str, Any],
+    examples: tuple[np.ndarray, np.ndarray, list[bytes], str],
+    attack: dict[str, Any],
+    evaluations: list[dict[str, Any]],
+    preprocess: Callable,
+    progress: Callable,
+    attacked: Callable | None = None,
+) -> dict[str, Any]:
     """Write a model in some formats with its card, and compare each with the model in its consumer's own process.
 
     The directory appears when all is written and compared, not before.
@@ -60,7 +77,7 @@ def write(model, directory, *, facts, recipe, examples, attack, evaluations, pre
     return result
 
 
-def refuse_existing(directory):
+def refuse_existing(directory: pathlib.Path) -> None:
     """Refuse a directory that exists, since an export is never written over, or that TensorFlow can't load from."""
     if "[" in str(directory.resolve()):
         raise ValueError(f"Expected a path without '[', which TensorFlow takes for a pattern. Received: {directory}.")
@@ -71,7 +88,14 @@ def refuse_existing(directory):
         )
 
 
-def compare(model, directory, formats, examples, attack, progress):
+def compare(
+    model: Callable,
+    directory: pathlib.Path,
+    formats: Sequence[str],
+    examples: tuple[np.ndarray, np.ndarray, list[bytes], str],
+    attack: dict[str, Any],
+    progress: Callable,
+) -> dict[str, Any]:
     """Return the parity of all formats; one that differs is a ValueError."""
     images, labels, encoded, description = examples
     result = {"images": description, "attack": attack, "tolerance": parity.TOLERANCE, "formats": {}}

@@ -1,5 +1,7 @@
 """The model card: README.md of an export, for whoever finds the folder without knowing this project."""
 
+from typing import Any
+
 from sat_tf.names import format_radius
 from sat_tf.report import describe, score, wilson_interval
 
@@ -32,7 +34,7 @@ _USES = {
 }
 
 
-def write(facts, evaluations, parity):
+def write(facts: dict[str, Any], evaluations: list[dict[str, Any]], parity: dict[str, Any]) -> str:
     """Return the text of the card.
 
     Args:

@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import sys
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -18,7 +19,7 @@ BATCH = 16  # the last batch is smaller, so that two sizes are tried
 OURS = ("sat_tf",)
 
 
-def open_saved_model(path):
+def open_saved_model(path: str) -> dict[str, Callable]:
     """Return `{answer: function}` of a SavedModel under plain TensorFlow."""
     import tensorflow as tf
 
@@ -35,7 +36,7 @@ def open_saved_model(path):
     }
 
 
-def open_keras(path):
+def open_keras(path: str) -> dict[str, Callable]:
     """Return `{answer: function}` of a .keras file under plain Keras."""
     import keras
 
@@ -43,7 +44,7 @@ def open_keras(path):
     return {"images": lambda images: np.asarray(model(images, training=False))}
 
 
-def open_litert(path):
+def open_litert(path: str) -> dict[str, Callable]:
     """Return `{answer: function}` of a .tflite file under LiteRT."""
     from ai_edge_litert.interpreter import Interpreter
 
@@ -51,7 +52,7 @@ def open_litert(path):
     return {"images": lambda images: runner(images=images)["logits"]}
 
 
-def open_onnx(path):
+def open_onnx(path: str) -> dict[str, Callable]:
     """Return `{answer: function}` of an .onnx file under ONNX Runtime."""
     import onnxruntime
 
@@ -62,7 +63,9 @@ def open_onnx(path):
 CONSUMERS = {"saved_model": open_saved_model, "keras": open_keras, "litert": open_litert, "onnx": open_onnx}
 
 
-def pgd(gradient_fn, images, labels, *, epsilon, step_size, steps):
+def pgd(
+    gradient_fn: Callable, images: np.ndarray, labels: np.ndarray, *, epsilon: float, step_size: float, steps: int
+) -> np.ndarray:
     """Climb `steps` signs of the gradient from the images inside the L-infinity ball and [0, 1]."""
     low, high = np.maximum(images - np.float32(epsilon), 0), np.minimum(images + np.float32(epsilon), 1)
     adversarial = images
@@ -72,12 +75,12 @@ def pgd(gradient_fn, images, labels, *, epsilon, step_size, steps):
     return adversarial
 
 
-def batches(number):
+def batches(number: int) -> list[slice]:
     """Return the slices of `number` images."""
     return [slice(start, min(start + BATCH, number)) for start in range(0, number, BATCH)]
 
 
-def answers(functions, folder):
+def answers(functions: dict[str, Callable], folder: pathlib.Path) -> Iterator[int | dict[str, np.ndarray]]:
     """Yield after each batch how many images were done, and at last `{name: array}` of all answers."""
     images = np.load(folder / "images.npy", mmap_mode="r")
     logits = {"logits": [], "encoded": [], "attacked": []}
@@ -99,7 +102,7 @@ def answers(functions, folder):
     yield {name: np.concatenate(parts) for name, parts in logits.items() if parts}
 
 
-def main(kind, model, folder):
+def main(kind: str, model: str, folder: str | pathlib.Path) -> None:
     """Answer for all images of a folder."""
     folder = pathlib.Path(folder)
     for answer in answers(CONSUMERS[kind](model), folder):

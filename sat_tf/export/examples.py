@@ -1,5 +1,8 @@
 """The images on which an export is compared with its model."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -7,7 +10,7 @@ from sat_tf import preprocess
 from sat_tf.export import signatures
 
 
-def drawn(split, prepare, size, count):
+def drawn(split: Any, prepare: Callable, size: int, count: int) -> tuple[np.ndarray, np.ndarray, list[bytes]]:
     """Return a fixed draw of images, labels, and the same images encoded as JPEG or PNG.
 
     Args:

@@ -11,6 +11,7 @@ import io
 import os
 import pathlib
 import tempfile
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
@@ -19,7 +20,14 @@ import tensorflow as tf
 from sat_tf.export import signatures, stock
 
 
-def saved_model(model, image_size, path, preprocess, assets, attacked=None):
+def saved_model(
+    model: keras.Model,
+    image_size: int,
+    path: str | pathlib.Path,
+    preprocess: Callable,
+    assets: Sequence[str | pathlib.Path],
+    attacked: Callable | None = None,
+) -> None:
     """SavedModel for TensorFlow Serving: images, encoded images, gradients; no project needed to load it."""
     serving = signatures.Serving(model, image_size, preprocess, assets, attacked)
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=True)  # so that it can be differentiated again
@@ -27,12 +35,26 @@ def saved_model(model, image_size, path, preprocess, assets, attacked=None):
         tf.saved_model.save(serving, str(path), signatures=serving.signatures, options=options)
 
 
-def keras_file(model, image_size, path, preprocess, assets, attacked=None):
+def keras_file(
+    model: keras.Model,
+    image_size: int,
+    path: str | pathlib.Path,
+    preprocess: Callable,
+    assets: Sequence[str | pathlib.Path],
+    attacked: Callable | None = None,
+) -> None:
     """Keras file of Keras' own layers, to fine-tune or to look at; opens without this project."""
     stock.to_stock(model).save(path)
 
 
-def litert(model, image_size, path, preprocess, assets, attacked=None):
+def litert(
+    model: keras.Model,
+    image_size: int,
+    path: str | pathlib.Path,
+    preprocess: Callable,
+    assets: Sequence[str | pathlib.Path],
+    attacked: Callable | None = None,
+) -> None:
     """LiteRT (TensorFlow Lite) file for phones and small devices, float32."""
     with tempfile.TemporaryDirectory() as folder, quiet():
         plain = Plain(model, image_size)
@@ -41,7 +63,14 @@ def litert(model, image_size, path, preprocess, assets, attacked=None):
         pathlib.Path(path).write_bytes(converter.convert())
 
 
-def onnx(model, image_size, path, preprocess, assets, attacked=None):
+def onnx(
+    model: keras.Model,
+    image_size: int,
+    path: str | pathlib.Path,
+    preprocess: Callable,
+    assets: Sequence[str | pathlib.Path],
+    attacked: Callable | None = None,
+) -> None:
     """ONNX file for ONNX Runtime and what else reads it."""
     import tf2onnx
 
@@ -97,7 +126,7 @@ PACKAGES = {
 }
 
 
-def check(names):
+def check(names: Sequence[str]) -> None:
     """Refuse, before any work, a format that is unknown or whose packages are not installed.
 
     Raises:
@@ -123,7 +152,7 @@ def check(names):
 class Plain(tf.Module):
     """The network of Keras' own layers behind `serving_default`, without the checks that other runtimes lack."""
 
-    def __init__(self, model, image_size):
+    def __init__(self, model: keras.Model, image_size: int) -> None:
         super().__init__()
         self._model = stock.to_stock(model)
         for layer in self._model.layers:
@@ -140,7 +169,7 @@ class Plain(tf.Module):
 
 
 @contextlib.contextmanager
-def quiet():
+def quiet() -> Iterator[None]:
     """Drop what converters write to stdout and stderr, C++ included; where they fail, the error shows its end."""
     with tempfile.TemporaryFile() as file, contextlib.redirect_stdout(io.StringIO()):
         kept = os.dup(2)

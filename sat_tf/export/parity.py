@@ -5,6 +5,8 @@ import pathlib
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,7 +16,12 @@ from sat_tf.export import consumer
 TOLERANCE = 1e-4  # of logits, relative to the largest of them
 
 
-def prepare(model, folder, examples, attack):
+def prepare(
+    model: Callable,
+    folder: str | pathlib.Path,
+    examples: tuple[np.ndarray, np.ndarray, Sequence[bytes]],
+    attack: dict[str, Any],
+) -> Iterator[int | dict[str, np.ndarray]]:
     """Write what consumers are asked, and return what the model answers.
 
     Args:
@@ -51,7 +58,9 @@ def prepare(model, folder, examples, attack):
     yield from consumer.answers(functions, folder)
 
 
-def ask(kind, path, folder, progress):
+def ask(
+    kind: str, path: str | pathlib.Path, folder: str | pathlib.Path, progress: Callable[[int], Any]
+) -> dict[str, np.ndarray]:
     """Return what the consumer of a format answers, `{name: logits}`; it runs in a process of its own.
 
     Args:
@@ -80,7 +89,7 @@ def ask(kind, path, folder, progress):
     return dict(np.load(pathlib.Path(folder) / f"{kind}.npz"))
 
 
-def compare(wanted, found, labels):
+def compare(wanted: dict[str, np.ndarray], found: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, Any]:
     """Return the parity of one format as `{measure: value}`; `passed` says whether it is good enough.
 
     Args:

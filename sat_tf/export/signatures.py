@@ -4,6 +4,10 @@ A request that makes no sense is an error of that request (`tf.errors.InvalidArg
 INVALID_ARGUMENT), raised before anything large is decoded or computed, and the process goes on serving.
 """
 
+import pathlib
+from collections.abc import Callable, Iterable
+
+import keras
 import tensorflow as tf
 
 MOST_PIXELS = 2**26  # of one encoded image: 64 million
@@ -25,7 +29,14 @@ class Serving(tf.Module):
       attacked: the model with other gradients, which the SavedModel then has; None for its own.
     """
 
-    def __init__(self, model, image_size, preprocess, assets=(), attacked=None):
+    def __init__(
+        self,
+        model: keras.Model,
+        image_size: int,
+        preprocess: Callable,
+        assets: Iterable[str | pathlib.Path] = (),
+        attacked: Callable | None = None,
+    ) -> None:
         super().__init__()
         self.values = [variable.value for variable in model.variables]  # what the graph reads, tracked
         self.files = [tf.saved_model.Asset(str(path)) for path in assets]
@@ -40,7 +51,7 @@ class Serving(tf.Module):
         self.differentiate = tf.function(self._differentiate, input_signature=[images, labels])
 
     @property
-    def signatures(self):
+    def signatures(self) -> dict[str, Callable]:
         """Name of each signature and its function."""
         return {
             "serving_default": self.classify,
@@ -72,12 +83,12 @@ class Serving(tf.Module):
         return {"loss": loss, "gradient": tape.gradient(total, images)}
 
 
-def outputs(logits):
+def outputs(logits: tf.Tensor) -> dict[str, tf.Tensor]:
     """Return what a classification answers: logits `[n, classes]`, their softmax, the class of the largest."""
     return {"logits": logits, "probabilities": tf.nn.softmax(logits), "classes": tf.argmax(logits, -1, tf.int32)}
 
 
-def checked_images(images, size):
+def checked_images(images: tf.Tensor, size: int) -> tf.Tensor:
     """Return images after making sure that they are `[n, size, size, 3]`, finite and in [0, 1]."""
     images = checked_number(tf.ensure_shape(images, [None, size, size, 3]))
     inside = tf.reduce_all((images >= -TOLERANCE) & (images <= 1 + TOLERANCE))  # false for NaN, too
@@ -86,14 +97,14 @@ def checked_images(images, size):
         return tf.identity(images)
 
 
-def checked_number(values):
+def checked_number(values: tf.Tensor) -> tf.Tensor:
     """Return a batch after making sure that something is in it."""
     check = tf.debugging.Assert(tf.shape(values)[0] > 0, ["Expected at least one image."])
     with tf.control_dependencies([check]):
         return tf.identity(values)
 
 
-def checked_labels(labels, logits):
+def checked_labels(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """Return labels `[n]` after making sure that there is one for each row of logits, below the number of classes."""
     classes = logits.shape[-1]
     checks = [
@@ -106,7 +117,7 @@ def checked_labels(labels, logits):
         return tf.identity(labels)
 
 
-def checked_content(content):
+def checked_content(content: tf.Tensor) -> tf.Tensor:
     """Return the bytes of an image file after making sure that it is a JPEG or PNG of reasonable size.
 
     The sides are read from the file's head: an image that would not fit into memory is refused before it is decoded.

@@ -8,7 +8,7 @@ from sat_tf import activations, layers
 from sat_tf.resnet.small import Subsample
 
 
-def to_stock(model):
+def to_stock(model: keras.Model) -> keras.Model:
     """Rebuild a model of Keras' own layers and operations only, with the same logits in inference mode.
 
     Its `.keras` file opens with `keras.saving.load_model(path)`, in safe mode and where this project can't be

@@ -11,6 +11,8 @@ import pathlib
 import signal
 import sys
 import time
+from collections.abc import Sequence
+from typing import Any
 
 from sat_tf import files, hparams
 from sat_tf.grid import runs, table
@@ -33,15 +35,25 @@ class Run:
     planned: bool = True
 
     @property
-    def finished(self):
+    def finished(self) -> bool:
+        """Whether it has ended with a report."""
         return (self.folder / "report.json").exists()
 
     @property
-    def words(self):
+    def words(self) -> str:
+        """What it is called on screen."""
         return f"{self.label}, seed {self.seed}"
 
 
-def plan(name, *, scale, seeds, results_dir, changes=None, rows=None):
+def plan(
+    name: str,
+    *,
+    scale: str,
+    seeds: int,
+    results_dir: str | pathlib.Path,
+    changes: dict[str, Any] | None = None,
+    rows: Sequence[str] | None = None,
+) -> tuple[list[Run], pathlib.Path]:
     """Return every `Run` of an experiment, and the folder of its table.
 
     The seeds are the outer loop, so that a grid that was stopped has about as many runs of each row. Runs lie in
@@ -87,7 +99,7 @@ def plan(name, *, scale, seeds, results_dir, changes=None, rows=None):
 
 
 def _check_recipe(item):
-    """Refuse a folder where another recipe was run; what it was evaluated by counts once it has been evaluated."""
+    """Refuse a folder where another recipe was run; how it is evaluated counts once that was done."""
     for file, evaluated in ((item.folder / "report.json", True), (item.folder / "recipe.json", False)):
         if not file.exists():
             continue
@@ -120,7 +132,18 @@ def _check_data(items):
             )
 
 
-def run(name, *, scale, seeds, results_dir, data_dir=None, changes=None, rows=None, jobs=None, command=""):
+def run(
+    name: str,
+    *,
+    scale: str,
+    seeds: int,
+    results_dir: str | pathlib.Path,
+    data_dir: str | pathlib.Path | None = None,
+    changes: dict[str, Any] | None = None,
+    rows: Sequence[str] | None = None,
+    jobs: int | None = None,
+    command: str = "",
+) -> tuple[dict[str, Any], pathlib.Path]:
     """Run what is left of an experiment and write its table: the same command goes on where it was stopped.
 
     Several processes may work on one grid: a run that another one has begun is left to it.

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from multiprocessing import connection
+from typing import Any
 
 BUSY = "another process is at work on it"
 LOG = "log.txt"  # in the run's folder: what it would have printed
@@ -21,7 +22,7 @@ class Child:
       options: data_dir, command, and whether it computes in a `single` thread.
     """
 
-    def __init__(self, item, options):
+    def __init__(self, item: Any, options: dict[str, Any]) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would inherit what TensorFlow's threads hold
         self.item = item
         self._answer, other = context.Pipe(duplex=False)
@@ -33,15 +34,16 @@ class Child:
         other.close()
 
     @property
-    def share(self):
+    def share(self) -> float:
         """How much of the training is done, in [0, 1]; the evaluation is not counted."""
         return self._share.value
 
     @property
-    def over(self):
+    def over(self) -> bool:
+        """Whether its process has ended."""
         return not self.process.is_alive()
 
-    def outcome(self):
+    def outcome(self) -> str | None:
         """Return None after a good end, `BUSY`, or what went wrong in a sentence."""
         self.process.join()
         with contextlib.suppress(EOFError):
@@ -51,7 +53,7 @@ class Child:
         how = f"signal {-code}{', often for want of memory' if code == -9 else ''}" if code < 0 else f"status {code}"
         return f"its process ended with {how}; see {self.item.folder / LOG}."
 
-    def stop(self):
+    def stop(self) -> None:
         """Ask it to save its state and end."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.process.pid, signal.SIGTERM)

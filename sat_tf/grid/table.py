@@ -3,6 +3,9 @@
 import datetime
 import json
 import math
+import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 from sat_tf import hparams, report
 
@@ -40,7 +43,7 @@ T95 = (  # 97.5 % quantiles of Student's t for 1 to 30 degrees of freedom
 )
 
 
-def read(folder):
+def read(folder: pathlib.Path) -> dict[str, Any]:
     """Return the report of a finished run; an OSError names one that can't be read."""
     file = folder / "report.json"
     try:
@@ -52,7 +55,9 @@ def read(folder):
     return content
 
 
-def write(name, scale, folder, items, failures, command=""):
+def write(
+    name: str, scale: str, folder: pathlib.Path, items: Sequence, failures: dict[str, str], command: str = ""
+) -> dict[str, Any]:
     """Gather the reports of the runs that have ended into table.json, table.md and figure.png; return the table.
 
     `robust` is the accuracy under the attack of the most steps.
@@ -122,7 +127,7 @@ def _all(facts):
     return {name: values[0] if len(values) == 1 else " | ".join(values) for name, values in merged.items()}
 
 
-def numbers(content):
+def numbers(content: dict[str, Any]) -> dict[str, float]:
     """Return `{quantity: number}` of a run's report: accuracies in %, training loss, seconds of training."""
     found = {row["attack"]: 100 * row["accuracy"] for row in content["evaluations"]}
     training = content["training"]
@@ -134,7 +139,7 @@ def numbers(content):
     }
 
 
-def in_short(folder):
+def in_short(folder: pathlib.Path) -> str:
     """Return the accuracies of a finished run in a few words."""
     found = numbers(read(folder))
     return (
@@ -143,7 +148,7 @@ def in_short(folder):
     )
 
 
-def summary(runs, baseline):
+def summary(runs: dict[int, dict[str, float]], baseline: dict[int, dict[str, float]]) -> dict[str, dict]:
     """Return of each quantity its mean, standard deviation, and paired difference to the baseline.
 
     Args:
@@ -164,12 +169,12 @@ def _summarise(name, runs, baseline):
     return {"mean": mean, "std": std, "difference": difference, "interval": interval, "pairs": len(pairs)}
 
 
-def student(freedom):
+def student(freedom: int) -> float:
     """Return the 97.5 % quantile of Student's t."""
     return T95[freedom - 1] if freedom <= len(T95) else 1.96 + 2.4 / freedom
 
 
-def moments(values):
+def moments(values: Sequence[float]) -> tuple[float | None, float | None]:
     """Return mean and standard deviation (of a sample) of some numbers, None where there are too few."""
     if not values:
         return None, None

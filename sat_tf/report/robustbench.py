@@ -3,7 +3,7 @@
 from sat_tf.report.words import format_radius
 
 
-def robustbench(full, name):
+def robustbench(full: dict, name: str) -> dict:
     """Return the fields of a RobustBench entry, as far as an evaluation knows them (Croce et al. 2021)."""
     by_attack = {row["attack"]: f"{100 * row['accuracy']:.2f}" for row in full["evaluations"]}
     radii = [row["epsilon"] for row in full["evaluations"] if row["epsilon"] is not None]

@@ -1,6 +1,7 @@
 """A table of the paper beside what was measured, and its figure: accuracy against robustness."""
 
 import textwrap
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +14,8 @@ _DEFINITIONS = """\
 * **Mean ± standard deviation** over the seeds; **difference** to the baseline is the mean over pairs of runs with the
   same seed (same data order, same attack seeds), in brackets its 95 % confidence interval by Student's t. An interval
   that holds 0 does not tell the row from the baseline.
-* **Training loss** is the mean over the last half epoch, or since the last but one probe where that is longer, on the
-  images that the update saw.
+* **Training loss** is the mean over the last half epoch, or since the last but one validation where that is longer, on
+  the images that the update saw.
 * **Seconds** are wall time of a run's training; runs at work at the same time slow each other.
 * Accuracy under attack is that of the final iterate."""
 
@@ -126,7 +127,7 @@ def _points(table):
     return [row for row in table["rows"] if {"clean", "robust"} <= set(row["quantities"])]
 
 
-def draw_table(table: dict):
+def draw_table(table: dict) -> Any:
     """Return the figure of a table: robustness against clean accuracy, measured and, where known, the paper's."""
     measured = [
         (row["row"], row["label"], *(row["quantities"][name] for name in ("clean", "robust"))) for row in _points(table)
@@ -176,7 +177,7 @@ def _draw_points(axes, points, colours, connected, columns):
     axes.margins(0.12)
 
 
-def draw_activations(title: str, curves: dict):
+def draw_activations(title: str, curves: dict) -> Any:
     """Return the figure of activations and their derivatives: `{name: (x, value, derivative)}`, each `[n]`."""
     with styled():
         figure = figure_of(10, 4.4, layout="constrained")

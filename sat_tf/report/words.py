@@ -40,6 +40,7 @@ def wilson_interval(correct: int, count: int, z: float = 1.959964) -> tuple[floa
 
 
 def is_attack(row: dict) -> bool:
+    """Say whether a row of a report is of an attack, not of the images as they are."""
     return row["attack"] != "clean"
 
 
@@ -61,6 +62,7 @@ def describe(row: dict) -> str:
 
 
 def score(row: dict) -> str:
+    """Return the accuracy of a row in %, with its counts."""
     return f"{100 * row['correct'] / row['count']:.2f} % ({row['correct']} / {row['count']})"
 
 
@@ -76,6 +78,7 @@ def _text(value) -> str:
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 

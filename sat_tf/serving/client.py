@@ -19,6 +19,8 @@ import sys
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 _EXAMPLE = "http://localhost:8501/v1/models/classifier"
 
@@ -27,10 +29,10 @@ class ServingError(RuntimeError):
     """A request without a usable answer.
 
     Attributes:
-        status: HTTP status of the answer, such as 400; None where none came.
+      status: HTTP status of the answer, such as 400; None where none came.
     """
 
-    def __init__(self, words, status=None):
+    def __init__(self, words: str, status: int | None = None) -> None:
         super().__init__(words)
         self.status = status
 
@@ -39,14 +41,14 @@ class Client:
     """Talk to one served model.
 
     Args:
-        url: Of the model, http://HOST:PORT/v1/models/NAME, with /versions/NUMBER for a certain version.
-        timeout: Seconds that the server may be silent.
+      url: of the model, http://HOST:PORT/v1/models/NAME, with /versions/NUMBER for a certain version.
+      timeout: seconds that the server may be silent.
 
     Raises:
-        ValueError: for a URL of another form.
+      ValueError: for a URL of another form.
     """
 
-    def __init__(self, url, timeout=60):
+    def __init__(self, url: str, timeout: float = 60) -> None:
         parts = urllib.parse.urlsplit(url.strip().rstrip("/"))
         if parts.scheme not in ("http", "https") or not parts.netloc or "/models/" not in parts.path:
             raise ValueError(f"Expected the URL of a model, such as {_EXAMPLE}. Received: url={url}.")
@@ -55,62 +57,62 @@ class Client:
         self.url = parts.geturl().removesuffix(":predict").removesuffix("/metadata")
         self.timeout = timeout
 
-    def status(self):
+    def status(self) -> dict[str, Any]:
         """Return the versions of the model and their states: `{"model_version_status": [...]}`."""
         return self._ask("")
 
-    def metadata(self):
+    def metadata(self) -> dict[str, Any]:
         """Return the signatures with the type and shape of every input and output, as the server writes them."""
         return self._ask("/metadata")
 
-    def predict(self, inputs, signature="serving_default"):
+    def predict(self, inputs: Any, signature: str = "serving_default") -> Any:
         """Run one signature, by columns.
 
         Args:
-            inputs: `{input name: value}`; a value is a number, string, bytes, array, or nested lists of those. For a
-                signature with one input, the value alone will do, where it is no dictionary.
-            signature: Name of the signature.
+          inputs: `{input name: value}`; a value is a number, string, bytes, array, or nested lists of those. For a
+            signature with one input, the value alone will do, where it is no dictionary.
+          signature: name of the signature.
 
         Returns:
-            `{output name: nested lists}`, numbers and strings, bytes for outputs whose names end in `_bytes`;
-            the lists alone where the signature has one output.
+          `{output name: nested lists}`, numbers and strings, bytes for outputs whose names end in `_bytes`;
+          the lists alone where the signature has one output.
 
         Raises:
-            ServingError: the server refuses the request, or gives no usable answer.
-            ValueError: `inputs` has something that JSON can't say.
+          ServingError: the server refuses the request, or gives no usable answer.
+          ValueError: `inputs` has something that JSON can't say.
         """
         return self._predict("inputs", inputs, signature, "outputs")
 
-    def predict_rows(self, instances, signature="serving_default"):
+    def predict_rows(self, instances: Sequence, signature: str = "serving_default") -> list:
         """Run one signature, by rows: as `predict`, with a list of `{input name: value}`, answered by a list."""
         return self._predict("instances", instances, signature, "predictions")
 
-    def classify(self, images):
+    def classify(self, images: Iterable[bytes]) -> dict[str, list]:
         """Return logits, probabilities and classes of images.
 
         Args:
-            images: List of bytes, each a whole JPEG or PNG file.
+          images: list of bytes, each a whole JPEG or PNG file.
 
         Returns:
-            `{"logits": [n, classes], "probabilities": [n, classes], "classes": [n]}` as nested lists.
+          `{"logits": [n, classes], "probabilities": [n, classes], "classes": [n]}` as nested lists.
 
         Raises:
-            ServingError: as `predict`.
+          ServingError: as `predict`.
         """
         return self.predict({"image_bytes": [bytes(image) for image in images]}, "image_bytes")
 
-    def gradient(self, images, labels):
+    def gradient(self, images: Any, labels: Any) -> dict[str, list]:
         """Return the loss of each image and its gradient with respect to the image.
 
         Args:
-            images: Array or nested lists `[n, size, size, 3]` in [0, 1].
-            labels: `[n]` whole numbers.
+          images: array or nested lists `[n, size, size, 3]` in [0, 1].
+          labels: `[n]` whole numbers.
 
         Returns:
-            `{"loss": [n], "gradient": [n, size, size, 3]}` as nested lists.
+          `{"loss": [n], "gradient": [n, size, size, 3]}` as nested lists.
 
         Raises:
-            ServingError: as `predict`.
+          ServingError: as `predict`.
         """
         return self.predict({"images": images, "labels": labels}, "input_gradient")
 
@@ -195,22 +197,22 @@ def _decode(found):
     return found
 
 
-def describe(client, path, classes, top):
+def describe(client: Client, path: str, classes: Sequence[str] | None, top: int) -> str:
     """Return one line: an image file and its likeliest classes.
 
     Args:
-        client: Client.
-        path: Image file.
-        classes: List of class names; None to print the numbers of the classes.
-        top: How many classes to print.
+      client: Client.
+      path: image file.
+      classes: list of class names; None to print the numbers of the classes.
+      top: how many classes to print.
 
     Returns:
-        The line.
+      The line.
 
     Raises:
-        OSError: the file can't be read.
-        ServingError: the server refuses the image, or gives no usable answer.
-        ValueError: the number of names is not the number of classes.
+      OSError: the file can't be read.
+      ServingError: the server refuses the image, or gives no usable answer.
+      ValueError: the number of names is not the number of classes.
     """
     with open(path, "rb") as file:
         outputs = client.classify([file.read()])
@@ -244,7 +246,7 @@ def _arguments(arguments):
     return found
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit status: 0, or 1 where an image failed or nothing could be asked."""
     found = _arguments(arguments)
     try:

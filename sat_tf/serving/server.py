@@ -18,6 +18,7 @@ import re
 import signal
 import socket
 import sys
+from typing import Any
 
 from sat_tf.serving import signatures  # other packages are imported where they are needed: --help answers at once
 
@@ -25,7 +26,7 @@ MAX_BODY = 64 * 2**20  # bytes
 _STATUS = {3: 400, 8: 429, 9: 400, 11: 400, 12: 501}  # TensorFlow's error code -> HTTP status; else 500
 
 
-def application(folder: pathlib.Path, name: str, version: str):
+def application(folder: pathlib.Path, name: str, version: str) -> Any:
     """Return the `flask.Flask` that answers for a SavedModel by JSON, whatever it is asked."""
     import flask
     import tensorflow as tf
