@@ -1,5 +1,7 @@
 """EfficientNet with a pluggable activation, as the SAT release builds it."""
 
+from collections.abc import Callable
+
 import keras
 
 from sat_tf.efficientnet.scaling import VARIANTS, sizes
@@ -9,7 +11,15 @@ SCALES = {False: (2.0, -1.0), True: (255 / 128, -127 / 128)}  # by `lite`: what 
 
 
 @pinned()
-def build(variant, act, classes=1000, *, dropout=0.0, stochastic_depth=0.0, **norm):
+def build(
+    variant: str,
+    act: Callable[[str], keras.Layer],
+    classes: int = 1000,
+    *,
+    dropout: float | None = 0.0,
+    stochastic_depth: float = 0.0,
+    **norm: float,
+) -> keras.Model:
     """Build one network of the family (Tan & Le 2019), for images of any size.
 
     Padding is SAME everywhere; squeeze-excite (Hu et al. 2018) has the same activation between its layers.

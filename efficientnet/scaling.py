@@ -60,12 +60,12 @@ class Block:
     squeezed: int  # channels between the two layers of squeeze-excite, 0 without
 
     @property
-    def expanded(self):
+    def expanded(self) -> int:
         """Channels of the depthwise convolution."""
         return self.inputs * self.expansion
 
     @property
-    def residual(self):
+    def residual(self) -> bool:
         """Whether the input is added to the output."""
         return self.strides == 1 and self.inputs == self.outputs
 
@@ -81,14 +81,14 @@ _STAGES = (  # repeats, kernel size, strides, expansion, output channels; of B0
 )
 
 
-def channels(number, width):
+def channels(number: int, width: float) -> int:
     """Return a number of channels scaled by `width` and rounded to a multiple of 8, never below 90 % of it."""
     scaled = number * width
     rounded = max(8, int(scaled + 4) // 8 * 8)
     return rounded if rounded >= 0.9 * scaled else rounded + 8
 
 
-def sizes(name):
+def sizes(name: str) -> tuple[int, tuple[Block, ...], int]:
     """Return channels of the stem, the tuple of `Block`s, and channels of the head of a variant."""
     variant = VARIANTS[name]
     ends = (lambda number: number) if variant.lite else (lambda number: channels(number, variant.width))

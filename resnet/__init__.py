@@ -1,5 +1,9 @@
 """ResNet and ResNeXt with a pluggable activation: images in [0, 1] to logits."""
 
+from collections.abc import Callable
+
+import keras
+
 from sat_tf.layers import pinned
 from sat_tf.resnet.bottleneck import VARIANTS as BOTTLENECK_VARIANTS
 from sat_tf.resnet.bottleneck import build_bottleneck
@@ -10,7 +14,7 @@ VARIANTS = {**SMALL_VARIANTS, **BOTTLENECK_VARIANTS}
 
 
 @pinned()
-def build(variant, act, classes=1000, **norm):
+def build(variant: str, act: Callable[[str], keras.Layer], classes: int = 1000, **norm: float) -> keras.Model:
     """Build one network of the family.
 
     Args:

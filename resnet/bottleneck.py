@@ -1,6 +1,7 @@
 """Bottleneck ResNets and ResNeXts for ImageNet-sized images, as the SAT release builds them."""
 
 import dataclasses
+from collections.abc import Callable
 
 import keras
 
@@ -50,7 +51,7 @@ VARIANTS = {
 }
 
 
-def build_bottleneck(variant, act, classes, **norm):
+def build_bottleneck(variant: str, act: Callable[[str], keras.Layer], classes: int, **norm: float) -> keras.Model:
     """Build a bottleneck ResNet (He et al. 2015, Table 1; Xie et al. 2017, Table 1); arguments as `resnet.build`.
 
     The stride sits on the 3x3 convolution; a projection shortcut stands only where the number of channels changes;

@@ -1,6 +1,8 @@
 """Small ResNets for 32-pixel images."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -35,7 +37,7 @@ VARIANTS = {
 }
 
 
-def build_small(variant, act, classes, **norm):
+def build_small(variant: str, act: Callable[[str], keras.Layer], classes: int, **norm: float) -> keras.Model:
     """Build a ResNet of 6n + 2 layers for 32-pixel images (He et al. 2015, Section 4.2); arguments as `resnet.build`.
 
     Three groups of n two-layer blocks with 16, 32 and 64 channels, or from the number after `-w`; shortcuts without
@@ -68,17 +70,18 @@ class Subsample(keras.layers.Layer):
     Source: He et al. 2015, Section 4.2, shortcut option A.
     """
 
-    def __init__(self, filters, **kwargs):
+    def __init__(self, filters: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.filters = filters
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Return `[b, h/2, w/2, filters]`."""
         missing = self.filters - inputs.shape[-1]
         return tf.pad(inputs[:, ::2, ::2], [[0, 0], [0, 0], [0, 0], [missing // 2, missing - missing // 2]])
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         batch, height, width, _ = input_shape
         return (batch, *(None if n is None else -(-n // 2) for n in (height, width)), self.filters)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "filters": self.filters}

@@ -4,6 +4,8 @@ import contextlib
 import contextvars
 import functools
 import math
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -15,7 +17,7 @@ _GRADIENT = contextvars.ContextVar("whose gradient", default=None)  # each repli
 
 
 @contextlib.contextmanager
-def gradient_of(spec):
+def gradient_of(spec: str) -> Iterator[None]:
     """Let the activations of forward passes inside have the gradient of another one; their values stay as they are.
 
     It is fixed when a pass is traced: inside a `tf.function` enter it there, around the call of the model. Gradients to
@@ -36,7 +38,8 @@ def gradient_of(spec):
 class Activation(keras.layers.Layer):
     """An elementwise function as a layer, `[...] -> [...]`; half-precision inputs are computed in float32."""
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Return the values, with the gradient that `gradient_of` says: `[...] -> [...]`."""
         if inputs.dtype in (tf.float16, tf.bfloat16):
             return tf.cast(self._differentiable(tf.cast(inputs, tf.float32)), inputs.dtype)
         return self._differentiable(inputs)
@@ -46,23 +49,24 @@ class Activation(keras.layers.Layer):
         other = _GRADIENT.get()
         return self.function(x) if other is None else _with_gradient(self.function(tf.stop_gradient(x)), x, other)
 
-    def function(self, x):
+    def function(self, x: tf.Tensor) -> tf.Tensor:
+        """Return the values at x: `[...] -> [...]`."""
         raise TypeError(f"Expected a subclass that defines function(x). Received: {type(self).__name__}.")
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape
 
 
 class Parametric(Activation):
     """An activation with one fixed positive number alpha."""
 
-    def __init__(self, alpha=1.0, **kwargs):
+    def __init__(self, alpha: float = 1.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not (math.isfinite(alpha) and alpha > 0):
             raise ValueError(f"Expected a finite alpha > 0 for {type(self).__name__}. Received: alpha={alpha}.")
         self.alpha = float(alpha)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "alpha": self.alpha}
 
 
@@ -70,7 +74,7 @@ class Parametric(Activation):
 class ReLU(Activation):
     """max(x, 0); its derivative jumps at 0 (Nair & Hinton 2010)."""
 
-    def function(self, x):
+    def function(self, x: tf.Tensor) -> tf.Tensor:
         return tf.nn.relu(x)
 
 
@@ -78,7 +82,7 @@ class ReLU(Activation):
 class ReLU6(Activation):
     """min(max(x, 0), 6), the activation of EfficientNet-Lite (Krizhevsky 2010)."""
 
-    def function(self, x):
+    def function(self, x: tf.Tensor) -> tf.Tensor:
         return tf.nn.relu6(x)
 
 
@@ -86,7 +90,7 @@ class ReLU6(Activation):
 class Swish(Activation):
     """x sigmoid(x), also called SiLU (Ramachandran et al. 2017; Elfving et al. 2018)."""
 
-    def function(self, x):
+    def function(self, x: tf.Tensor) -> tf.Tensor:
         return _swish(x)
 
 
@@ -94,7 +98,7 @@ class Swish(Activation):
 class Softplus(Activation):
     """log(1 + exp(x)) (Nair & Hinton 2010)."""
 
-    def function(self, x):
+    def function(self, x: tf.Tensor) -> tf.Tensor:
         return tf.nn.softplus(x)
 
 
@@ -102,10 +106,10 @@ class Softplus(Activation):
 class ParametricSoftplus(Parametric):
     """log(1 + exp(alpha x)) / alpha, near ReLU for a large alpha (SAT paper, equation 2: alpha = 10)."""
 
-    def __init__(self, alpha=10.0, **kwargs):
+    def __init__(self, alpha: float = 10.0, **kwargs: Any) -> None:
         super().__init__(alpha, **kwargs)
 
-    def function(self, x):
+    def function(self, x: tf.Tensor) -> tf.Tensor:
         return tf.nn.softplus(self.alpha * x) / self.alpha
 
 
@@ -113,7 +117,7 @@ class ParametricSoftplus(Parametric):
 class GELU(Activation):
     """x Phi(x), Phi the standard normal distribution function, exact (Hendrycks & Gimpel 2016)."""
 
-    def function(self, x):
+    def function(self, x: tf.Tensor) -> tf.Tensor:
         # erfc keeps the tail of Phi that 1 + erf loses to cancellation.
         return 0.5 * x * tf.math.erfc(-x * math.sqrt(0.5))
 
@@ -122,7 +126,7 @@ class GELU(Activation):
 class GELUTanh(Activation):
     """x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2, the GELU of the SAT release (Hendrycks & Gimpel 2016)."""
 
-    def function(self, x):
+    def function(self, x: tf.Tensor) -> tf.Tensor:
         return _tanh_gelu(x)
 
 
@@ -130,7 +134,7 @@ class GELUTanh(Activation):
 class ELU(Parametric):
     """x for x >= 0, alpha (exp(x) - 1) below; smooth only for alpha = 1 (Clevert et al. 2016)."""
 
-    def function(self, x):
+    def function(self, x: tf.Tensor) -> tf.Tensor:
         return tf.nn.elu(x) if self.alpha == 1.0 else tf.where(x >= 0, x, self.alpha * tf.nn.elu(x))
 
 
@@ -138,7 +142,7 @@ class ELU(Parametric):
 class CELU(Parametric):
     """x for x >= 0, alpha (exp(x / alpha) - 1) below; smooth for every alpha (Barron 2017)."""
 
-    def function(self, x):
+    def function(self, x: tf.Tensor) -> tf.Tensor:
         # min keeps exp from overflowing in the branch that is not taken, whose gradient would be 0 * inf.
         return tf.where(x >= 0, x, self.alpha * tf.math.expm1(tf.minimum(x, 0.0) / self.alpha))
 
@@ -152,21 +156,21 @@ class SmoothReLU(Activation):
     Source: SAT paper, equations 5 and 6; start at alpha = 400 as in its Section 4.2 and the release (raw = 20).
     """
 
-    def __init__(self, alpha=400.0, **kwargs):
+    def __init__(self, alpha: float = 400.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not (math.isfinite(alpha) and alpha > 0):
             raise ValueError(f"Expected a finite alpha > 0 for SmoothReLU. Received: alpha={alpha}.")
         self.initial_alpha = float(alpha)
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
         initializer = keras.initializers.Constant(math.sqrt(self.initial_alpha))
         self.raw = self.add_weight(name="raw", shape=(1,), initializer=initializer, autocast=False)
 
-    def function(self, x):
+    def function(self, x: tf.Tensor) -> tf.Tensor:
         raw = tf.cast(tf.convert_to_tensor(self.raw), x.dtype)
         return _smooth_relu(x, tf.maximum(tf.square(raw), 1e-8))  # raw that crosses zero must not divide by it
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "alpha": self.initial_alpha}
 
 
@@ -174,7 +178,7 @@ class SmoothReLU(Activation):
 class Mish(Activation):
     """x tanh(softplus(x)) (Misra 2019)."""
 
-    def function(self, x):
+    def function(self, x: tf.Tensor) -> tf.Tensor:
         return _mish(x)
 
 
@@ -256,7 +260,7 @@ ACTIVATIONS = {
 }
 
 
-def factory(spec):
+def factory(spec: str) -> Callable[[str], keras.Layer]:
     """Return the factory of an activation: `layer_name -> keras.Layer`, a new layer at each call.
 
     Args:

@@ -1,8 +1,8 @@
-"""AutoAugment (ImageNet, policy v0) and RandAugment: uint8 [h, w, 3] -> uint8 [h, w, 3].
+"""AutoAugment (ImageNet, policy v0) and RandAugment: uint8 `[h, w, 3]` -> uint8 `[h, w, 3]`.
 
 Rows of `POLICIES` are `(image, seed) -> image`; rows of `OPERATIONS` are `(image, argument) -> image` with the argument
-after level conversion (degrees, pixels, factors, thresholds, bits). Randomness is an argument: the same int32 seed [2]
-gives the same image, whatever ran before, in eager mode and in graphs.
+after level conversion (degrees, pixels, factors, thresholds, bits). Randomness is an argument: the same seed, int32
+`[2]`, gives the same image, whatever ran before, in eager mode and in graphs.
 
 Every operation gives the values of the EfficientNet release, its oddities included ("Release:" in the docstrings).
 Where arithmetic does it, nothing is looked up: on a CPU a pass over 224 x 224 pixels takes 10 us, a look-up 280 us.
@@ -49,7 +49,7 @@ POLICY_V0 = (  # two (operation, probability, level) each, tried in this order
 )
 
 
-def autocontrast(image, argument=None):
+def autocontrast(image: tf.Tensor, argument: tf.Tensor | None = None) -> tf.Tensor:
     """Stretch every channel to reach from 0 to 255, fractions cut off; one of a single value stays as it is."""
     darkest = tf.cast(tf.reduce_min(image, [0, 1]), tf.float32)
     brightest = tf.cast(tf.reduce_max(image, [0, 1]), tf.float32)
@@ -60,7 +60,7 @@ def autocontrast(image, argument=None):
     return tf.reshape(_to_uint8(stretched), tf.shape(image))
 
 
-def equalize(image, argument=None):
+def equalize(image: tf.Tensor, argument: tf.Tensor | None = None) -> tf.Tensor:
     """Spread the values of every channel evenly over 0 to 255.
 
     With n(v) pixels of value v, step = (pixels - n(brightest value)) // 255 and N(v) the number of pixels below v, v
@@ -77,12 +77,12 @@ def equalize(image, argument=None):
     return tf.reshape(spread, tf.shape(image))
 
 
-def invert(image, argument=None):
+def invert(image: tf.Tensor, argument: tf.Tensor | None = None) -> tf.Tensor:
     """Replace every value v by 255 - v."""
     return tf.bitwise.invert(image)
 
 
-def rotate(image, degrees):
+def rotate(image: tf.Tensor, degrees: float | tf.Tensor) -> tf.Tensor:
     """Turn the image counter-clockwise about its centre; what opens is grey."""
     angle = tf.cast(degrees, tf.float32) * (math.pi / 180)
     height, width = tf.unstack(tf.cast(tf.shape(image)[:2] - 1, tf.float32))
@@ -92,7 +92,7 @@ def rotate(image, degrees):
     return _transform(image, [cosine, -sine, right, sine, cosine, down])
 
 
-def posterize(image, bits):
+def posterize(image: tf.Tensor, bits: float | tf.Tensor) -> tf.Tensor:
     """Keep the highest `bits` bits of every value.
 
     Release: 0 bits act as 1, because a uint8 is never shifted by more than 7 (policy v0 asks for 0 in one place); so do
@@ -102,7 +102,7 @@ def posterize(image, bits):
     return tf.bitwise.bitwise_and(image, tf.cast(256 - tf.bitwise.left_shift(1, shift), tf.uint8))
 
 
-def solarize(image, threshold):
+def solarize(image: tf.Tensor, threshold: float | tf.Tensor) -> tf.Tensor:
     """Invert every value that is not below `threshold`.
 
     Release: the threshold is a uint8 that wraps around, so 256 inverts everything, and 384 (RandAugment's magnitude 15)
@@ -113,20 +113,20 @@ def solarize(image, threshold):
     return tf.cast(levels + tf.cast(bright, tf.float32) * (255.0 - 2.0 * levels), tf.uint8)
 
 
-def solarize_add(image, addition):
+def solarize_add(image: tf.Tensor, addition: float | tf.Tensor) -> tf.Tensor:
     """Add `addition` to every value below 128 and clip to 0 to 255."""
     levels = tf.cast(image, tf.float32)
     return _to_uint8(levels + tf.cast(levels < 128, tf.float32) * tf.cast(tf.cast(addition, tf.int32), tf.float32))
 
 
-def color(image, factor):
+def color(image: tf.Tensor, factor: float | tf.Tensor) -> tf.Tensor:
     """Blend with the grey image: 0 is grey, 1 the image itself."""
     grey = tf.cast(tf.image.rgb_to_grayscale(image), tf.float32)
     grey = tf.matmul(tf.reshape(grey, [-1, 1]), tf.ones([1, 3]))  # exact, and faster than broadcasting
     return _blend(tf.reshape(grey, tf.shape(image)), image, factor)
 
 
-def contrast(image, factor):
+def contrast(image: tf.Tensor, factor: float | tf.Tensor) -> tf.Tensor:
     """Blend with one grey level: 0 is that level everywhere, 1 the image itself.
 
     Release: the level is not the image's mean, but min(h w // 256, 255), the sum of a histogram's counts over its 256
@@ -136,12 +136,12 @@ def contrast(image, factor):
     return _blend(tf.cast(level, tf.float32), image, factor)
 
 
-def brightness(image, factor):
+def brightness(image: tf.Tensor, factor: float | tf.Tensor) -> tf.Tensor:
     """Multiply by `factor`: 0 is black, 1 the image itself."""
     return _blend(0.0, image, factor)
 
 
-def sharpness(image, factor):
+def sharpness(image: tf.Tensor, factor: float | tf.Tensor) -> tf.Tensor:
     """Blend with the mean of 3 x 3 pixels in which the middle counts 5 of 13: 0 is smooth, 1 the image itself.
 
     Release: the outermost pixels stay as they are; rounding in the mean may darken even a flat image by one level. Its
@@ -159,32 +159,32 @@ def sharpness(image, factor):
     return image + tf.pad(changes, [[1, after[0]], [1, after[1]], [0, 0]])
 
 
-def shear_x(image, slope):
+def shear_x(image: tf.Tensor, slope: float | tf.Tensor) -> tf.Tensor:
     """Move row y by `slope` y pixels to the left; what opens is grey."""
     return _transform(image, [1.0, slope, 0.0, 0.0, 1.0, 0.0])
 
 
-def shear_y(image, slope):
+def shear_y(image: tf.Tensor, slope: float | tf.Tensor) -> tf.Tensor:
     """Move column x by `slope` x pixels upwards; what opens is grey."""
     return _transform(image, [1.0, 0.0, 0.0, slope, 1.0, 0.0])
 
 
-def translate_x(image, pixels):
+def translate_x(image: tf.Tensor, pixels: float | tf.Tensor) -> tf.Tensor:
     """Move the image by `pixels` to the left; what opens is grey."""
     return _transform(image, [1.0, 0.0, pixels, 0.0, 1.0, 0.0])
 
 
-def translate_y(image, pixels):
+def translate_y(image: tf.Tensor, pixels: float | tf.Tensor) -> tf.Tensor:
     """Move the image by `pixels` upwards; what opens is grey."""
     return _transform(image, [1.0, 0.0, 0.0, 0.0, 1.0, pixels])
 
 
-def cutout(image, place):
+def cutout(image: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
     """Cover a square with grey, cut off at the border.
 
     Args:
-        image: uint8 [h, w, 3].
-        place: [3]: half the side in pixels; then the middle, as fractions of height and width from 0 to below 1.
+      image: uint8 `[h, w, 3]`.
+      place: `[3]`: half the side in pixels; then the middle, as fractions of height and width from 0 to below 1.
     """
     half = tf.cast(tf.cast(place[0], tf.int32), tf.float32)
 
@@ -221,7 +221,7 @@ SIGNED = frozenset(("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY"))  
 _V0_OPERATIONS = tuple(dict.fromkeys(name for pair in POLICY_V0 for name, _, _ in pair))
 
 
-def argument_of(name, level, *, translate, cut):
+def argument_of(name: str, level: float, *, translate: float, cut: float) -> float:
     """Return the argument at a level, 0 to 10 and beyond: `translate` pixels and `cut`, half a side, at level 10."""
     share = level / 10
     enhance = share * 1.8 + 0.1
@@ -245,11 +245,11 @@ def argument_of(name, level, *, translate, cut):
     }[name]
 
 
-def draw_sub_policy(seed):
+def draw_sub_policy(seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Draw one of the 25 sub-policies, which of its two operations act, and their signs.
 
     Returns:
-        int32 [] in 0 to 24; bool [2]; float32 [2] of -1 and 1.
+      int32 `[]` in 0 to 24; bool `[2]`; float32 `[2]` of -1 and 1.
     """
     draws = tf.random.stateless_uniform([5], _own_stream(seed))
     sub_policy = tf.cast(draws[0] * len(POLICY_V0), tf.int32)
@@ -257,33 +257,33 @@ def draw_sub_policy(seed):
     return sub_policy, draws[1:3] < probabilities[sub_policy], _signs(draws[3:])
 
 
-def draw_operations(seed, layers):
+def draw_operations(seed: tf.Tensor, layers: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Draw `layers` of the 16 operations, their signs and places, each layer apart from the others.
 
     Returns:
-        int32 [layers] in 0 to 15; float32 [layers] of -1 and 1; float32 [layers, 2] from 0 to below 1.
+      int32 `[layers]` in 0 to 15; float32 `[layers]` of -1 and 1; float32 `[layers, 2]` from 0 to below 1.
     """
     draws = tf.random.stateless_uniform([4, layers], _own_stream(seed))
     return tf.cast(draws[0] * len(OPERATIONS), tf.int32), _signs(draws[1]), tf.transpose(draws[2:])
 
 
-def unchanged(image, seed):
+def unchanged(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Return the image itself; the seed is not used."""
     return image
 
 
-def autoaugment(image, seed):
+def autoaugment(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Apply one of 25 sub-policies of two operations, found by search on ImageNet (policy v0).
 
     Args:
-        image: uint8 [h, w, 3], also with unknown sides.
-        seed: int32 [2].
+      image: uint8 `[h, w, 3]`, also with unknown sides.
+      seed: int32 `[2]`.
 
     Returns:
-        uint8 [h, w, 3].
+      uint8 `[h, w, 3]`.
 
     Raises:
-        ValueError: `image` is of another dtype or shape.
+      ValueError: `image` is of another dtype or shape.
     """
     image = _checked(image)
     sub_policy, acting, signs = draw_sub_policy(seed)
@@ -294,20 +294,20 @@ def autoaugment(image, seed):
     return _apply(image, _V0_OPERATIONS, operations, values, tf.zeros([2, 2]))
 
 
-def randaugment(image, seed, *, layers=2, magnitude=15.0):
+def randaugment(image: tf.Tensor, seed: tf.Tensor, *, layers: int = 2, magnitude: float = 15.0) -> tf.Tensor:
     """Apply two of 16 operations, drawn with equal odds, at one magnitude.
 
     Args:
-        image: uint8 [h, w, 3], also with unknown sides.
-        seed: int32 [2].
-        layers: Number of operations, one after the other.
-        magnitude: Level of all of them, 0 to 30.
+      image: uint8 `[h, w, 3]`, also with unknown sides.
+      seed: int32 `[2]`.
+      layers: number of operations, one after the other.
+      magnitude: level of all of them, 0 to 30.
 
     Returns:
-        uint8 [h, w, 3].
+      uint8 `[h, w, 3]`.
 
     Raises:
-        ValueError: `image` is of another dtype or shape, `layers` or `magnitude` out of range.
+      ValueError: `image` is of another dtype or shape, `layers` or `magnitude` out of range.
     """
     image = _checked(image)
     if not isinstance(layers, numbers.Integral) or layers < 1:
@@ -324,7 +324,7 @@ POLICIES = {"none": unchanged, "autoaugment": autoaugment, "randaugment": randau
 
 
 def _apply(image, names, operations, values, places):
-    """Apply rows [stages] of `names` with arguments [stages] and places [stages, 2] of Cutout; row len(names) is idle.
+    """Apply rows `[stages]` of `names`, arguments `[stages]` and places `[stages, 2]` of Cutout; row len(names) idles.
 
     A loop around one switch: all stages share one copy of every operation, which keeps the graph small.
     """
@@ -365,12 +365,12 @@ def _signed(names, operations, arguments, signs):
 
 
 def _rows(image):
-    """Return [h, 3 w]: arithmetic between [h, w, 3] and [3] is slow, between [h, 3 w] and [3 w] it is fast."""
+    """Return `[h, 3 w]`: arithmetic between `[h, w, 3]` and `[3]` is slow, between `[h, 3 w]` and `[3 w]` fast."""
     return tf.reshape(image, [tf.shape(image)[0], -1])
 
 
 def _along_row(channels, image):
-    """Repeat [3] for every pixel of a row."""
+    """Repeat `[3]` for every pixel of a row."""
     return tf.tile(channels, [tf.shape(image)[1]])
 
 

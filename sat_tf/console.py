@@ -4,6 +4,7 @@ import contextlib
 import logging
 import sys
 import types
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 from absl import logging as absl_logging
@@ -13,13 +14,13 @@ from tqdm import tqdm
 class LogLines(logging.Handler):
     """Log records as lines above the progress bar; TensorFlow's own events are not a user's."""
 
-    def emit(self, record):
+    def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
         if record.levelno >= logging.WARNING or "sat_tf" in record.pathname:
             tqdm.write(record.getMessage(), file=sys.stderr)
 
 
-def start():
+def start() -> None:
     """Prepare a process that runs experiments: log lines, and the devices, whose notes then come before ours."""
     absl_logging.set_verbosity(absl_logging.INFO)
     logger = absl_logging.get_absl_logger()
@@ -28,7 +29,7 @@ def start():
     tf.config.list_logical_devices()
 
 
-def make_progress(total, what, unit, done=0, *, passing=False):
+def make_progress(total: float, what: str, unit: str, done: float = 0, *, passing: bool = False) -> tqdm:
     """Return a progress bar with ETA on stderr; less often where that is a file.
 
     A `passing` bar disappears when it is done, and is not shown in a file.
@@ -46,7 +47,7 @@ def make_progress(total, what, unit, done=0, *, passing=False):
     )
 
 
-def whole_steps(progress):
+def whole_steps(progress: tqdm) -> Callable[[float], None]:
     """Return a function that adds fractions to a progress bar, which shows whole numbers."""
     done = 0.0
 
@@ -59,7 +60,7 @@ def whole_steps(progress):
 
 
 @contextlib.contextmanager
-def naming_failures():
+def naming_failures() -> Iterator[types.SimpleNamespace]:
     """Turn TensorFlow's errors into what the user can act on: an unreadable image is named, lack of memory explained.
 
     Yields a namespace whose `dataset` is asked for what is unreadable in it, as soon as it is set.

@@ -20,6 +20,8 @@ import importlib
 import importlib.metadata
 import io
 import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +50,7 @@ WITHOUT_SCREEN = "pip install --force-reinstall --no-deps opencv-python-headless
 SMALLEST = 32  # pixels, the library's
 
 
-def check():
+def check() -> str:
     """Refuse, before any work, to go on without the library; return its name and version for a report.
 
     Raises:
@@ -68,7 +70,7 @@ def check():
     return f"{LIBRARY} {version}"
 
 
-def corrupt(images, kind, severity, seed, places):
+def corrupt(images: np.ndarray, kind: str, severity: int, seed: int, places: np.ndarray) -> np.ndarray:
     """Return images as one corruption leaves them; they are 8-bit images on their way, as in ImageNet-C.
 
     An image's randomness depends on `seed` and its place alone: not on its batch, and it is the same for each kind
@@ -107,7 +109,7 @@ def corrupt(images, kind, severity, seed, places):
     return np.float32(levels) / np.float32(255)
 
 
-def gaussian_noise(images, sigma, seed, places):
+def gaussian_noise(images: np.ndarray, sigma: float, seed: int, places: np.ndarray) -> np.ndarray:
     """Return images plus normal noise of standard deviation `sigma`, clipped to [0, 1]; ours, in float32 throughout.
 
     Args:
@@ -126,7 +128,16 @@ def gaussian_noise(images, sigma, seed, places):
     return noisy
 
 
-def measure(accuracy_fn, images, places, *, kinds, sigmas, seed, progress):
+def measure(
+    accuracy_fn: Callable[[np.ndarray], float],
+    images: np.ndarray,
+    places: np.ndarray,
+    *,
+    kinds: Sequence[str],
+    sigmas: Iterable[float],
+    seed: int,
+    progress: Callable[[], Any],
+) -> dict[str, Any]:
     """Return accuracies under corruptions and Gaussian noise, as a report has them.
 
     Args:

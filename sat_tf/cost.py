@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from collections.abc import Iterator
 
 import keras
 
@@ -12,18 +13,18 @@ WORKSPACE = 0.3 * 2**30  # bytes of graphs and buffers, measured on a CPU
 
 
 @contextlib.contextmanager
-def weightless():
+def weightless() -> Iterator[None]:
     """Let models built inside have variables with shapes and no values: for counting, not for calling."""
     with keras.StatelessScope(initialize_variables=False):
         yield
 
 
-def parameters(model):
+def parameters(model: keras.Model) -> int:
     """Return the number of trained values of a model."""
     return sum(math.prod(variable.shape) for variable in model.trainable_variables)
 
 
-def forward_flops(model, size):
+def forward_flops(model: keras.Model, size: int) -> int:
     """Return the operations of one image's forward pass, a multiplication and an addition as two.
 
     Counted are convolutions and dense layers, as the literature does; all else is a few percent.
@@ -36,7 +37,7 @@ def forward_flops(model, size):
     return sum(_flops(model.get_layer(name), shape) for name, shape in shapes.items())
 
 
-def in_words(number):
+def in_words(number: float) -> str:
     """Write a number of operations with its prefix: 3.9 GFLOP."""
     for prefix, factor in (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9)):
         if number >= factor:
@@ -44,7 +45,7 @@ def in_words(number):
     return f"{number / 1e6:.3g} MFLOP"
 
 
-def memory(model, size, batch_size, copies):
+def memory(model: keras.Model, size: int, batch_size: int, copies: float) -> str:
     """Return the expected peak memory of a training step, in words: weights and what goes with them, and a batch.
 
     On two CPU cores, beyond the imports: efficientnet-b0 with 128 images of 32 px 0.6 GiB expected, 0.6 measured;
@@ -64,7 +65,7 @@ def memory(model, size, batch_size, copies):
     )
 
 
-def kept_bytes(model, size):
+def kept_bytes(model: keras.Model, size: int) -> int:
     """Return the bytes that an update keeps for one image between its forward and its backward pass.
 
     Every layer's output, twice where normalisation follows a convolution. An estimate from above: compilers share.
@@ -74,7 +75,7 @@ def kept_bytes(model, size):
     return BYTES * sum(copies[name] * math.prod(shape[1:]) for name, shape in shapes.items())
 
 
-def output_shapes(model, size):
+def output_shapes(model: keras.Model, size: int) -> dict[str, tuple[int, ...]]:
     """Return `{layer name: output shape}` for one image of a size; layers without an output of their own left out."""
     layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
     function = keras.Function(model.inputs, [layer.output for layer in layers])

@@ -2,15 +2,19 @@
 
 import math
 import operator
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+Range = tuple[float, float] | None
 
 UNIT = (0.0, 1.0)
 ROUNDED = 1e-5  # of a range, by which values computed in half or single precision may leave it
 CHUNK = 256  # images at a time, so that those of a file need not fit into memory
 
 
-def array(images) -> np.ndarray:
+def array(images: ArrayLike) -> np.ndarray:
     """Return images as an array `[n, h, w, c]`: floats as float32, whole numbers as they are.
 
     Args:
@@ -26,14 +30,14 @@ def array(images) -> np.ndarray:
     return values if values.dtype.kind in "iu" else np.asarray(values, np.float32)
 
 
-def examples(given):
+def examples(given: Any) -> Any:
     """Return what `Examples` holds; anything else is refused."""
     if not all(hasattr(given, name) for name in ("images", "labels", "ids", "in_unit_range")):
         raise ValueError(f"Expected Examples(images=..., labels=...). Received: examples of {type(given).__name__}.")
     return given
 
 
-def extent(images) -> tuple[float, float]:
+def extent(images: Any) -> tuple[float, float]:
     """Return the smallest and the largest value, both not a number where one is; of no image: nothing, (inf, -inf)."""
     low, high = math.inf, -math.inf
     for begin in range(0, len(images), CHUNK):
@@ -42,7 +46,9 @@ def extent(images) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def in_unit_range(images, value_range=None, *, stated=True, found=None) -> np.ndarray:
+def in_unit_range(
+    images: ArrayLike, value_range: Range = None, *, stated: bool = True, found: tuple[float, float] | None = None
+) -> np.ndarray:
     """Return images as float32 in [0, 1].
 
     Args:
@@ -81,7 +87,7 @@ def in_unit_range(images, value_range=None, *, stated=True, found=None) -> np.nd
     return np.clip(images, 0, 1)
 
 
-def span(value_range) -> tuple[float, float]:
+def span(value_range: Range) -> tuple[float, float]:
     """Return a range of values as two floats; None is [0, 1]."""
     try:
         low, high = UNIT if value_range is None else (float(end) for end in value_range)
@@ -92,7 +98,7 @@ def span(value_range) -> tuple[float, float]:
     return low, high
 
 
-def classes_of(labels, count, classes=None) -> np.ndarray:
+def classes_of(labels: ArrayLike, count: int, classes: int | None = None) -> np.ndarray:
     """Return labels as int32 `[count]`.
 
     Args:
@@ -130,7 +136,9 @@ def classes_of(labels, count, classes=None) -> np.ndarray:
     return np.asarray(values, np.int32)
 
 
-def check_ball(norm, shape, epsilon, step_size=None) -> tuple[float, float | None]:
+def check_ball(
+    norm: str, shape: tuple[int, ...], epsilon: float, step_size: float | None = None
+) -> tuple[float, float | None]:
     """Return a radius and a step size as floats.
 
     Args:
@@ -151,7 +159,7 @@ def check_ball(norm, shape, epsilon, step_size=None) -> tuple[float, float | Non
     return epsilon, step_size
 
 
-def whole(name, value, least=1) -> int:
+def whole(name: str, value: Any, least: int = 1) -> int:
     """Return a whole number of at least `least`."""
     try:
         number = operator.index(value)

@@ -3,10 +3,11 @@
 import contextlib
 import signal
 import threading
+from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
-def on_request():
+def on_request() -> Iterator[Callable[[], bool]]:
     """Yield `requested() -> bool`: whether the user or the system asked to stop. A second Ctrl-C stops at once."""
     asked = []
 

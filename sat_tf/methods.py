@@ -8,9 +8,12 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from sat_tf import losses, passes
+
+LossFn = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,7 +28,7 @@ class Standard:
       attack: `(loss_fn, images, seed) -> images`; None: training sees no attack.
     """
 
-    loss_fn: Callable = losses.cross_entropy
+    loss_fn: LossFn = losses.cross_entropy
     backward: passes.Backward = passes.OWN
     attack: Any = None
 
@@ -34,15 +37,19 @@ class Standard:
     best_by = "clean"  # the validation accuracy that chooses the best checkpoint: clean or robust
 
     @property
-    def forward_equivalents(self):
+    def forward_equivalents(self) -> int:
         """Cost of a step in forward passes: an update is three of them, its forward pass and twice that backwards."""
         return 3
 
-    def perturb(self, model, images, labels, step, seed):
+    def perturb(
+        self, model: keras.Model, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor, seed: tf.Tensor
+    ) -> tf.Tensor:
         """Return the images to train on, `[batch, h, w, 3]`; no gradient flows through them."""
         return images
 
-    def loss(self, model, clean, adversarial, labels):
+    def loss(
+        self, model: keras.Model, clean: tf.Tensor, adversarial: tf.Tensor, labels: tf.Tensor
+    ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Return losses `[batch]` of an update, and a dict of quantities `[batch]` whose means the step reports."""
         logits = self.backward.view(model, "update")(adversarial, training=True)
         correct = tf.argmax(logits, -1, labels.dtype) == labels
@@ -58,29 +65,33 @@ class AdversarialTraining(Standard):
     stay as they are, dropout and stochastic depth do nothing.
     """
 
-    climb_fn: Callable = losses.cross_entropy
+    climb_fn: LossFn = losses.cross_entropy
 
     words = "adversarially (Smooth Adversarial Training, Xie et al. 2020)"
     trains_on = "adversarial"
     best_by = "robust"
 
     @property
-    def forward_equivalents(self):
+    def forward_equivalents(self) -> int:
         """Cost of a step in forward passes: the attack's and the update's."""
         return self.attack.forward_equivalents + super().forward_equivalents
 
-    def perturb(self, model, images, labels, step, seed):
+    def perturb(
+        self, model: keras.Model, images: tf.Tensor, labels: tf.Tensor, step: tf.Tensor, seed: tf.Tensor
+    ) -> tf.Tensor:
         """Return adversarial images, `[batch, h, w, 3]`."""
         attacked = self.backward.view(model, "attack")
         return self.attack(lambda x: self.climb_fn(attacked(x, training=False), labels), images, seed)
 
 
-def standard(attack, loss_fn=losses.cross_entropy, backward=passes.OWN):
+def standard(attack: Any, loss_fn: LossFn = losses.cross_entropy, backward: passes.Backward = passes.OWN) -> Standard:
     """Train on clean images."""
     return Standard(loss_fn=loss_fn, backward=backward)
 
 
-def sat(attack, loss_fn=losses.cross_entropy, backward=passes.OWN):
+def sat(
+    attack: Any, loss_fn: LossFn = losses.cross_entropy, backward: passes.Backward = passes.OWN
+) -> AdversarialTraining:
     """Train on adversarial images that an attack makes before every update (the SAT paper with a smooth activation)."""
     return AdversarialTraining(attack=attack, loss_fn=loss_fn, backward=backward)
 

@@ -1,6 +1,7 @@
 """The table of architectures, and the one way to build a model from its name."""
 
 import os
+from collections.abc import Callable
 
 import keras
 
@@ -15,7 +16,16 @@ FAMILIES = (resnet, efficientnet)  # packages with a table `VARIANTS` and `build
 MODELS = {**resnet.VARIANTS, **efficientnet.VARIANTS}
 
 
-def build(name, act="swish", classes=1000, *, momentum=0.9, epsilon=1e-5, dropout=0.0, stochastic_depth=0.0):
+def build(
+    name: str,
+    act: str | Callable[[str], keras.Layer] = "swish",
+    classes: int = 1000,
+    *,
+    momentum: float = 0.9,
+    epsilon: float = 1e-5,
+    dropout: float | None = 0.0,
+    stochastic_depth: float = 0.0,
+) -> keras.Model:
     """Build a model by name.
 
     Args:
@@ -44,7 +54,7 @@ def build(name, act="swish", classes=1000, *, momentum=0.9, epsilon=1e-5, dropou
     return family.build(name, act if callable(act) else activations.factory(act), classes, **options)
 
 
-def load(path):
+def load(path: str | os.PathLike) -> keras.Model:
     """Return the model of a .keras file, whatever the user's settings of Keras; every layer of ours is known.
 
     Raises:
@@ -60,11 +70,11 @@ def load(path):
         raise OSError(f"{path} cannot be read: {reason[0]}") from error
 
 
-def image_size(name):
+def image_size(name: str) -> int:
     """Return the side in pixels that an architecture was made for."""
     return MODELS[name].image_size
 
 
-def evaluation_preprocess(name):
+def evaluation_preprocess(name: str) -> str:
     """Return the key of `preprocess.EVALUATIONS` by which the release evaluates an architecture."""
     return MODELS[name].preprocess

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable
+from typing import Any
 
 CUTOFF = 0.55  # likeness from which a name is worth offering
 
@@ -50,12 +51,12 @@ def format_radius(radius: float, norm: str | None = "linf") -> str:
     return f"{levels}/255" if whole and norm != "l2" else f"{radius:.6g}"
 
 
-def expected(what: str, name: str, value, remedy: str = "") -> ValueError:
+def expected(what: str, name: str, value: Any, remedy: str = "") -> ValueError:
     """Return the error of a value that is not what was expected."""
     return ValueError(f"Expected {what}. Received: {name}={value}.{' ' + remedy if remedy else ''}")
 
 
-def unknown(what: str, name: str, value, known: Iterable[str], key: str | None = None) -> ValueError:
+def unknown(what: str, name: str, value: Any, known: Iterable[str], key: str | None = None) -> ValueError:
     """Return the error of a name that is none of the known ones; it offers the nearest.
 
     Args:

@@ -2,23 +2,29 @@
 
 import contextlib
 import math
+from collections.abc import Callable, Iterator
 
 import keras
 import tensorflow as tf
+
+Step = int | tf.Tensor
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     """A schedule of ours where Keras wants one of its own."""
 
-    def __init__(self, schedule):
+    def __init__(self, schedule: Callable[[Step], tf.Tensor]) -> None:
         self.schedule = schedule
 
-    def __call__(self, step):
+    def __call__(self, step: Step) -> tf.Tensor:
+        """Return the learning rate of a step, float32 `[]`."""
         return self.schedule(step)
 
 
-def sgd(schedule, *, momentum, nesterov=False):
-    """Stochastic gradient descent with momentum.
+def sgd(
+    schedule: Callable[[Step], tf.Tensor], *, momentum: float, nesterov: bool = False
+) -> keras.optimizers.Optimizer:
+    """Return stochastic gradient descent with momentum.
 
     Differs from source: Keras' velocity holds the learning rate (v = m v - rate g), the release's does not; the two
     part for some 1 / (1 - momentum) steps after a drop of the rate.
@@ -26,8 +32,10 @@ def sgd(schedule, *, momentum, nesterov=False):
     return keras.optimizers.SGD(Schedule(schedule), momentum=momentum, nesterov=nesterov, name="sgd")
 
 
-def rmsprop(schedule, *, momentum, nesterov=False):
-    """RMSProp as EfficientNet's release trains: decay 0.9, epsilon 0.001 under the root, averages that start at one.
+def rmsprop(
+    schedule: Callable[[Step], tf.Tensor], *, momentum: float, nesterov: bool = False
+) -> keras.optimizers.Optimizer:
+    """Return RMSProp as EfficientNet's release has it: decay 0.9, 0.001 under the root, averages that start at one.
 
     a = 0.9 a + 0.1 g^2;  v = momentum v + rate g / sqrt(a + 0.001);  w = w - v  (Tieleman & Hinton 2012)
     """
@@ -39,7 +47,7 @@ def rmsprop(schedule, *, momentum, nesterov=False):
 class RMSProp(keras.optimizers.RMSprop):
     """Keras' RMSProp with squared gradients that start at one, as TF1's do: the first steps are no leaps."""
 
-    def build(self, variables):
+    def build(self, variables: list[keras.Variable]) -> None:
         super().build(variables)
         for average in self._velocities:
             average.assign(tf.ones_like(average))
@@ -48,7 +56,7 @@ class RMSProp(keras.optimizers.RMSprop):
 OPTIMIZERS = {"sgd": sgd, "rmsprop": rmsprop}
 
 
-def slots(optimizer):
+def slots(optimizer: keras.optimizers.Optimizer) -> float:
     """Return how many values a new optimizer keeps beside each weight, counted on one kernel of 64 x 64."""
     weight = keras.Variable(tf.zeros([64, 64]), name="kernel")
     optimizer.build([weight])
@@ -56,12 +64,14 @@ def slots(optimizer):
     return kept / math.prod(weight.shape)
 
 
-def decays(variable):
+def decays(variable: keras.Variable) -> bool:
     """Say whether weight decay acts on a variable: kernels do, biases, normalisation and activations do not."""
     return variable.name == "kernel"
 
 
-def add_weight_decay(gradients, variables, weight_decay):
+def add_weight_decay(
+    gradients: list[tf.Tensor], variables: list[keras.Variable], weight_decay: float
+) -> list[tf.Tensor]:
     """Add the gradient of weight_decay / 2 * |w|^2 to that of each kernel (L2 in the loss, as the release has it)."""
     if not weight_decay:
         return gradients
@@ -82,7 +92,7 @@ class MovingAverage:
       variables: `{path: tf.Variable}`, in the order of the model's variables; create it in the strategy's scope.
     """
 
-    def __init__(self, model, decay):
+    def __init__(self, model: keras.Model, decay: float) -> None:
         if not 0 < decay < 1:
             raise ValueError(f"Expected a decay between 0 and 1. Received: decay={decay}.")
         self.model, self.decay = model, decay
@@ -93,7 +103,7 @@ class MovingAverage:
             for variable in model.variables
         }
 
-    def update(self, count):
+    def update(self, count: int | tf.Tensor) -> None:
         """Follow the model, whose `count`-th update was just made; in replica context, part of the compiled step."""
         count = tf.cast(count, tf.float32)
         share = 1.0 - tf.minimum(tf.constant(self.decay, tf.float32), (1.0 + count) / (10.0 + count))
@@ -101,7 +111,7 @@ class MovingAverage:
             average.assign(average + share * (tf.convert_to_tensor(variable) - average))
 
     @contextlib.contextmanager
-    def in_place(self):
+    def in_place(self) -> Iterator[None]:
         """Let the model hold the averages for a while, and its own values again afterwards, to the bit."""
         kept = [variable.numpy() for variable in self.model.variables]
         try:

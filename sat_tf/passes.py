@@ -6,6 +6,7 @@ values stay as they are (Xie et al. 2020, Section 3.2: ReLU forward, Parametric 
 """
 
 import dataclasses
+from collections.abc import Callable
 
 from sat_tf import activations
 
@@ -27,7 +28,7 @@ class Backward:
             if spec is not None:
                 activations.factory(spec)
 
-    def view(self, model, purpose):
+    def view(self, model: Callable, purpose: str) -> Callable:
         """Return a model as it is called for a purpose: `(images, training) -> logits`, the model's to the last bit.
 
         What gradient it has is fixed when it is called or traced, by nothing but this argument.

@@ -1,12 +1,14 @@
-"""One image on its way into a batch: -> float32 [size, size, 3] in [0, 1].
+"""One image on its way into a batch: -> float32 `[size, size, 3]` in [0, 1].
 
-An *image* is uint8 [h, w, 3], or the scalar string of an image file's bytes (JPEG, PNG, plain BMP: told by its content,
-not by any name). Of a JPEG only the part that is needed is decoded to pixels. Training rows of `AUGMENTATIONS` are
-`(image, size, seed) -> image`, rows of `EVALUATIONS` are `(image, size) -> image`.
+A source is an image, uint8 `[h, w, 3]`, or the scalar string of an image file's bytes (JPEG, PNG, plain BMP: told by
+its content, not by any name). Of a JPEG only the part that is needed is decoded to pixels. Training rows of
+`AUGMENTATIONS` are `(source, size, seed) -> image`, rows of `EVALUATIONS` are `(source, size) -> image`.
 Files are shown as a viewer shows them: turned as their EXIF data say, CMYK and grey as RGB, of 16 bits the upper eight,
 of an animated PNG the first image. Transparency is left out.
-Randomness is an argument: the same int32 seed [2] gives the same image, whatever ran before.
+Randomness is an argument: the same int32 seed `[2]` gives the same image, whatever ran before.
 """
+
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -19,7 +21,7 @@ _HEAD = 2**17  # bytes in which EXIF data are looked for
 _UPRIGHT, _ORIENTATION = 1, 0x0112  # EXIF: the value that changes nothing, the tag
 
 
-def to_unit_range(image):
+def to_unit_range(image: tf.Tensor) -> tf.Tensor:
     """Return uint8 values divided by 255, correctly rounded, as float32.
 
     By a product in float64: graph optimizers may turn a division in float32 into a product, which differs in the last
@@ -28,22 +30,22 @@ def to_unit_range(image):
     return tf.cast(tf.cast(image, tf.float64) * (1.0 / 255.0), tf.float32)
 
 
-def to_levels(image):
+def to_levels(image: tf.Tensor) -> tf.Tensor:
     """Return float32 pixels in [0, 1] as the nearest uint8 levels."""
     return tf.cast(tf.round(image * 255.0), tf.uint8)
 
 
-def is_jpeg(content):
+def is_jpeg(content: tf.Tensor) -> tf.Tensor:
     """Return whether the bytes of an image file are a JPEG's."""
     return tf.strings.substr(content, 0, len(_JPEG)) == _JPEG
 
 
-def is_png(content):
+def is_png(content: tf.Tensor) -> tf.Tensor:
     """Return whether the bytes of an image file are a PNG's."""
     return tf.strings.substr(content, 0, len(_PNG)) == _PNG
 
 
-def is_plain_bmp(content):
+def is_plain_bmp(content: tf.Tensor) -> tf.Tensor:
     """Return whether the bytes of an image file are those of a BMP with 24 bits a pixel, neither packed nor coded."""
     head = tf.strings.substr(content, 0, 34)
 
@@ -55,11 +57,11 @@ def is_plain_bmp(content):
     return tf.cond(begins & (tf.strings.length(head) == 34), plain, lambda: False)
 
 
-def decode(source):
-    """Return an image as uint8 [h, w, 3], as a viewer shows it.
+def decode(source: tf.Tensor) -> tf.Tensor:
+    """Return an image as uint8 `[h, w, 3]`, as a viewer shows it.
 
     Raises:
-        tf.errors.InvalidArgumentError: for a damaged file, and one that is neither JPEG, PNG nor plain BMP.
+      tf.errors.InvalidArgumentError: for a damaged file, and one that is neither JPEG, PNG nor plain BMP.
     """
     if source.dtype != tf.string:
         return source
@@ -77,30 +79,30 @@ def decode(source):
     return tf.ensure_shape(_upright(pixels, orientation), [None, None, 3])
 
 
-def sides_of(content):
-    """Return height and width, int32 [2], of the image of a JPEG or PNG as its head says, not turned."""
+def sides_of(content: tf.Tensor) -> tf.Tensor:
+    """Return height and width, int32 `[2]`, of the image of a JPEG or PNG as its head says, not turned."""
     return tf.cond(is_jpeg(content), lambda: tf.io.extract_jpeg_shape(content)[:2], lambda: _png_sides(content))
 
 
-def within_limits(sides):
-    """Return whether an image of some height and width, integers [2], is neither too large nor too narrow."""
+def within_limits(sides: tf.Tensor) -> tf.Tensor:
+    """Return whether an image of some height and width, integers `[2]`, is neither too large nor too narrow."""
     sides = tf.cast(sides, tf.int64)
     short, long = tf.reduce_min(sides), tf.reduce_max(sides)
     return (short > 0) & (short * long <= MOST_PIXELS) & (long <= MOST_ASPECT * short)
 
 
-def resize_crop(source, size):
+def resize_crop(source: tf.Tensor, size: int) -> tf.Tensor:
     """Bring an image to `size` as the ResNets' evaluation does: resize, then cut out the centre.
 
     The shortest side becomes `size` + 32 (below 64 pixels: `size`) by bicubic interpolation, and the centre is cut out.
     An image that is `size` x `size` already keeps every value.
 
     Args:
-        image: uint8 [h, w, 3], also with unknown sides, or the bytes of an image file.
-        size: Side of the result in pixels.
+      source: uint8 `[h, w, 3]`, also with unknown sides, or the bytes of an image file.
+      size: side of the result in pixels.
 
     Returns:
-        float32 [size, size, 3] in [0, 1].
+      float32 `[size, size, 3]` in [0, 1].
 
     Source: evaluation of the ResNets in the release of Xie et al. 2020, "Smooth Adversarial Training".
     """
@@ -108,7 +110,7 @@ def resize_crop(source, size):
     return _unless_it_fits(image, size, lambda: _resize_and_cut(image, size))
 
 
-def crop_resize(source, size):
+def crop_resize(source: tf.Tensor, size: int) -> tf.Tensor:
     """Bring an image to `size` as the EfficientNets' evaluation does: cut out the centre, then resize.
 
     The square of `size` / (`size` + 32) of the shortest side (below 64 pixels: all of it) in the centre is resized by
@@ -136,7 +138,7 @@ def crop_resize(source, size):
     return _unless_it_fits(source, size, cut_and_resize)
 
 
-def pad_crop_flip(source, size, seed):
+def pad_crop_flip(source: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
     """Pad with `size` // 8 black pixels (4 at 32), cut out at a random place, flip every second image.
 
     Source: He et al. 2015, "Deep Residual Learning for Image Recognition", Section 4.2.
@@ -148,7 +150,7 @@ def pad_crop_flip(source, size, seed):
     return tf.ensure_shape(_flip(tf.slice(padded, [top, left, 0], [size, size, 3]), coin), [size, size, 3])
 
 
-def random_resized_crop_flip(source, size, seed):
+def random_resized_crop_flip(source: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
     """Cut out 8 to 100 % of the area at aspect 3/4 to 4/3, resize (bicubic), flip every second image.
 
     Where ten tries find no such rectangle the part that `crop_resize` evaluates is taken.
@@ -163,7 +165,7 @@ def random_resized_crop_flip(source, size, seed):
     return tf.ensure_shape(_flip(crop, coin), [size, size, 3])
 
 
-def unchanged(source, size, seed):
+def unchanged(source: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
     """Return the image as evaluation by `resize_crop` sees it; the seed is not used."""
     return resize_crop(source, size)
 
@@ -172,12 +174,12 @@ EVALUATIONS = {"resize_crop": resize_crop, "crop_resize": crop_resize}
 AUGMENTATIONS = {"none": unchanged, "pad_crop_flip": pad_crop_flip, "imagenet": random_resized_crop_flip}
 
 
-def cut(source, window_fn):
-    """Return a rectangle of an image, uint8 [h, w, 3]; of a JPEG only that is decoded to pixels.
+def cut(source: tf.Tensor, window_fn: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+    """Return a rectangle of an image, uint8 `[h, w, 3]`; of a JPEG only that is decoded to pixels.
 
     Args:
-        image: uint8 [h, w, 3], or the bytes of an image file.
-        window_fn: `sides int32 [2] -> int32 [4]`, the rectangle's top, left, height and width.
+      source: uint8 `[h, w, 3]`, or the bytes of an image file.
+      window_fn: `sides int32 [2] -> int32 [4]`, the rectangle's top, left, height and width.
     """
     if source.dtype != tf.string:
         top, left, height, width = tf.unstack(window_fn(tf.shape(source)[:2]))
@@ -192,8 +194,8 @@ def cut(source, window_fn):
     return tf.cond(is_jpeg(source), of_jpeg, lambda: cut(decode(source), window_fn))
 
 
-def turned_sides(content):
-    """Return height and width, int32 [2], of the image of a JPEG as it is shown."""
+def turned_sides(content: tf.Tensor) -> tf.Tensor:
+    """Return height and width, int32 `[2]`, of the image of a JPEG as it is shown."""
     return _turned_sides(tf.io.extract_jpeg_shape(content)[:2], _jpeg_orientation(content))
 
 
@@ -247,7 +249,7 @@ def _to_image(levels):
 
 
 def _unless_it_fits(image, size, make_fn):
-    """Return uint8 [h, w, 3] to the bit where it has the size already, otherwise what `make_fn` makes of it."""
+    """Return uint8 `[h, w, 3]` to the bit where it has the size already, otherwise what `make_fn` makes of it."""
     if None in image.shape[:2]:
         fits = tf.reduce_all(tf.shape(image)[:2] == size)
         image = tf.cond(fits, lambda: to_unit_range(image), make_fn)
@@ -291,7 +293,7 @@ def _turns(orientation):
 
 
 def _upright(pixels, orientation):
-    """Return pixels [h, w, 3] as they are shown."""
+    """Return pixels `[h, w, 3]` as they are shown."""
 
     def turn():
         across, rows, columns = _turns(orientation)
@@ -315,7 +317,7 @@ def _stored_window(window, stored, orientation):
 
 
 def _jpeg_orientation(content):
-    """Return the orientation, int32 [] from 1 to 8, of a JPEG: EXIF data stand among the segments at its beginning."""
+    """Return the orientation, int32 `[]` from 1 to 8, of a JPEG: EXIF data stand among its first segments."""
     marks = tf.strings.substr(content, [2, 20], [2, 2])  # the first two segments of a JPEG that says nothing of EXIF
     tables = b"\xff\xdb"
     plain = (marks[0] == tables) | ((marks[0] == b"\xff\xe0") & (marks[1] == tables))
@@ -341,7 +343,7 @@ def _jpeg_orientation(content):
 
 
 def _png_orientation(content):
-    """Return the orientation, int32 [] from 1 to 8, of a PNG: EXIF data are a chunk before that of the pixels."""
+    """Return the orientation, int32 `[]` from 1 to 8, of a PNG: EXIF data are a chunk before that of the pixels."""
 
     def search():
         head = tf.cast(tf.io.decode_raw(tf.strings.substr(content, 0, _HEAD), tf.uint8), tf.int32)
@@ -362,7 +364,7 @@ def _png_orientation(content):
 
 
 def _exif_orientation(exif):
-    """Return the orientation that EXIF data, int32 [n] of their bytes, state; 1 where they state none."""
+    """Return the orientation that EXIF data, int32 `[n]` of their bytes, state; 1 where they state none."""
     exif = tf.concat([exif, tf.zeros([16], tf.int32)], 0)
     size, swapped = tf.size(exif), exif[0] == ord("I")
 
@@ -384,5 +386,5 @@ def _exif_orientation(exif):
 
 
 def _number(values, place, length):
-    """Return the big-endian number in some bytes, int32 []."""
+    """Return the big-endian number in some bytes, int32 `[]`."""
     return tf.reduce_sum(values[place : place + length] * [256**power for power in range(length)][::-1])

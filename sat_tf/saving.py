@@ -6,25 +6,33 @@
 """
 
 import json
+import os
 import pathlib
 import re
 import shutil
+from collections.abc import Iterable
+from typing import Any
 
+import keras
 import tensorflow as tf
 
 from sat_tf import files
+
+Groups = dict[str, dict[str, tf.Variable]]  # {group: {path: variable}}
 
 FORMAT = 1
 KINDS = ("latest", "best")
 KEYS = ("format", "step", "sizes")  # what every state.json holds
 
 
-def by_path(owner):
+def by_path(owner: keras.Model | keras.optimizers.Optimizer) -> dict[str, tf.Variable]:
     """Return `{path: tf.Variable}` of a model (statistics of normalisation included) or an optimizer."""
     return {variable.path: variable.value for variable in owner.variables}
 
 
-def save(directory, variables, state, *, kinds=("latest",)):
+def save(
+    directory: str | os.PathLike, variables: Groups, state: dict[str, Any], *, kinds: Iterable[str] = ("latest",)
+) -> pathlib.Path:
     """Write a checkpoint and point `kinds` to it; folders that nothing points to any more are removed.
 
     Args:
@@ -73,7 +81,7 @@ def _write(path, variables, state):
         (partial / "state.json").write_text(json.dumps({"format": FORMAT, **state, "sizes": sizes}, indent=1))
 
 
-def find(path, kind="latest"):
+def find(path: str | os.PathLike, kind: str = "latest") -> pathlib.Path:
     """Return the checkpoint that a user means: the path of a checkpoint, of a pointer to one, or of a run's folder.
 
     Raises:
@@ -93,7 +101,7 @@ def find(path, kind="latest"):
     )
 
 
-def read_state(path, keys=()):
+def read_state(path: str | os.PathLike, keys: Iterable[str] = ()) -> dict[str, Any]:
     """Return the state of a checkpoint, after a look at whether its files are whole and all `keys` are there."""
     path = pathlib.Path(path)
     try:
@@ -114,7 +122,7 @@ def read_state(path, keys=()):
     return state
 
 
-def restore(path, variables):
+def restore(path: str | os.PathLike, variables: Groups) -> None:
     """Read a checkpoint's values into `variables`, `{group: {path: tf.Variable}}`; groups left out are not read.
 
     Raises:
@@ -138,7 +146,7 @@ def restore(path, variables):
         raise OSError(f"The checkpoint {path} is damaged: {str(error).splitlines()[0]}. Use another one.") from error
 
 
-def differences(stored, wanted, most=6):
+def differences(stored: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]], most: int = 6) -> list[str]:
     """Return phrases that tell two sets of variables, `{name: shape}`, apart: missing, extra, another shape."""
     phrases = [f"missing in the file: {name} {wanted[name]}" for name in wanted if name not in stored]
     phrases += [f"only in the file: {name} {stored[name]}" for name in stored if name not in wanted]

@@ -1,16 +1,23 @@
 """Schedules: step -> value. Each is traceable; a Python or tensor step gives a float32 scalar."""
 
 import math
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+Schedule = Callable[[int | tf.Tensor], tf.Tensor]
 
-def constant(*, peak, total_steps=None, decay_steps=(), decay_rate=0.1):
+
+def constant(
+    *, peak: float, total_steps: int | None = None, decay_steps: Sequence[float] = (), decay_rate: float = 0.1
+) -> Schedule:
     """Return `step -> peak`."""
     return lambda step: tf.constant(peak, tf.float32)
 
 
-def steps(*, peak, total_steps=None, decay_steps=(), decay_rate=0.1):
+def steps(
+    *, peak: float, total_steps: int | None = None, decay_steps: Sequence[float] = (), decay_rate: float = 0.1
+) -> Schedule:
     """Return `step -> peak decay_rate^k`, k the number of `decay_steps` reached (He et al. 2015, Section 3.4)."""
 
     def value(step):
@@ -20,7 +27,9 @@ def steps(*, peak, total_steps=None, decay_steps=(), decay_rate=0.1):
     return value
 
 
-def exponential(*, peak, decay_steps, total_steps=None, decay_rate=0.97):
+def exponential(
+    *, peak: float, decay_steps: Sequence[float], total_steps: int | None = None, decay_rate: float = 0.97
+) -> Schedule:
     """Return `step -> peak decay_rate^floor(step / decay_steps[0])` (Tan & Le 2019: 0.97 every 2.4 epochs)."""
 
     def value(step):
@@ -29,7 +38,7 @@ def exponential(*, peak, decay_steps, total_steps=None, decay_rate=0.97):
     return value
 
 
-def cosine(*, peak, total_steps, decay_steps=(), decay_rate=0.1):
+def cosine(*, peak: float, total_steps: int, decay_steps: Sequence[float] = (), decay_rate: float = 0.1) -> Schedule:
     """Return `step -> peak (1 + cos(pi step / total_steps)) / 2`, 0 at the end (Loshchilov & Hutter 2017)."""
 
     def value(step):
@@ -42,7 +51,7 @@ def cosine(*, peak, total_steps, decay_steps=(), decay_rate=0.1):
 SCHEDULES = {"steps": steps, "exponential": exponential, "cosine": cosine, "constant": constant}
 
 
-def warm_up(schedule, warmup_steps):
+def warm_up(schedule: Schedule, warmup_steps: int) -> Schedule:
     """Return the schedule with a linear start: its value times (step + 1) / warmup_steps until that reaches 1."""
     if not warmup_steps:
         return schedule

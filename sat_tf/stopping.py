@@ -1,10 +1,14 @@
 """Which validation is the best so far, and whether a training should go on."""
 
+from typing import Any
+
+Row = dict[str, Any]  # of a history
+
 ONE_STEP, MULTI_STEP = "validation/one_step_accuracy", "validation/multi_step_accuracy"
 GAP, SHARE = 0.2, 0.5  # see `overfitted`
 
 
-def best_of(history, best_by):
+def best_of(history: list[Row], best_by: str) -> dict[str, Any] | None:
     """Return `{"step", "score"}` of the best row of a history, the earliest of equals; None without rows.
 
     `best_by`: the accuracy that counts first, "robust" or "clean".
@@ -16,7 +20,15 @@ def best_of(history, best_by):
     return {"step": history[scores.index(max(scores))]["step"], "score": max(scores)}
 
 
-def reason_to_stop(history, best_by, *, patience=None, on_overfitting=True, attack="", at_end=False):
+def reason_to_stop(
+    history: list[Row],
+    best_by: str,
+    *,
+    patience: int | None = None,
+    on_overfitting: bool = True,
+    attack: str = "",
+    at_end: bool = False,
+) -> str | None:
     """Return why a run should stop after the last row of its history, None where it should go on.
 
     Args:
@@ -41,7 +53,7 @@ def reason_to_stop(history, best_by, *, patience=None, on_overfitting=True, atta
     return None
 
 
-def overfitted(row):
+def overfitted(row: Row) -> bool:
     """Say whether a validation shows catastrophic overfitting (Wong et al. 2020): robust to the training attack only.
 
     It does where the accuracy under the training attack is at least `GAP` above that under the longer validation
@@ -54,7 +66,7 @@ def overfitted(row):
     return one - many >= GAP and many < SHARE * one
 
 
-def last_loss(history, steps):
+def last_loss(history: list[Row], steps: int) -> float | None:
     """Return the mean training loss over the last so many steps, or a few more: validations divide them."""
     before = [0, *(row["step"] for row in history)]
     total = covered = 0

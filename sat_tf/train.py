@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -21,7 +22,7 @@ class TrainState:
     average: optim.MovingAverage | None = None
 
     @property
-    def step(self):
+    def step(self) -> int:
         """The number of updates made, a Python int."""
         return int(self.optimizer.iterations.numpy())
 
@@ -46,7 +47,7 @@ class Loop:
     seed: int = 0
     weight_decay: float = 0.0
 
-    def step(self, images, labels):
+    def step(self, images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """Perturb and update on one replica: float32 `[b, h, w, 3]`, int32 `[b]` -> its share of `{quantity: mean}`."""
         images, labels = tf.cast(images, tf.float32), _classes(labels)
         model, optimizer = self.state.model, self.state.optimizer
@@ -68,7 +69,7 @@ class Loop:
             self.state.average.update(step + 1)
         return {"loss": loss, **{name: tf.reduce_sum(each) / self.batch_size for name, each in report.items()}}
 
-    def compile(self):
+    def compile(self) -> Callable[[Iterator, tf.Tensor], dict[str, np.ndarray]]:
         """Return `steps(iterator, count) -> {quantity: numpy [count]}`, one graph for every count."""
         names = []  # known once the graph is traced: loss, and whatever the method reports
 
@@ -85,7 +86,7 @@ class Loop:
 
         return lambda iterator, count: dict(zip(names, steps(iterator, count).numpy().T, strict=True))
 
-    def check(self, batches):
+    def check(self, batches: Iterable) -> None:
         """Refuse a data set whose first batch holds no images in [0, 1], or no label of the model for each."""
         first = next(iter(batches))
         if not isinstance(first, (tuple, list)) or len(first) != 2:
@@ -94,7 +95,16 @@ class Loop:
         images, labels = (np.concatenate([part.numpy() for part in local(values)]) for values in first)
         inputs.classes_of(labels, len(inputs.in_unit_range(images)), self.state.model.output_shape[-1])
 
-    def run(self, batches, *, until, steps_per_call=10, pauses=(), seconds_per_call=None, check=True):
+    def run(
+        self,
+        batches: Iterable,
+        *,
+        until: int,
+        steps_per_call: int = 10,
+        pauses: Iterable[int] = (),
+        seconds_per_call: float | None = None,
+        check: bool = True,
+    ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         """Train from the state's step until `until`; yield `(step, {quantity: [n]})` after every call.
 
         Args:

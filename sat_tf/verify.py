@@ -21,6 +21,7 @@ import pathlib
 import struct
 import zipfile
 import zlib
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -59,7 +60,7 @@ class Finding:
     figure: str
 
 
-def read(path):
+def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     """Return what the file at `path` holds, `{name: array}` of `ARRAYS`.
 
     Raises:
@@ -113,7 +114,15 @@ def _fault(content):
     return None
 
 
-def check(content, clean, labels, ids, *, norm=None, epsilon=None):
+def check(
+    content: dict[str, np.ndarray],
+    clean: Iterable[np.ndarray],
+    labels: np.ndarray,
+    ids: np.ndarray,
+    *,
+    norm: str | None = None,
+    epsilon: float | None = None,
+) -> list[Finding]:
     """Compare a file with the data set that it was made from; images pass one by one, in float64.
 
     A float32 image may leave its ball by what rounding explains: `ROUNDED` in L-infinity; in L2 `SUMMED` times
@@ -237,7 +246,9 @@ def _sha256(image):
     return hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
 
 
-def rescore(content, predict, batch_size):
+def rescore(
+    content: dict[str, np.ndarray], predict: Callable[[np.ndarray], np.ndarray], batch_size: int
+) -> dict[str, int]:
     """Return how many of a file's images a model still gets right, `{"float32": count, "uint8": count}`.
 
     Args:

@@ -10,7 +10,7 @@ from sat_tf.attacks.draws import hashed
 from sat_tf.attacks.fab import FAB
 from sat_tf.attacks.pgd import PGD, input_gradient, linf_ball, marks, rounded_down, uniform_noise
 from sat_tf.attacks.square import Square, SquareL2
-from sat_tf.attacks.states import Ascent, Noise, Once, Whole, pick, whole
+from sat_tf.attacks.states import Ascent, Noise, Objective, Once, State, Whole, pick, whole
 from sat_tf.attacks.table import (
     ATTACKS,
     Attack,
@@ -26,7 +26,8 @@ from sat_tf.attacks.table import (
 )
 
 __all__ = [
-    "APGD", "ATTACKS", "Ascent", "Attack", "BALLS", "FAB", "L2", "Linf", "Noise", "Once", "PGD", "Square", "SquareL2",
-    "Stage", "Terms", "Whole", "default_step_size", "for_training", "forward_equivalents", "hashed", "input_gradient",
-    "linf_ball", "marks", "once", "pick", "plan_of", "rounded_down", "row_of", "uniform_noise", "untargeted", "whole",
+    "APGD", "ATTACKS", "Ascent", "Attack", "BALLS", "FAB", "L2", "Linf", "Noise", "Objective", "Once", "PGD",
+    "Square", "SquareL2", "Stage", "State", "Terms", "Whole", "default_step_size", "for_training",
+    "forward_equivalents", "hashed", "input_gradient", "linf_ball", "marks", "once", "pick", "plan_of",
+    "rounded_down", "row_of", "uniform_noise", "untargeted", "whole",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from sat_tf.attacks import draws
-from sat_tf.attacks.states import begun, climbed, each, looked, pick
+from sat_tf.attacks.states import Objective, State, begun, climbed, each, looked, pick
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,16 +28,16 @@ class APGD:
     random_start: bool = True
 
     @property
-    def evaluations(self):
+    def evaluations(self) -> int:
         """Gradients an image: the start and every iteration."""
         return self.steps + 1
 
     @property
-    def lengths(self):
+    def lengths(self) -> tuple[int, int, int]:
         """The first interval between checkpoints, what the next is shorter by, and the shortest."""
         return max(int(0.22 * self.steps), 1), max(int(0.03 * self.steps), 1), max(int(0.06 * self.steps), 1)
 
-    def begin(self, images, seeds):
+    def begin(self, images: tf.Tensor, seeds: tf.Tensor) -> State:
         """Return the state at the start."""
         start = images
         if self.random_start:
@@ -61,7 +61,7 @@ class APGD:
             "halved": tf.ones_like(none, tf.bool),
         }
 
-    def advance(self, objective, images, state):
+    def advance(self, objective: Objective, images: tf.Tensor, state: State) -> State:
         """Return the state after one more iteration of every image; its first is a look at the start."""
         s = dict(state)
         first = s["step"] == 0

@@ -8,7 +8,7 @@ of C. Wellons' search for hashes of low bias).
 import tensorflow as tf
 
 
-def hashed(*words):
+def hashed(*words: tf.Tensor | int) -> tf.Tensor:
     """Return uint32 of the broadcast shape of some integer tensors: a hash of them all."""
     state = tf.constant(0x9E3779B9, tf.uint32)
     for word in words:
@@ -23,17 +23,17 @@ def _mix(x):
     return tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, tf.constant(16, tf.uint32)))
 
 
-def uniform(bits):
+def uniform(bits: tf.Tensor) -> tf.Tensor:
     """Return numbers in [0, 1) of the upper 24 of 32 bits."""
     return tf.cast(tf.bitwise.right_shift(bits, tf.constant(8, tf.uint32)), tf.float32) * 2.0**-24
 
 
-def sign(bits):
+def sign(bits: tf.Tensor) -> tf.Tensor:
     """Return -1.0 or 1.0 of the lowest bit."""
     return 2.0 * tf.cast(tf.bitwise.bitwise_and(bits, tf.constant(1, tf.uint32)), tf.float32) - 1.0
 
 
-def noise(seeds, shape, count=0, normal=False):
+def noise(seeds: tf.Tensor, shape: tf.Tensor, count: tf.Tensor | int = 0, normal: bool = False) -> tf.Tensor:
     """Return one image of noise a seed: uniform in [-1, 1), or normal.
 
     Args:

@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from sat_tf.attacks.states import begun, climbed, each, pick
+from sat_tf.attacks.states import Objective, State, begun, climbed, each, pick
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,15 +25,15 @@ class FAB:
     back: float = 0.9
 
     @property
-    def evaluations(self):
+    def evaluations(self) -> int:
         """Gradients an image, each with a forward pass behind it."""
         return self.steps
 
-    def begin(self, images, seeds):
+    def begin(self, images: tf.Tensor, seeds: tf.Tensor) -> State:
         """Return the state at the image itself."""
         return {**begun(images), "current": images, "length": tf.zeros_like(images[:, 0, 0, 0]) + 1e10}
 
-    def advance(self, objective, images, state):
+    def advance(self, objective: Objective, images: tf.Tensor, state: State) -> State:
         """Return the state after one more iteration of every image."""
         s = dict(state)
         values, _, _, gradient = climbed(objective, s["current"])
@@ -60,7 +60,7 @@ class FAB:
         return s
 
 
-def onto_linf(points, normals, offsets):
+def onto_linf(points: tf.Tensor, normals: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
     """Return the smallest L-infinity steps that bring points in [0, 1] to hyperplanes inside [0, 1]: `[n, d]`.
 
     A step of size t moves each coordinate by t towards the plane, or to the box's wall where that is nearer.
@@ -71,7 +71,7 @@ def onto_linf(points, normals, offsets):
     return towards * tf.minimum(room, size[:, None])
 
 
-def onto_l2(points, normals, offsets):
+def onto_l2(points: tf.Tensor, normals: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
     """Return the smallest L2 steps that bring points in [0, 1] to hyperplanes inside [0, 1]: `[n, d]`.
 
     A coordinate moves by t times its weight, or to its wall.
@@ -90,7 +90,7 @@ def _way(points, normals, offsets):
     return missing, tf.sign(missing)[:, None] * tf.sign(normals)
 
 
-def filled(limits, weights, target):
+def filled(limits: tf.Tensor, weights: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     """Return the least t with sum(weights * min(t, limits)) = target: `[n, d]`, `[n, d]`, `[n]` -> `[n]`.
 
     The sum is piecewise linear and concave in t, so that Newton's steps from 0 never pass the target and end on its

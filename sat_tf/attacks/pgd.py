@@ -1,9 +1,12 @@
 """Attacks: they climb a per-image loss inside a ball around the image, and know neither model nor label."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
+
+Loss = Callable[[tf.Tensor], tf.Tensor]  # images `[batch, h, w, 3]` -> `[batch]`
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,14 +44,15 @@ class PGD:
             raise ValueError(f"Expected a probability clean_start. Received: clean_start={self.clean_start}.")
 
     @property
-    def forward_equivalents(self):
+    def forward_equivalents(self) -> int:
         """Cost of a batch in forward passes: each step is one pass and the gradient to the images."""
         return 2 * self.steps
 
-    def __call__(self, loss_fn, images, seed):
+    def __call__(self, loss_fn: Loss, images: tf.Tensor, seed: tf.Tensor | int) -> tf.Tensor:
+        """Return adversarial images, `[batch, h, w, 3]`."""
         return self.climb(loss_fn, images, self.start(images, seed), self.steps)
 
-    def start(self, images, seed):
+    def start(self, images: tf.Tensor, seed: tf.Tensor | int) -> tf.Tensor:
         """Return the point that the first step leaves from, `[batch, h, w, 3]`."""
         images = tf.stop_gradient(images)
         if not self.random_start:
@@ -60,7 +64,7 @@ class PGD:
             noise *= tf.cast(~starts_clean(seed, self.clean_start), images.dtype)
         return tf.clip_by_value(images + noise, *linf_ball(images, self.epsilon))
 
-    def climb(self, loss_fn, images, start, steps):
+    def climb(self, loss_fn: Loss, images: tf.Tensor, start: tf.Tensor, steps: int | tf.Tensor) -> tf.Tensor:
         """Return where `steps` iterations from `start` end, inside the ball around `images`; all `[batch, h, w, 3]`."""
         images = tf.stop_gradient(images)
         low, high = linf_ball(images, self.epsilon)
@@ -76,13 +80,13 @@ class PGD:
         return tf.stop_gradient(adversarial)
 
 
-def marks(steps):
+def marks(steps: int) -> tuple[int, ...]:
     """Return 1, 2, 5, 10, 20, 50 ... up to a number of steps, and that number."""
     found = {mark * 10**power for power in range(9) for mark in (1, 2, 5) if mark * 10**power < steps}
     return tuple(sorted({*found, steps}))
 
 
-def input_gradient(loss_fn, images):
+def input_gradient(loss_fn: Loss, images: tf.Tensor) -> tf.Tensor:
     """Return the gradient of the summed losses to the images only: `[batch, h, w, 3]`."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(images)
@@ -90,7 +94,7 @@ def input_gradient(loss_fn, images):
     return tape.gradient(loss, images, unconnected_gradients="zero")
 
 
-def linf_ball(images, epsilon):
+def linf_ball(images: tf.Tensor, epsilon: float | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the lowest and highest image of the ball, cut to [0, 1]: two tensors `[batch, h, w, 3]`.
 
     `images - epsilon` and `images + epsilon` round to the nearest float, which may lie outside the ball by half an
@@ -105,13 +109,13 @@ def linf_ball(images, epsilon):
     return tf.maximum(low, 0.0), tf.minimum(high, 1.0)
 
 
-def rounded_down(epsilon, dtype=np.float32):
+def rounded_down(epsilon: float, dtype: type = np.float32) -> np.floating | np.ndarray:
     """Return a radius in another precision, never a larger one."""
     rounded = np.asarray(epsilon, dtype)
     return np.nextafter(rounded, rounded.dtype.type(0)) if float(rounded) > epsilon else rounded
 
 
-def inward(a, b, center):
+def inward(a: tf.Tensor, b: tf.Tensor, center: tf.Tensor) -> tf.Tensor:
     """Return a + b, rounded towards `center` where the nearest float lies on the other side of the exact sum."""
     total = a + b
     b_used = total - a
@@ -120,19 +124,19 @@ def inward(a, b, center):
     return tf.where(outside, tf.math.nextafter(total, center), total)
 
 
-def as_seed(seed):
+def as_seed(seed: tf.Tensor | int) -> tf.Tensor:
     """Return a stateless seed, int32 `[2]` or `[batch, 2]`, of an int or of such a tensor."""
     seed = tf.cast(seed, tf.int32)
     return tf.stack([0, seed]) if seed.shape.rank == 0 else seed
 
 
-def starts_clean(seed, probability):
+def starts_clean(seed: tf.Tensor, probability: float) -> tf.Tensor:
     """Say whether the batch of a stateless seed `[2]` or `[batch, 2]` begins at its images: a scalar bool."""
     coin = tf.random.experimental.stateless_fold_in(tf.reshape(seed, [-1, 2])[0], 1)
     return tf.random.stateless_uniform([], coin) < probability
 
 
-def uniform_noise(shape, seed, dtype=tf.float32):
+def uniform_noise(shape: tf.Tensor, seed: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
     """Return uniform numbers in [-1, 1) of `shape`; a seed `[batch, 2]` draws every image from its own."""
     if seed.shape.rank == 1:
         return tf.random.stateless_uniform(shape, seed, -1.0, 1.0, dtype)

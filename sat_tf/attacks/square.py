@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from sat_tf.attacks import draws
-from sat_tf.attacks.states import begun, looked, pick
+from sat_tf.attacks.states import Objective, State, begun, looked, pick
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries: where the square's area halves
 
@@ -28,18 +28,18 @@ class Square:
     schedule: int = 10_000
 
     @property
-    def evaluations(self):
+    def evaluations(self) -> int:
         """Queries an image."""
         return self.steps
 
-    def begin(self, images, seeds):
+    def begin(self, images: tf.Tensor, seeds: tf.Tensor) -> State:
         """Return the state at the paper's start: vertical stripes of +-epsilon."""
         width, channels = tf.shape(images)[2], tf.shape(images)[3]
         bits = draws.hashed(seeds[:, None, None], -1, tf.range(width)[None, :, None], tf.range(channels)[None, None])
         current = self.ball.project(images + self.ball.epsilon * draws.sign(bits)[:, None], images)
         return {**begun(images), "seed": seeds, "current": current, "value": tf.zeros_like(images[:, 0, 0, 0])}
 
-    def advance(self, objective, images, state):
+    def advance(self, objective: Objective, images: tf.Tensor, state: State) -> State:
         """Return the state after one more query of every image."""
         s = dict(state)
         height, width, channels = (tf.shape(images)[axis] for axis in (1, 2, 3))
@@ -58,7 +58,7 @@ class Square:
         return tf.clip_by_value(side, 1, tf.minimum(height, width))
 
 
-def kept(objective, s, moved):
+def kept(objective: Objective, s: State, moved: tf.Tensor) -> State:
     """Return the state after a query at `moved`, the start at first: it stays where it is better."""
     first = s["step"] == 0
     moved = pick(first, s["current"], moved)
@@ -69,7 +69,7 @@ def kept(objective, s, moved):
     return looked(s, moved, fooled, margin)
 
 
-def side_of(area, steps, query, height, width):
+def side_of(area: float, steps: int, query: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
     """Return the side, rounded, of a square that covers `area` of the image at first and halves at `HALVINGS`."""
     scaled = tf.cast(query, tf.float32) * (10_000 / steps)
     halvings = sum(tf.cast(scaled > mark, tf.float32) for mark in HALVINGS)
@@ -86,7 +86,7 @@ def _inside(start, size, length):
 class SquareL2(Square):
     """Random search in the L2 ball, `balls.L2`: the length that a second window gives up makes a bump in the first."""
 
-    def begin(self, images, seeds):
+    def begin(self, images: tf.Tensor, seeds: tf.Tensor) -> State:
         """Return the state at the start: bumps in tiles over the whole image, scaled to the edge of the ball."""
         height, width, channels = (tf.shape(images)[axis] for axis in (1, 2, 3))
         tile = tf.maximum(height // 5, 1)
@@ -106,7 +106,7 @@ class SquareL2(Square):
         current = self.ball.project(images + self.ball.fill(start), images)
         return {**begun(images), "seed": seeds, "current": current, "value": tf.zeros_like(images[:, 0, 0, 0])}
 
-    def advance(self, objective, images, state):
+    def advance(self, objective: Objective, images: tf.Tensor, state: State) -> State:
         """Return the state after one more query of every image."""
         s = dict(state)
         height, width, channels = (tf.shape(images)[axis] for axis in (1, 2, 3))
@@ -149,14 +149,14 @@ class SquareL2(Square):
         return rest + new * (length / (1e-12 + tf.sqrt(squares(new, 1, 2))))
 
 
-def window(rows, columns, channels):
+def window(rows: tf.Tensor, columns: tf.Tensor, channels: tf.Tensor) -> tf.Tensor:
     """Return the window `[batch, h, w, channels]` of its rows `[batch, h]` and columns `[batch, w]`."""
     columns = tf.repeat(columns, channels, axis=1)
     flat = rows[:, :, None] & columns[:, None, :]
     return tf.reshape(flat, tf.concat([tf.shape(flat)[:2], [-1, channels]], 0))
 
 
-def two_bumps(rows, columns, side, turned):
+def two_bumps(rows: tf.Tensor, columns: tf.Tensor, side: tf.Tensor, turned: tf.Tensor) -> tf.Tensor:
     """Return eta of the paper, of length one: a window's halves with a bump up and a bump down, `[batch, h, w]`.
 
     Args:

@@ -8,19 +8,23 @@ Such an attack has three things:
 
 `objective(images) -> (values, fooled, margin)`, each `[batch]`: what is climbed, whether the model is wrong there, and
 the label's logit minus the largest other one. Every state holds `step` (iterations so far), `fooled`, `adversarial`
-(the last point that broke the image, else the image itself) and `margin` (the smallest that was seen).
+(the last point that fooled the model, else the image itself) and `margin` (the smallest that was seen).
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
 from sat_tf.attacks import draws
-from sat_tf.attacks.pgd import as_seed, starts_clean, uniform_noise
+from sat_tf.attacks.pgd import Loss, as_seed, starts_clean, uniform_noise
+
+State = dict[str, tf.Tensor]
+Objective = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]  # images -> values, fooled, margin
 
 
-def begun(images):
+def begun(images: tf.Tensor) -> State:
     """Return what every state holds, at its beginning."""
     none = tf.zeros_like(images[:, 0, 0, 0])
     return {
@@ -31,7 +35,7 @@ def begun(images):
     }
 
 
-def looked(state, points, fooled, margin):
+def looked(state: State, points: tf.Tensor, fooled: tf.Tensor, margin: tf.Tensor) -> State:
     """Take down in a state what a look at `points` `[batch, h, w, c]` showed: `fooled` and `margin`, `[batch]`."""
     state["adversarial"] = pick(fooled, points, state["adversarial"])
     state["fooled"] |= fooled
@@ -40,7 +44,7 @@ def looked(state, points, fooled, margin):
     return state
 
 
-def pick(which, these, those):
+def pick(which: tf.Tensor, these: tf.Tensor, those: tf.Tensor) -> tf.Tensor:
     """Return `these` `[batch, ...]` where `which` `[batch]` says so, else `those`; whole images are copied.
 
     `tf.where` does the same with a condition that broadcasts, at ten times the cost on a CPU.
@@ -48,12 +52,12 @@ def pick(which, these, those):
     return tf.raw_ops.Select(condition=which, x=these, y=those)
 
 
-def each(values):
+def each(values: tf.Tensor) -> tf.Tensor:
     """Return `[batch]` values as they broadcast over images."""
     return values[:, None, None, None]
 
 
-def climbed(objective, images):
+def climbed(objective: Objective, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """Return values, fooled and margin, each `[batch]`, and the gradient of the values to the images."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(images)
@@ -62,12 +66,12 @@ def climbed(objective, images):
     return values, fooled, margin, tape.gradient(total, images, unconnected_gradients="zero")
 
 
-def whole(attack, objective, images, seeds):
+def whole(attack: Any, objective: Objective, images: tf.Tensor, seeds: tf.Tensor) -> State:
     """Return the state after all iterations of one batch, all of whose images stay to the end."""
     return finished(attack, objective, images, attack.begin(images, seeds))
 
 
-def finished(attack, objective, images, state):
+def finished(attack: Any, objective: Objective, images: tf.Tensor, state: State) -> State:
     """Return the state after all iterations from a state at the start."""
     return tf.while_loop(
         lambda i, _: i < attack.evaluations,
@@ -87,7 +91,7 @@ class Ascent:
       step_size: of each iteration, in the ball's norm; a number or a scalar tensor.
       steps: iterations.
       final: an image is fooled by the last iterate only, the paper's definition; else by any, the start included. The
-        state's `adversarial` is then the last iterate, whether or not it broke the image.
+        state's `adversarial` is then the last iterate, whether or not it fools the model.
       random_start: begin at a random point of the ball instead of the image; where seeds are pairs, `[batch, 2]`,
         in the L-infinity ball at the very point of `PGD`.
       marks: numbers of steps after which the state's `wrong`, bool `[batch, marks]`, says whether the model was.
@@ -101,11 +105,11 @@ class Ascent:
     marks: tuple = ()
 
     @property
-    def evaluations(self):
+    def evaluations(self) -> int:
         """Passes an image: the start and every iterate."""
         return self.steps + 1
 
-    def begin(self, images, seeds):
+    def begin(self, images: tf.Tensor, seeds: tf.Tensor) -> State:
         """Return the state at the start."""
         start = images
         if self.random_start:
@@ -118,7 +122,7 @@ class Ascent:
         wrong = tf.zeros([tf.shape(images)[0], len(self.marks)], tf.bool)
         return {**begun(images), "current": start, "wrong": wrong}
 
-    def advance(self, objective, images, state):
+    def advance(self, objective: Objective, images: tf.Tensor, state: State) -> State:
         """Return the state after a look at the current iterate and a step from it."""
         s = dict(state)
         _, fooled, margin, gradient = climbed(objective, s["current"])
@@ -143,15 +147,15 @@ class Noise:
     steps: int
 
     @property
-    def evaluations(self):
+    def evaluations(self) -> int:
         """Points an image."""
         return self.steps
 
-    def begin(self, images, seeds):
+    def begin(self, images: tf.Tensor, seeds: tf.Tensor) -> State:
         """Return the state before the first point."""
         return {**begun(images), "seed": seeds}
 
-    def advance(self, objective, images, state):
+    def advance(self, objective: Objective, images: tf.Tensor, state: State) -> State:
         """Return the state after one more point of every image."""
         s = dict(state)
         noise = draws.noise(s["seed"], tf.shape(images)[1:], count=s["step"], normal=self.ball.normal)
@@ -175,21 +179,22 @@ class Whole:
     clean_start: float = 0.0
 
     @property
-    def steps(self):
+    def steps(self) -> int:
         """Iterations."""
         return self.attack.steps
 
     @property
-    def epsilon(self):
+    def epsilon(self) -> float:
         """Radius of the ball."""
         return self.attack.ball.epsilon
 
     @property
-    def forward_equivalents(self):
+    def forward_equivalents(self) -> int:
         """Cost of a batch in forward passes: each look is one pass and the gradient to the images."""
         return 2 * self.attack.evaluations
 
-    def __call__(self, loss_fn, images, seed):
+    def __call__(self, loss_fn: Loss, images: tf.Tensor, seed: tf.Tensor | int) -> tf.Tensor:
+        """Return the points of the highest loss, `[batch, h, w, c]`, which carry no gradient."""
         images, seed = tf.stop_gradient(images), as_seed(seed)
         words = (seed[:, 0], seed[:, 1]) if seed.shape.rank == 2 else (seed[0], seed[1], tf.range(tf.shape(images)[0]))
         state = self.attack.begin(images, tf.cast(draws.hashed(*words), tf.int32))
@@ -216,20 +221,20 @@ class Once:
     attack: Any
 
     @property
-    def step_size(self):
+    def step_size(self) -> float | tf.Tensor | None:
         """Of the attack, None where it has none."""
         return getattr(self.attack, "step_size", None)
 
     @property
-    def evaluations(self):
+    def evaluations(self) -> int:
         """Iterations: one."""
         return 1
 
-    def begin(self, images, seeds):
+    def begin(self, images: tf.Tensor, seeds: tf.Tensor) -> State:
         """Return the state before the attack."""
         return {**begun(images), "seed": seeds}
 
-    def advance(self, objective, images, state):
+    def advance(self, objective: Objective, images: tf.Tensor, state: State) -> State:
         """Return the state after the attack, whose result is what counts."""
         points = self.attack(lambda x: objective(x)[0], images, state["seed"])
         _, fooled, margin = objective(points)

@@ -7,6 +7,8 @@ validation want one function of a whole batch, which not every attack has.
 import dataclasses
 from collections.abc import Callable
 
+import tensorflow as tf
+
 from sat_tf import losses
 from sat_tf.attacks.apgd import APGD
 from sat_tf.attacks.balls import BALLS, Linf
@@ -14,6 +16,9 @@ from sat_tf.attacks.fab import FAB
 from sat_tf.attacks.pgd import PGD, marks
 from sat_tf.attacks.square import Square, SquareL2
 from sat_tf.attacks.states import Ascent, Noise, Once, Whole
+
+LabelLoss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # (logits, labels) -> [batch]
+TargetLoss = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]  # (logits, labels, targets) -> [batch]
 
 TARGETS = 9  # the most likely other classes that targeted attacks try
 
@@ -74,7 +79,7 @@ class Stage:
 
     name: str
     attack: Callable
-    loss: Callable
+    loss: TargetLoss
     runs: int = 1
     final: bool = False
     paired: bool = False
@@ -83,12 +88,12 @@ class Stage:
     facts: dict = dataclasses.field(default_factory=dict)
 
 
-def untargeted(loss):
+def untargeted(loss: LabelLoss) -> TargetLoss:
     """Return a loss that does not look at targets."""
     return lambda logits, labels, targets: loss(logits, labels)
 
 
-def clean(terms):
+def clean(terms: Terms) -> list[Stage]:
     """Leave the images as they are: clean accuracy."""
     return []
 
@@ -109,12 +114,12 @@ def _ascent(terms, name, loss_fn, runs, **facts):
     )
 
 
-def pgd(terms):
+def pgd(terms: Terms) -> list[Stage]:
     """Climb the cross-entropy in k steps from random starts (Madry et al. 2018)."""
     return [_ascent(terms, "pgd", untargeted(losses.cross_entropy), terms.restarts)]
 
 
-def fgsm(terms):
+def fgsm(terms: Terms) -> list[Stage]:
     """Take one step to the edge of the ball from the image itself (Goodfellow et al. 2015)."""
     return [
         Stage(
@@ -129,28 +134,28 @@ def fgsm(terms):
     ]
 
 
-def margin(terms):
+def margin(terms: Terms) -> list[Stage]:
     """Climb the margin, the loss of Carlini & Wagner 2017, in k steps from random starts."""
     return [_ascent(terms, "cw", untargeted(losses.margin), terms.restarts, loss="margin")]
 
 
-def targeted(terms):
+def targeted(terms: Terms) -> list[Stage]:
     """Climb towards each of the 9 most likely other classes in k steps, by the cross-entropy."""
     runs = min(TARGETS, terms.classes - 1)
     return [_ascent(terms, "tpgd", losses.targeted_cross_entropy, runs, restarts=1, targets=runs)]
 
 
-def apgd(terms):
+def apgd(terms: Terms) -> list[Stage]:
     """Run Auto-PGD on the cross-entropy in k steps (Croce & Hein 2020b)."""
     return [_apgd(terms, f"apgd-{terms.steps}", untargeted(losses.cross_entropy), terms.restarts)]
 
 
-def apgd_ce(terms):
+def apgd_ce(terms: Terms) -> list[Stage]:
     """Run Auto-PGD on the cross-entropy, 100 steps (Croce & Hein 2020b)."""
     return [_apgd(terms, "apgd-ce", untargeted(losses.cross_entropy), terms.restarts)]
 
 
-def apgd_t(terms):
+def apgd_t(terms: Terms) -> list[Stage]:
     """Run Auto-PGD on the targeted difference of logits ratio, 9 targets, 100 steps (Croce & Hein 2020b).
 
     The targeted ratio needs four classes, the untargeted one three; with two there is one margin.
@@ -174,7 +179,7 @@ def _apgd(terms, name, loss_fn, runs, **facts):
     )
 
 
-def once(terms, name, training):
+def once(terms: Terms, name: str, training: Callable) -> Stage:
     """Return the stage of an attack of a whole batch: its result counts, whatever came before it on the way.
 
     Args:
@@ -200,7 +205,7 @@ def once(terms, name, training):
     )
 
 
-def fab_t(terms):
+def fab_t(terms: Terms) -> list[Stage]:
     """Run FAB, the nearest image of another class, 9 targets, 100 steps (Croce & Hein 2020a)."""
     runs = min(TARGETS, terms.classes - 1)
     return [
@@ -215,7 +220,7 @@ def fab_t(terms):
     ]
 
 
-def square(terms):
+def square(terms: Terms) -> list[Stage]:
     """Run Square, random search without gradients, 5,000 queries (Andriushchenko et al. 2020).
 
     Its squares shrink as over 10,000 queries, as AutoAttack has it; over `steps` where another number is asked for.
@@ -233,13 +238,13 @@ def square(terms):
     ]
 
 
-def autoattack(terms):
+def autoattack(terms: Terms) -> list[Stage]:
     """Run the standard ensemble: apgd-ce, apgd-t, fab-t, square, each on what is still robust (Croce & Hein 2020b)."""
     alone = Terms(classes=terms.classes, norm=terms.norm)
     return [stage for plan in (apgd_ce, apgd_t, fab_t, square) for stage in plan(alone)]
 
 
-def noise(terms):
+def noise(terms: Terms) -> list[Stage]:
     """Try 100 random points of the ball: no attack, but what every attack must be stronger than."""
     points = terms.steps or 100
     return [
@@ -282,7 +287,7 @@ ATTACKS = {  # -k: the name carries the number of steps, pgd-20
 }
 
 
-def row_of(name):
+def row_of(name: str) -> tuple[Attack, int | None]:
     """Return the row that a name such as "pgd-20" means, and its number of steps, None where it has none.
 
     Raises:
@@ -295,13 +300,15 @@ def row_of(name):
     return ATTACKS[key], steps
 
 
-def plan_of(name, terms):
+def plan_of(name: str, terms: Terms) -> list[Stage]:
     """Return the stages of an evaluation under a name such as "pgd-20" on some `Terms`."""
     row, steps = row_of(name)
     return row.plan(dataclasses.replace(terms, steps=steps or terms.steps))
 
 
-def for_training(name, *, epsilon, step_size=None, random_start=True, clean_start=0.0):
+def for_training(
+    name: str, *, epsilon: float, step_size: float | None = None, random_start: bool = True, clean_start: float = 0.0
+) -> Callable:
     """Return the attack that a name such as "pgd-1" means in training: `(loss_fn, images, seed) -> images`.
 
     Args:
@@ -321,7 +328,7 @@ def for_training(name, *, epsilon, step_size=None, random_start=True, clean_star
     )
 
 
-def default_step_size(epsilon, steps, norm):
+def default_step_size(epsilon: float, steps: int | None, norm: str) -> float:
     """Return PGD's step size where none is given.
 
     L-infinity: 1/255, or epsilon / steps where that is larger, the release's rule: fewer steps than grey levels could
@@ -331,7 +338,7 @@ def default_step_size(epsilon, steps, norm):
     return min(2.5 / steps, 1.0) * epsilon if norm == "l2" else min(max(1 / 255, epsilon / steps), 1.0)
 
 
-def forward_equivalents(name, terms):
+def forward_equivalents(name: str, terms: Terms) -> int:
     """Return how many forward passes an attack costs for an image that withstands it, with one to classify it."""
     ball = BALLS[terms.norm](epsilon=1.0)
     plan = plan_of(name, terms)

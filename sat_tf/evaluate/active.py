@@ -5,11 +5,15 @@ trace costs as much as hundreds of iterations) and the last images do not pay fo
 """
 
 import collections
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from sat_tf import attacks, losses
+
+Arrays = dict[str, np.ndarray]
 
 FREED = 8  # a turn ends when one place in so many is free
 SMALLEST = 4  # images a replica
@@ -21,14 +25,23 @@ class ActiveSet:
 
     Args:
       predict: images `[batch, h, w, 3]` in [0, 1] -> logits, whose errors count.
-      stage: of `plans`.
+      stage: of a plan, see `attacks.table`.
       norm: key of `attacks.BALLS`.
       batch_size: images at a time over all replicas, the most.
       strategy: a `tf.distribute.Strategy`.
       attacked: the model as the attack sees it, with other gradients; None for the model itself.
     """
 
-    def __init__(self, predict, stage, norm, batch_size, *, strategy=None, attacked=None):
+    def __init__(
+        self,
+        predict: Callable[[tf.Tensor], tf.Tensor],
+        stage: attacks.Stage,
+        norm: str,
+        batch_size: int,
+        *,
+        strategy: tf.distribute.Strategy | None = None,
+        attacked: Callable[[tf.Tensor], tf.Tensor] | None = None,
+    ) -> None:
         self.predict, self.attacked = predict, attacked or predict
         self.stage, self.ball = stage, attacks.BALLS[norm]
         self.strategy = strategy or tf.distribute.get_strategy()
@@ -38,10 +51,16 @@ class ActiveSet:
         self.sizes = [self.replicas * part for part in reversed(parts)]
         self.traces = 0
         self._turns = {size: tf.function(self._turn_of_all) for size in self.sizes}
-        probe = stage.attack(self.ball(epsilon=1.0), 1.0)
-        self.evaluations = probe.evaluations
+        self.evaluations = stage.attack(self.ball(epsilon=1.0), 1.0).evaluations
 
-    def run(self, examples, epsilon, step_size, work, report):
+    def run(
+        self,
+        examples: Any,
+        epsilon: float,
+        step_size: float,
+        work: "Work",
+        report: Callable[["Work", list["Ended"]], None],
+    ) -> None:
         """Attack images until every one is fooled or has withstood all runs.
 
         Args:
@@ -157,7 +176,7 @@ class ActiveSet:
         _, state = tf.while_loop(wanted, body, (0, state), parallel_iterations=1)
         return state
 
-    def objective(self, labels, targets):
+    def objective(self, labels: tf.Tensor, targets: tf.Tensor) -> attacks.Objective:
         """Return `images -> (values, fooled, margin)`; see `attacks.states`."""
 
         def evaluate(images):
@@ -201,17 +220,17 @@ class Work:
       queue: pairs.
     """
 
-    def __init__(self, queue=()):
+    def __init__(self, queue: Iterable[tuple[int, int]] = ()) -> None:
         self.queue = collections.deque(queue)
         self.places, self.runs = np.zeros(0, np.int64), np.zeros(0, np.int64)  # -1: a free place
         self.fresh, self.state = np.zeros(0, bool), {}
 
     @property
-    def busy(self):
+    def busy(self) -> int:
         """How many places are taken."""
         return int((self.places >= 0).sum())
 
-    def resize(self, size, blank):
+    def resize(self, size: int, blank: Arrays) -> None:
         """Move the images that are at work to a batch of another size; `blank` is the state of free places."""
         old, busy = self.state, np.flatnonzero(self.places >= 0)
         places, runs, fresh = np.full(size, -1), np.full(size, -1), np.zeros(size, bool)
@@ -221,8 +240,8 @@ class Work:
                 values[: len(busy)] = old[name][busy]
         self.places, self.runs, self.fresh, self.state = places, runs, fresh, blank
 
-    def arrays(self):
-        """Return everything as arrays by name, as `of_arrays` takes them."""
+    def arrays(self) -> Arrays:
+        """Return everything as arrays by name, as `of_arrays` takes it."""
         return {
             "queue": np.array(self.queue, np.int64).reshape(-1, 2),
             "places": self.places,
@@ -232,7 +251,7 @@ class Work:
         }
 
     @classmethod
-    def of_arrays(cls, arrays):
+    def of_arrays(cls, arrays: Arrays) -> "Work":
         """Return the work that `arrays` gave."""
         work = cls(map(tuple, arrays["queue"].tolist()))
         work.places, work.runs, work.fresh = (np.array(arrays[name]) for name in ("places", "runs", "fresh"))
@@ -242,17 +261,17 @@ class Work:
         return work
 
 
-def choose(flags, new, old):
+def choose(flags: tf.Tensor, new: attacks.State, old: attacks.State) -> attacks.State:
     """Return a state with the new values of the images that `flags`, `[batch]`, names."""
     return {name: attacks.pick(flags, new[name], old[name]) for name in old}
 
 
-def wrong(logits, labels):
+def wrong(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Say which images are not classified as their label: `[batch]`; no class is what NaN is."""
     unread = tf.reduce_any(tf.math.is_nan(logits), -1)
     return unread | (tf.argmax(logits, -1, labels.dtype) != labels)
 
 
-def margin_of(logits, labels):
+def margin_of(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Return the label's logit minus the largest other one: `[batch]`, negative where wrong."""
     return -losses.margin(logits, labels)

@@ -1,13 +1,14 @@
-"""What attacks say about one another; each probe returns `(passed, figure, numbers)`."""
+"""What attacks say about one another; each check returns `(passed, figure, numbers)`."""
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 
 from sat_tf.evaluate.attacker import Attacker
-from sat_tf.evaluate.model_checks import ROUNDED, evenly
-from sat_tf.evaluate.results import ROBUST, classes, distances
+from sat_tf.evaluate.model_checks import ROUNDED, Found, evenly
+from sat_tf.evaluate.results import ROBUST, Examples, Result, classes, distances
 from sat_tf.evaluate.saved import eight_bits
 
 STEPS = 20  # of the PGD that all comparisons share, one compiled attack for every radius
@@ -29,12 +30,20 @@ class Case:
     Args:
       attacker: an `Attacker`.
       examples, logits: all that were attacked.
-      results: `{name: Result}`. Those of the first one's radius are compared with the probes' own attacks.
+      results: `{name: Result}`. Those of the first one's radius are compared with the checks' own attacks.
       sibling: another model of the same task, or None.
-      sample: images that the probes attack.
+      sample: images that the checks attack.
     """
 
-    def __init__(self, attacker, examples, logits, results, sibling=None, sample=100):
+    def __init__(
+        self,
+        attacker: Attacker,
+        examples: Examples,
+        logits: np.ndarray,
+        results: dict[str, Result],
+        sibling: Any = None,
+        sample: int = 100,
+    ) -> None:
         self.attacker, self.examples, self.logits, self.results = attacker, examples, logits, results
         self.sibling, self.chosen = sibling, evenly(len(logits), sample)
         self.few, self.few_logits = examples.take(self.chosen), logits[self.chosen]
@@ -43,11 +52,11 @@ class Case:
         self.compared = {name: result for name, result in results.items() if result.epsilon == self.epsilon}
 
     @property
-    def allowed(self):
+    def allowed(self) -> float:
         """By how much a share of the sample may be off."""
         return max(POINTS, IMAGES / len(self.chosen)) + EXACT
 
-    def attack(self, name, epsilon=None, **arguments):
+    def attack(self, name: str, epsilon: float | None = None, **arguments: Any) -> Result:
         """Attack the sample; PGD steps 2.5 epsilon / steps far, so that a radius changes nothing but the scale."""
         epsilon = self.epsilon if epsilon is None else epsilon
         _, _, steps = name.rpartition("-")
@@ -57,23 +66,23 @@ class Case:
         )
 
     @functools.cached_property
-    def ladder(self):
+    def ladder(self) -> dict[float, Result]:
         """What PGD leaves in balls of `RADII` times epsilon, and of no more than the whole cube: results by radius."""
         radii = sorted({min(share * self.epsilon, self.diameter) for share in RADII})
         return {radius: self.attack(f"pgd-{STEPS}", radius) for radius in radii}
 
     @property
-    def diameter(self):
+    def diameter(self) -> float:
         """The radius within which every image is: of the cube in this norm."""
         return 1.0 if self.attacker.norm == "linf" else float(np.sqrt(np.prod(self.examples.images.shape[1:])))
 
     @functools.cached_property
-    def evaluated(self):
+    def evaluated(self) -> np.ndarray:
         """Which images of the sample the gradient attacks of the evaluation leave right: bool `[sample]`."""
         return np.all([_white_box(result) for result in self.compared.values()], 0)[self.chosen]
 
     @property
-    def white_box(self):
+    def white_box(self) -> np.ndarray:
         """Which images are right after those and PGD, so that an evaluation of FGSM alone is evaluated fairly."""
         return self.evaluated & self.ladder[min(self.epsilon, self.diameter)].robust
 
@@ -83,7 +92,7 @@ def _white_box(result):
     return result.robust | np.isin(result.fooled_by, BLACK_BOX)
 
 
-def epsilon_zero_is_clean(case):
+def epsilon_zero_is_clean(case: Case) -> Found:
     """Attack in a ball of radius 0: nothing may change but what is read right or wrong by rounding."""
     other = case.ladder[0].robust != case.right
     top = np.sort(case.few_logits.astype(np.float64), -1)
@@ -95,7 +104,7 @@ def epsilon_zero_is_clean(case):
     return not clear.any(), figure, {"differ": int(other.sum()), "beyond_rounding": int(clear.sum())}
 
 
-def radius_respected(case):
+def radius_respected(case: Case) -> Found:
     """Measure every adversarial image in float64, and read it again."""
     passed, figures, numbers = True, [], {}
     for name, result in case.results.items():
@@ -124,7 +133,7 @@ def radius_respected(case):
     return bool(passed), "; ".join(figures), numbers
 
 
-def eight_bits_keep_it(case):
+def eight_bits_keep_it(case: Case) -> Found:
     """Round the strongest attack's images to 8 bits, as a file holds them, and read them again."""
     name, result = min(case.results.items(), key=lambda item: item[1].robust_accuracy)
     allowed = _reach(result.epsilon, result.norm, np.prod(case.examples.images.shape[1:]))
@@ -147,19 +156,19 @@ def eight_bits_keep_it(case):
     )
 
 
-def accuracy_falls_with_steps(case):
+def accuracy_falls_with_steps(case: Case) -> Found:
     """Take PGD's last iterate after more and more steps; the worst of all iterates could not rise."""
     left = {steps: case.attack(f"pgd-{steps}", final=True).robust_accuracy for steps in FINAL}
     return _falls(left, case.allowed, "{} steps".format)
 
 
-def accuracy_falls_with_epsilon(case):
+def accuracy_falls_with_epsilon(case: Case) -> Found:
     """Attack in larger and larger balls, each anew."""
     left = {radius: result.robust_accuracy for radius, result in case.ladder.items()}
     return _falls(left, case.allowed, "{:.4g}".format)
 
 
-def huge_epsilon_reaches_zero(case):
+def huge_epsilon_reaches_zero(case: Case) -> Found:
     """Attack in a ball that holds every image there is: by PGD, and what that leaves by APGD."""
     left = case.attack(f"pgd-{STEPS}", case.diameter)
     first = left.robust_accuracy
@@ -176,7 +185,7 @@ def huge_epsilon_reaches_zero(case):
     )
 
 
-def converged(case):
+def converged(case: Case) -> Found:
     """Go on where the evaluated attacks ended: twice their steps, three restarts; once more by another loss.
 
     The margin does not saturate as the cross-entropy does where logits are large.
@@ -214,7 +223,7 @@ def converged(case):
     )
 
 
-def black_box_not_stronger(case):
+def black_box_not_stronger(case: Case) -> Found:
     """Search at random, which needs no gradients; the evaluation's own random searches count, too."""
     searched = case.attack("square", steps=QUERIES).robust
     for result in case.compared.values():
@@ -222,12 +231,12 @@ def black_box_not_stronger(case):
     return _not_stronger(case, searched, f"Square, {QUERIES} queries or more")
 
 
-def noise_not_stronger(case):
+def noise_not_stronger(case: Case) -> Found:
     """Try random points of the ball."""
     return _not_stronger(case, case.attack("noise").robust, "random points")
 
 
-def transfer_not_stronger(case):
+def transfer_not_stronger(case: Case) -> Found:
     """Read images that were made against a sibling, which has gradients of its own."""
     if case.sibling is None:
         return None, "no second model was given", {}
@@ -239,7 +248,7 @@ def transfer_not_stronger(case):
         seed=case.attacker.seed,
         value_range=case.attacker.value_range,
     )
-    # the last iterate: the first that breaks the sibling would hardly cross its boundary
+    # the last iterate: the first that fools the sibling would hardly cross its boundary
     result = other.attack(
         case.few, f"pgd-{STEPS}", epsilon=case.epsilon, final=True, step_size=2.5 / STEPS * case.epsilon
     )
@@ -278,7 +287,7 @@ def _falls(left, allowed, words):
 
 
 def _fooled(case, result):
-    """Give `(places, clean, adversarial)` of the images that an attack broke, a batch at a time."""
+    """Give `(places, clean, adversarial)` of the images on which an attack fooled the model, a batch at a time."""
     places, size = np.flatnonzero(result.stage >= 0), case.attacker.batch_size
     for begin in range(0, len(places), size):
         chunk = places[begin : begin + size]

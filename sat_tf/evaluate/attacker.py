@@ -1,6 +1,8 @@
-"""A model under attack, image by image: which attack broke it, when, and by how much."""
+"""A model under attack, image by image: which attack fooled the model, when, and by how much."""
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -8,7 +10,8 @@ import tensorflow as tf
 from sat_tf import attacks, inputs
 from sat_tf.evaluate.active import ActiveSet, Work
 from sat_tf.evaluate.predictor import predictor
-from sat_tf.evaluate.results import KEPT, MISCLASSIFIED, ROBUST, blank, classes, distances
+from sat_tf.evaluate.results import KEPT, MISCLASSIFIED, ROBUST, Examples, Result, blank, classes, distances
+from sat_tf.evaluate.store import Store
 
 EVERY = 10.0  # seconds at least between two times that the state is saved
 SHARE = 0.05  # of the time, at most, that saving takes
@@ -29,7 +32,17 @@ class Attacker:
         stated have it, too; radii, steps and adversarial images are in [0, 1] nevertheless.
     """
 
-    def __init__(self, model, *, norm="linf", batch_size=100, strategy=None, seed=0, attacked=None, value_range=None):
+    def __init__(
+        self,
+        model: Any,
+        *,
+        norm: str = "linf",
+        batch_size: int = 100,
+        strategy: tf.distribute.Strategy | None = None,
+        seed: int = 0,
+        attacked: Any = None,
+        value_range: tuple[float, float] | None = None,
+    ) -> None:
         if norm not in attacks.BALLS:
             raise ValueError(f"Expected a norm of {', '.join(attacks.BALLS)}. Received: norm={norm}.")
         batch_size, self.value_range = inputs.whole("batch_size", batch_size), value_range
@@ -38,11 +51,11 @@ class Attacker:
         self.norm, self.batch_size, self.strategy, self.seed = norm, batch_size, strategy, seed
         self._compiled, self._actives = tf.function(self.predict, reduce_retracing=False), {}
 
-    def logits(self, images, progress=None):
+    def logits(self, images: np.ndarray, progress: Callable[[int], None] | None = None) -> np.ndarray:
         """Return logits float32 `[n, classes]` of images `[n, h, w, c]`, in batches of one shape."""
         return self.read(inputs.in_unit_range(images, self.value_range, stated=False), progress)
 
-    def read(self, images, progress=None):
+    def read(self, images: np.ndarray, progress: Callable[[int], None] | None = None) -> np.ndarray:
         """Return the logits of images float32 in [0, 1], or beyond."""
         if not len(images):
             raise ValueError("Expected one image or more. Received: none.")
@@ -56,7 +69,7 @@ class Attacker:
                 progress(len(batch))
         return np.concatenate(parts)
 
-    def accuracy(self, images, labels):
+    def accuracy(self, images: np.ndarray, labels: np.ndarray) -> float:
         """Return the share of images that are read as their label."""
         images = inputs.in_unit_range(images, self.value_range, stated=False)
         labels = inputs.classes_of(labels, len(images))
@@ -65,24 +78,24 @@ class Attacker:
 
     def attack(
         self,
-        examples,
-        name,
+        examples: Examples,
+        name: str,
         *,
-        epsilon,
-        step_size=None,
-        restarts=1,
-        final=False,
-        steps=None,
-        logits=None,
-        before=None,
-        kept=None,
-        store=None,
-        progress=None,
-    ):
+        epsilon: float,
+        step_size: float | None = None,
+        restarts: int = 1,
+        final: bool = False,
+        steps: int | None = None,
+        logits: np.ndarray | None = None,
+        before: Result | None = None,
+        kept: np.ndarray | None = None,
+        store: Store | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> Result:
         """Attack every image that the model reads right; where only the final iterate counts, every image.
 
         Args:
-          examples: a `Examples`.
+          examples: an `Examples`.
           name: of `attacks.ATTACKS`, with its number of steps: "pgd-20", "autoattack".
           epsilon: radius in the norm.
           step_size: of PGD in the same unit; None: `default_step_size`.
@@ -90,7 +103,7 @@ class Attacker:
           final: count PGD's final iterate only, the paper's definition, instead of the worst of all.
           steps: iterations or queries instead of the attack's own, for square and noise.
           logits: of the images as they are, where they are known.
-          before: a `Result` of the same images in a smaller ball: what it broke stays fooled.
+          before: a `Result` of the same images in a smaller ball: what is fooled there stays fooled.
           kept: places of the images whose adversarial ones the result holds; None for all.
           store: where the state is saved as it goes, as `store.Store`; None: nowhere.
           progress: is called with numbers that add up to the number of images.

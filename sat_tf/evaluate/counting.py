@@ -1,5 +1,8 @@
 """A small counter for validation: how many images a model still gets right under one attack of a whole batch."""
 
+from collections.abc import Callable
+
+import keras
 import tensorflow as tf
 
 
@@ -14,12 +17,20 @@ class Counter:
       seed: an int; each image's random start depends on it and on the image's place in the data set alone.
     """
 
-    def __init__(self, model, attack, loss_fn, *, strategy=None, seed=0):
+    def __init__(
+        self,
+        model: keras.Model,
+        attack: Callable,
+        loss_fn: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+        *,
+        strategy: tf.distribute.Strategy | None = None,
+        seed: int = 0,
+    ) -> None:
         self.model, self.attack, self.loss_fn, self.seed = model, attack, loss_fn, seed
         self.strategy = strategy or tf.distribute.get_strategy()
         self._count = tf.function(self._count_batch)
 
-    def count(self, batches, progress=None):
+    def count(self, batches: tf.data.Dataset, progress: Callable[[int], None] | None = None) -> tuple[int, int]:
         """Return the number of correct images, and of all.
 
         Args:
@@ -45,7 +56,7 @@ class Counter:
         return tf.cast(tf.stack([tf.reduce_sum(right * mask), tf.reduce_sum(mask)]), tf.int32)
 
 
-def numbered(batches):
+def numbered(batches: tf.data.Dataset) -> tf.data.Dataset:
     """Add each image's place in the data set, int32 `[batch]`, to batches of images, labels and mask."""
 
     def number(i, batch):

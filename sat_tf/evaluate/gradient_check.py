@@ -1,4 +1,4 @@
-"""Whether the gradient that attacks follow is that of what the model computes; the probe returns as `model_checks`' do.
+"""Whether the gradient that attacks follow is that of what the model computes; the check returns as `model_checks`' do.
 
 For a direction d of the images and a cotangent v of the logits z, the gradient's share in d, <J'v, d>, is compared
 with (<v, z(x + h d)> - <v, z(x - h d)>) / 2h. Cotangents are the cross-entropy's and a random one, directions the sign
@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from sat_tf import attacks, losses
-from sat_tf.evaluate.model_checks import evenly
+from sat_tf.evaluate.model_checks import Case, Found, evenly
 
 IMAGES, DIRECTIONS = 32, 3
 STEPS = {  # by what the model computes in: as short as its rounding lets them be; kinks and steps lie farther apart
@@ -25,7 +25,7 @@ SMALLEST = {"float32": 1e-20, "float16": 1e-3, "bfloat16": 1e-20}  # cotangents,
 OFF, LIMIT = 0.15, 0.2  # share of a derivative that is off; share of the derivatives that may be
 
 
-def gradient_matches_function(case):
+def gradient_matches_function(case: Case) -> Found:
     """Compare the gradient with finite differences of the logits, and with itself computed twice."""
     if case.attacker.attacked is not None:
         return None, "attacks follow the gradients of another model, as asked for", {}

@@ -1,4 +1,4 @@
-"""What a model's answers say about themselves before any attack; each probe returns `(passed, figure, numbers)`."""
+"""What a model's answers say about themselves before any attack; each check returns `(passed, figure, numbers)`."""
 
 import dataclasses
 from typing import Any
@@ -29,6 +29,8 @@ VARIANTS = {
     "1 - x": lambda images: 1 - images,
 }
 
+Found = tuple[bool | None, str, dict[str, Any]]  # passed, figure, numbers
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Case:
@@ -41,16 +43,16 @@ class Case:
     sample: int = 100
 
     @property
-    def chosen(self):
+    def chosen(self) -> np.ndarray:
         """The places of the sample."""
         return evenly(len(self.logits), self.sample)
 
     @property
-    def right(self):
+    def right(self) -> np.ndarray:
         """Which images are read as their label."""
         return classes(self.logits) == self.examples.labels
 
-    def read(self, images):
+    def read(self, images: np.ndarray) -> np.ndarray:
         """Return logits of any images, in batches of the shape that all are read in."""
         size = min(self.attacker.batch_size, len(self.logits))
         missing = [[0, -len(images) % size]] + [[0, 0]] * 3
@@ -59,13 +61,13 @@ class Case:
         return np.concatenate(parts)[: len(images)]
 
 
-def evenly(count, wanted):
+def evenly(count: int, wanted: int) -> np.ndarray:
     """Return `wanted` places of `count`, or all, evenly spread."""
     wanted = min(count, wanted)
     return np.arange(wanted) * count // max(wanted, 1)
 
 
-def logits_not_probabilities(case):
+def logits_not_probabilities(case: Case) -> Found:
     """Look for outputs that are a softmax or sigmoids already: a loss that takes another climbs next to nothing."""
     logits = case.logits.astype(np.float64)
     low, high, sums = logits.min(), logits.max(), logits.sum(-1)
@@ -79,7 +81,7 @@ def logits_not_probabilities(case):
     return passed, figure, {"smallest": low, "largest": high, "sum_off": off, "log_probabilities": logarithms}
 
 
-def logits_not_saturating(case):
+def logits_not_saturating(case: Case) -> Found:
     """Read inputs of a huge scale: logits leave every bound there, or differ; bounded outputs end at two values."""
     images = np.asarray(case.examples.images[case.chosen[evenly(len(case.chosen), FAR_IMAGES)]])
     noise = np.random.default_rng(0).standard_normal(images.shape).astype(np.float32)
@@ -103,13 +105,13 @@ def logits_not_saturating(case):
     return share <= PILED, figure, shares
 
 
-def finite(case):
+def finite(case: Case) -> Found:
     """Look for logits that are not numbers."""
     faults = int((~np.isfinite(case.logits)).any(-1).sum())
     return not faults, f"{faults} of {len(case.logits)} images have logits that are not finite", {"images": faults}
 
 
-def same_input_same_output(case):
+def same_input_same_output(case: Case) -> Found:
     """Read the sample again: as it was, and at other places of the batch in other company."""
     images = case.examples.images[case.chosen]
     first, second = case.attacker.read(images), case.attacker.read(images)
@@ -130,7 +132,7 @@ def same_input_same_output(case):
     return bool(worst <= ROUNDED * spread), figure, {**found, "spread": spread}
 
 
-def images_in_range(case):
+def images_in_range(case: Case) -> Found:
     """Look for images outside [0, 1], and for images that were scaled to it twice."""
     images, low, high, faults = case.examples.images, np.inf, -np.inf, 0
     for begin in range(0, len(images), case.attacker.batch_size):
@@ -144,7 +146,7 @@ def images_in_range(case):
     return passed, figure, {"smallest": low, "largest": high, "outside": faults}
 
 
-def zero_gradients(case):
+def zero_gradients(case: Case) -> Found:
     """Count images on which the cross-entropy has no gradient to climb: an attack's step there has no length."""
     chosen = case.chosen[case.right[case.chosen]]
     if not len(chosen):
@@ -177,7 +179,7 @@ def _gradients(attacker, images, labels):
     return np.concatenate(parts)[: len(images)]
 
 
-def clean_accuracy_as_recorded(case):
+def clean_accuracy_as_recorded(case: Case) -> Found:
     """Compare the clean accuracy with the one that was recorded for this model."""
     accuracy = float(case.right.mean())
     if case.recorded is None:
@@ -192,7 +194,7 @@ def clean_accuracy_as_recorded(case):
     return bool(abs(accuracy - case.recorded) <= limit), figure, numbers
 
 
-def input_scaling_and_channels(case):
+def input_scaling_and_channels(case: Case) -> Found:
     """Try other scales and orders of channels: none may suit the model better than the one that is used."""
     chosen = evenly(len(case.logits), SCALINGS)
     images, labels = case.examples.images[chosen], case.examples.labels[chosen]
@@ -211,7 +213,7 @@ def input_scaling_and_channels(case):
     return bool(excess <= 0), figure, numbers
 
 
-def not_constant(case):
+def not_constant(case: Case) -> Found:
     """Look for a model that answers every image alike."""
     if len(case.logits) < 2:
         return None, "one image cannot differ from others", {}

@@ -4,6 +4,8 @@ import collections.abc
 import inspect
 import os
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -22,11 +24,18 @@ class Predictor:
       dtype: of the images that it takes.
     """
 
-    def __init__(self, call, shape=None, value_range=None, dtype=tf.float32):
+    def __init__(
+        self,
+        call: Callable[[tf.Tensor], Any],
+        shape: tuple[int | None, ...] | None = None,
+        value_range: tuple[float, float] | None = None,
+        dtype: tf.DType = tf.float32,
+    ) -> None:
         self.call, self.shape, self.dtype = call, shape, dtype
         self.low, self.high = inputs.span(value_range)
 
-    def __call__(self, images):
+    def __call__(self, images: tf.Tensor) -> tf.Tensor:
+        """Return logits, float32 `[batch, classes]`."""
         if (self.low, self.high) != inputs.UNIT:
             images = self.low + (self.high - self.low) * images
         images = tf.cast(images, self.dtype)
@@ -34,7 +43,7 @@ class Predictor:
             return self._in_parts(images, self.shape[0])
         return logits_of(self.call(images), images.shape[0])
 
-    def check(self, shape):
+    def check(self, shape: tuple[int, ...]) -> None:
         """Refuse images `[n, h, w, c]` of another size than the model's."""
         wanted = [None] * 4 if self.shape is None else self.shape
         if any(w is not None and w != side for w, side in zip(wanted[1:], shape[1:], strict=True)):
@@ -50,7 +59,7 @@ class Predictor:
         return tf.reshape(logits, [-1, logits.shape[-1]])[:count]
 
 
-def predictor(model, value_range=None) -> Predictor:
+def predictor(model: Any, value_range: tuple[float, float] | None = None) -> Predictor:
     """Return a Keras model, a SavedModel (loaded, or its folder), a .keras file or a function as a `Predictor`.
 
     Raises:
@@ -78,7 +87,7 @@ def predictor(model, value_range=None) -> Predictor:
     return Predictor(_inference(model), value_range=value_range)
 
 
-def logits_of(outputs, count=None):
+def logits_of(outputs: Any, count: int | None = None) -> tf.Tensor:
     """Return what a model computes as float32 logits `[batch, classes]`.
 
     Args:

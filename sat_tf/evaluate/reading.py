@@ -1,15 +1,24 @@
 """The images of an evaluation, out of batches of a data set."""
 
+import os
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
+import tensorflow as tf
 
 from sat_tf.evaluate.results import Examples
 
 IN_MEMORY = 2 * 2**30  # bytes of images; more than that lie on the disk
 
 
-def read_examples(batches, count, ids=None, folder=".", progress=None):
+def read_examples(
+    batches: tf.data.Dataset,
+    count: int,
+    ids: np.ndarray | None = None,
+    folder: str | os.PathLike = ".",
+    progress: Callable[[int], None] | None = None,
+) -> Examples:
     """Return the `Examples` of batches; where they are many, in a file of `folder`.
 
     Args:

@@ -2,11 +2,12 @@
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from sat_tf import inputs
+from sat_tf import attacks, inputs
 from sat_tf.evaluate.active import margin_of
 
 MISCLASSIFIED, ROBUST = -2, -1  # in `Result.stage`: wrong without an attack; still right after all of them
@@ -47,12 +48,12 @@ class Examples:
             object.__setattr__(self, name, value)
 
     @functools.cached_property
-    def extent(self):
+    def extent(self) -> tuple[float, float]:
         """The smallest and the largest value of the images."""
         return inputs.extent(self.images)
 
-    def in_unit_range(self, value_range=None):
-        """Return them with images float32 in [0, 1]; a model's `value_range` is theirs where they state none."""
+    def in_unit_range(self, value_range: tuple[float, float] | None = None) -> "Examples":
+        """Return examples with images float32 in [0, 1]; a model's `value_range` is theirs where they state none."""
         if self.value_range is not None:
             return self
         images = inputs.in_unit_range(self.images, value_range, stated=False, found=self.extent)
@@ -60,8 +61,8 @@ class Examples:
             return self
         return Examples(images=images, labels=self.labels, ids=self.ids, value_range=inputs.UNIT)
 
-    def take(self, chosen):
-        """Return some of them."""
+    def take(self, chosen: np.ndarray | slice) -> "Examples":
+        """Return some of the examples, by their places."""
         rest = {"labels": self.labels[chosen], "ids": self.ids[chosen], "value_range": self.value_range}
         return Examples(images=self.images[chosen], **rest)
 
@@ -73,10 +74,10 @@ class Result:
     Attributes:
       attack: its name. norm, epsilon: of the ball. step_size: of PGD's steps, None elsewhere. facts: of its stages.
       ids, labels, predictions: of the images as they are. clean_margin: the label's logit minus the largest other.
-      stage: number of the stage that broke the image, `ROBUST`, or `MISCLASSIFIED` without an attack. Where the final
+      stage: number of the stage that fooled the model, `ROBUST`, or `MISCLASSIFIED` without an attack. Where the final
         iterate counts, an image that is misclassified as it is and right after the attack is `ROBUST`, as the paper
         counts.
-      run, step: restart or target, and iteration, at which it broke (0 is the start); -1 where it did not.
+      run, step: restart or target, and iteration, at which it was fooled (0 is the start); -1 where it was not.
       margin: the smallest that was seen, negative where fooled.
       distance: of the adversarial image in the norm, computed in float64.
       adversarial, slots: float32 `[m, h, w, 3]`, and int `[n]`: the place of each image's there, -1 where it is not
@@ -109,32 +110,32 @@ class Result:
     seconds: float = 0.0
 
     @property
-    def robust(self):
+    def robust(self) -> np.ndarray:
         """Which images are right, whatever was tried: bool `[n]`."""
         return self.stage == ROBUST
 
     @property
-    def robust_accuracy(self):
+    def robust_accuracy(self) -> float:
         """Share of all images that are right in every case."""
         return float(self.robust.mean())
 
     @property
-    def clean_accuracy(self):
+    def clean_accuracy(self) -> float:
         """Share of the images that are right as they are."""
         return float((self.predictions == self.labels).mean())
 
     @property
-    def fooled_by(self):
-        """For each image "clean" where it is misclassified as it is, the name of the stage that broke it, or ""."""
+    def fooled_by(self) -> np.ndarray:
+        """For each image the stage that fooled the model; "clean" where it is misclassified as it is, else ""."""
         words = np.array([*self.stages, "clean", ""])
         return words[self.stage]  # -2 and -1 count from the end
 
-    def left(self, stage):
+    def left(self, stage: str) -> int:
         """Return how many images are right after a stage and those before it."""
         return int((self.robust | (self.stage > self.stages.index(stage))).sum())
 
     @property
-    def by_step(self):
+    def by_step(self) -> dict[int, float]:
         """Return `{steps: share of the images that are right}`, for PGD without restarts; else nothing."""
         if self.final:
             return {mark: float((~wrong).mean()) for mark, wrong in zip(self.marks, self.wrong.T, strict=True)}
@@ -142,7 +143,7 @@ class Result:
         fooled = np.where(self.stage >= 0, self.step, np.iinfo(np.int32).max)
         return {mark: float((read & (fooled > mark)).mean()) for mark in self.marks}
 
-    def table(self):
+    def table(self) -> list[dict[str, Any]]:
         """Return one dict an image, as `images.csv` holds them."""
         names = ("id", "label", "clean_prediction", "fooled_by", "run", "step", "margin", "clean_margin", "distance")
         columns = (
@@ -158,32 +159,32 @@ class Result:
         )
         return [dict(zip(names, row, strict=True)) for row in zip(*(c.tolist() for c in columns), strict=True)]
 
-    def keep(self, places, adversarial):
+    def keep(self, places: np.ndarray | list[int], adversarial: np.ndarray) -> None:
         """Store adversarial images `[m, h, w, 3]` at places `[m]`, those that are kept."""
         slots = self.slots[places]
         self.adversarial[slots[slots >= 0]] = adversarial[slots >= 0]
 
-    def adversarial_of(self, places):
+    def adversarial_of(self, places: np.ndarray | slice) -> np.ndarray:
         """Return the adversarial images at places `[m]`, all of them kept."""
         return np.asarray(self.adversarial[self.slots[places]])
 
-    def attacked(self, images, places=slice(None)):
+    def attacked(self, images: np.ndarray, places: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Return images at some places as the attack leaves them: adversarial where there is one, else `images`."""
         images = inputs.in_unit_range(images)
         return np.where(self.changed[places, None, None, None], self.adversarial_of(places), images)
 
     @property
-    def changed(self):
-        """Which images have an adversarial one: those that it broke, and those that a final iterate put right."""
+    def changed(self) -> np.ndarray:
+        """Which images have an adversarial one: those that fool the model, and those that a final iterate put right."""
         return (self.stage >= 0) | ((self.stage == ROBUST) & (self.predictions != self.labels))
 
 
-def classes(logits):
+def classes(logits: np.ndarray) -> np.ndarray:
     """Return the class that logits `[n, classes]` tell: `[n]`; -1 where one of them is not a number."""
     return np.where(np.isnan(logits).any(-1), -1, logits.argmax(-1))
 
 
-def distances(moved, clean, norm):
+def distances(moved: np.ndarray, clean: np.ndarray, norm: str) -> np.ndarray:
     """Return how far images are from others, computed in float64: `[n]`."""
     difference = (moved.astype(np.float64) - clean).reshape(len(moved), -1)
     return np.abs(difference).max(-1, initial=0.0) if norm == "linf" else np.sqrt(np.square(difference).sum(-1))
@@ -192,7 +193,17 @@ def distances(moved, clean, norm):
 KEPT = ("stage", "run", "step", "margin", "distance", "wrong")
 
 
-def blank(examples, logits, name, norm, epsilon, step_size, plan, before, kept):
+def blank(
+    examples: Examples,
+    logits: np.ndarray,
+    name: str,
+    norm: str,
+    epsilon: float,
+    step_size: float | None,
+    plan: list[attacks.Stage],
+    before: Result | None,
+    kept: np.ndarray | None,
+) -> Result:
     """Return the `Result` of an attack that has not begun; what was fooled `before` is fooled."""
     labels = examples.labels.astype(np.int64)
     predictions, count = classes(logits), len(logits)

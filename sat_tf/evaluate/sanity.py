@@ -6,11 +6,15 @@ traces that such failures leave (Carlini et al. 2019, "On evaluating adversarial
 """
 
 import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
 from sat_tf import inputs
 from sat_tf.evaluate import attack_checks, gradient_check, model_checks
+from sat_tf.evaluate.attacker import Attacker
+from sat_tf.evaluate.results import Examples, Result
 
 HARD, SOFT = True, False
 BEFORE = {
@@ -59,7 +63,15 @@ class Check:
     numbers: dict
 
 
-def examine(attacker, examples, results=None, *, recorded=None, sibling=None, sample=100):
+def examine(
+    attacker: Attacker,
+    examples: Examples,
+    results: dict[str, Result] | None = None,
+    *,
+    recorded: float | None = None,
+    sibling: Any = None,
+    sample: int = 100,
+) -> list[Check]:
     """Return every `Check` of a model, its images, and what attacks found of it: `before` and `after`."""
     examples = inputs.examples(examples).in_unit_range(attacker.value_range)
     if results is not None and not isinstance(results, dict):
@@ -70,12 +82,14 @@ def examine(attacker, examples, results=None, *, recorded=None, sibling=None, sa
     )
 
 
-def before(attacker, examples, logits, *, recorded=None, sample=100):
+def before(
+    attacker: Attacker, examples: Examples, logits: np.ndarray, *, recorded: float | None = None, sample: int = 100
+) -> list[Check]:
     """Check a model and its images before any attack.
 
     Args:
       attacker: an `Attacker` of the model.
-      examples: all that are to be attacked, as `attacker.Examples`.
+      examples: all that are to be attacked, as `Examples`.
       logits: of all images as they are, `[n, classes]`.
       recorded: the clean accuracy in [0, 1] that is known of this model on this data, or None.
       sample: images, evenly spread, on which the costlier checks look.
@@ -88,17 +102,26 @@ def before(attacker, examples, logits, *, recorded=None, sample=100):
     finite = bool(np.isfinite(logits).all())
     unread = None, "the logits are not finite", {}
     return [
-        _check(name, hard, probe(case) if finite or name in WITHOUT_FINITE_LOGITS else unread)
-        for name, (hard, probe) in BEFORE.items()
+        _check(name, hard, check_fn(case) if finite or name in WITHOUT_FINITE_LOGITS else unread)
+        for name, (hard, check_fn) in BEFORE.items()
     ]
 
 
-def after(attacker, examples, logits, results, *, sibling=None, sample=100, progress=None):
+def after(
+    attacker: Attacker,
+    examples: Examples,
+    logits: np.ndarray,
+    results: dict[str, Result],
+    *,
+    sibling: Any = None,
+    sample: int = 100,
+    progress: Callable[[float], None] | None = None,
+) -> list[Check]:
     """Check what attacks found, by attacks of another kind on a sample.
 
     Args:
       attacker, examples, logits: as for `before`.
-      results: `{name: Result}` of all attacks evaluated on these images. The probes attack with the radius of the
+      results: `{name: Result}` of all attacks evaluated on these images. The checks attack with the radius of the
         first, and compare themselves with all of that radius.
       sibling: another model of the same task, as `Attacker` takes one, for attacks that transfer.
       sample: images, evenly spread, that are attacked.
@@ -118,14 +141,14 @@ def after(attacker, examples, logits, results, *, sibling=None, sample=100, prog
     if not results:
         return []
     case, checks = attack_checks.Case(attacker, examples, logits, results, sibling, sample), []
-    for name, (hard, probe) in AFTER.items():
-        checks.append(_check(name, hard, probe(case)))
+    for name, (hard, check_fn) in AFTER.items():
+        checks.append(_check(name, hard, check_fn(case)))
         if progress:
             progress(1 / len(AFTER))
     return checks
 
 
-def trusted(checks):
+def trusted(checks: Iterable[Check]) -> bool:
     """Say whether no hard check failed."""
     return not any(check.hard and check.passed is False for check in checks)
 

@@ -2,11 +2,14 @@
 
 import contextlib
 import hashlib
+import os
 import zipfile
+from collections.abc import Iterable
 
 import numpy as np
 
 from sat_tf import files
+from sat_tf.evaluate.results import Examples, Result
 
 FORMAT = 1
 SNAPPED = 1e-4  # grey levels: float32(k / 255) is off by 8e-6 of a level
@@ -14,7 +17,7 @@ SHORT = 1e-6  # of an L2 radius: clean values are float32(k / 255), not k / 255
 CHUNK = 64  # images at a time, so that results larger than memory can be written
 
 
-def eight_bits(adversarial, clean, epsilon, norm):
+def eight_bits(adversarial: np.ndarray, clean: np.ndarray, epsilon: float, norm: str) -> np.ndarray:
     """Round adversarial images to the nearest grey levels that stay in the ball, where the levels allow it.
 
     L-infinity: each value to the nearest level inside. L2: each to the nearest level, and as many as it takes to the
@@ -65,15 +68,17 @@ def _snapped(levels):
     return np.where(np.abs(levels - whole) <= SNAPPED / 10, whole, levels)
 
 
-def write(path, examples, result, *, dataset, preprocess, source):
+def write(
+    path: str | os.PathLike, examples: Examples, result: Result, *, dataset: str, preprocess: str, source: str
+) -> None:
     """Write every image as an attack leaves it: in float32 and in 8 bits, in the format of `sat_tf.verify`.
 
     The file appears under its name when it is whole.
 
     Args:
       path: of the .npz file.
-      examples: what was attacked, as `attacker.Examples`, `[n, side, side, 3]`.
-      result: of the attack on these images, as `attacker.Result`.
+      examples: what was attacked, as `Examples`, `[n, side, side, 3]`.
+      result: of the attack on these images, as `Result`.
       dataset, preprocess, source: where the clean images come from, and what wrote the file.
 
     Raises:
@@ -104,7 +109,7 @@ def write(path, examples, result, *, dataset, preprocess, source):
             _add(file, name, value)
 
 
-def join(path, parts):
+def join(path: str | os.PathLike, parts: Iterable[str | os.PathLike]) -> None:
     """Write one file from those of the parts of an evaluation, in the order of the ids; an array at a time in memory.
 
     Args:

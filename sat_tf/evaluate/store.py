@@ -1,7 +1,9 @@
 """Where an evaluation keeps what it has found so far, so that a killed one goes on instead of beginning again."""
 
+import os
 import pathlib
 import zipfile
+from typing import Any
 
 import numpy as np
 
@@ -15,11 +17,11 @@ class Store:
       folder: is made when the first thing is written.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: str | os.PathLike) -> None:
         self.folder = pathlib.Path(folder)
         self._images = None
 
-    def load(self, identity=None):
+    def load(self, identity: str | None = None) -> dict[str, Any] | None:
         """Return what was saved last, None where nothing was.
 
         Args:
@@ -45,14 +47,14 @@ class Store:
         work = {name.removeprefix("work/"): value for name, value in arrays.items() if name.startswith("work/")}
         return {**arrays, "work": work}
 
-    def save(self, arrays, work):
+    def save(self, arrays: dict[str, Any], work: dict[str, np.ndarray]) -> None:
         """Replace what was saved; the adversarial images are on the disk before."""
         if self._images is not None:
             self._images.flush()
         with files.replacing(self.folder / "state.npz") as partial:
             np.savez(partial, **arrays, **{f"work/{name}": value for name, value in work.items()})
 
-    def array(self, shape, dtype):
+    def array(self, shape: tuple[int, ...], dtype: type) -> np.ndarray:
         """Return the adversarial images, an array on the disk: as they were left, else zeros.
 
         Raises:

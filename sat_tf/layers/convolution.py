@@ -1,9 +1,12 @@
 """Convolution and the batch normalisation behind it, as one layer."""
 
 import math
+from typing import Any
 
 import keras
 import tensorflow as tf
+
+Shape = tuple[int | None, ...]
 
 
 @keras.saving.register_keras_serializable("layers")
@@ -32,16 +35,16 @@ class ConvNorm(keras.layers.Layer):
 
     def __init__(
         self,
-        filters,
-        kernel_size,
-        strides=1,
-        groups=1,
-        padding="same",
-        momentum=0.9,
-        epsilon=1e-5,
-        zero_gamma=False,
-        **kwargs,
-    ):
+        filters: int,
+        kernel_size: int,
+        strides: int = 1,
+        groups: int = 1,
+        padding: str = "same",
+        momentum: float = 0.9,
+        epsilon: float = 1e-5,
+        zero_gamma: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if padding not in ("same", "symmetric"):
             raise ValueError(f"Expected padding 'same' or 'symmetric'. Received: padding={padding!r}.")
@@ -56,7 +59,7 @@ class ConvNorm(keras.layers.Layer):
         self.epsilon = epsilon
         self.zero_gamma = zero_gamma
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         channels = input_shape[-1]
         if channels % self.groups:
             raise ValueError(
@@ -74,7 +77,8 @@ class ConvNorm(keras.layers.Layer):
         self.moving_mean = self.add_weight(name="moving_mean", initializer="zeros", **moving)
         self.moving_variance = self.add_weight(name="moving_variance", initializer="ones", **moving)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Return `[b, h', w', filters]`; `training` says whose statistics normalise."""
         kernel = tf.convert_to_tensor(self.kernel)
         if training:
             outputs = self._convolve(inputs, kernel)
@@ -116,11 +120,11 @@ class ConvNorm(keras.layers.Layer):
     def _apply(self, inputs, kernel, padding):
         return conv2d(inputs, kernel, self.strides, padding, self.groups)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         batch, height, width, _ = input_shape
         return (batch, *(None if n is None else -(-n // self.strides) for n in (height, width)), self.filters)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         names = ("filters", "kernel_size", "strides", "groups", "padding", "momentum", "epsilon", "zero_gamma")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
@@ -132,10 +136,19 @@ class DepthwiseConvNorm(ConvNorm):
     Arguments as `ConvNorm`, which takes `filters` and `groups` besides.
     """
 
-    def __init__(self, kernel_size, strides=1, padding="same", momentum=0.9, epsilon=1e-5, zero_gamma=False, **kwargs):
+    def __init__(
+        self,
+        kernel_size: int,
+        strides: int = 1,
+        padding: str = "same",
+        momentum: float = 0.9,
+        epsilon: float = 1e-5,
+        zero_gamma: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(1, kernel_size, strides, 1, padding, momentum, epsilon, zero_gamma, **kwargs)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.filters = input_shape[-1]
         self._add_variables((self.kernel_size, self.kernel_size, self.filters, 1), self.filters)
 
@@ -151,15 +164,15 @@ class DepthwiseConvNorm(ConvNorm):
     def _fold_pays(self, shape):
         return True  # a kernel has fewer values than any image it is worth sliding over
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (*super().compute_output_shape(input_shape)[:3], input_shape[-1])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         return {name: value for name, value in config.items() if name not in ("filters", "groups")}
 
 
-def conv2d(inputs, kernel, strides, padding, groups=1):
+def conv2d(inputs: tf.Tensor, kernel: tf.Tensor, strides: int, padding: str, groups: int = 1) -> tf.Tensor:
     """Convolve, on the CPU by what is fast there: `[b, h, w, c] -> [b, h', w', filters]`.
 
     There a 1x1 kernel is a matrix product, and a large kernel that strides over images runs on their 2x2 blocks,

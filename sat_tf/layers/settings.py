@@ -1,6 +1,7 @@
 """The settings of Keras that layers here are built with, whatever the user's are."""
 
 import contextlib
+from collections.abc import Iterator
 
 import keras
 
@@ -12,7 +13,7 @@ if keras.config.backend() != "tensorflow":
 
 
 @contextlib.contextmanager
-def pinned():
+def pinned() -> Iterator[None]:
     """Build float32 variables and channels last inside, whatever `~/.keras/keras.json` or `keras.config` say.
 
     Mixed precision, whose variables are float32, stays as it is. Afterwards all settings are the user's again.
