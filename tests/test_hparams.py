@@ -34,7 +34,7 @@ def test_tables_are_read_without_tensorflow_and_are_the_tables():
 
 
 def test_importing_recipes_takes_no_tensorflow():
-    code = "import sys, sat_tf.hparams as h; h.choose({}); [hparams.names(kind) for kind in hparams.TABLES]"
+    code = "import sys, sat_tf.hparams as h; h.choose({}); [h.names(kind) for kind in h.TABLES]"
     code += "; assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -60,7 +60,7 @@ def test_the_papers_recipe():
         "weight_decay": 1e-4,
         "epsilon": 4 / 255,
         "step_size": 4 / 255,
-        "attack_steps": 1,
+        "attack": "pgd-1",
         "act": "swish",
         "method": "sat",
         "optimizer": "sgd",
