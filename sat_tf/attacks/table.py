@@ -37,7 +37,7 @@ class Attack:
     training: Callable | None = None
 
     @property
-    def about(self):
+    def about(self) -> str:
         """What `--list` says of it."""
         return (self.plan.__doc__ or "").partition("\n")[0]
 
