@@ -3,8 +3,6 @@
 A source is an image, uint8 `[h, w, 3]`, or the scalar string of an image file's bytes (JPEG, PNG, plain BMP: told by
 its content, not by any name). Of a JPEG only the part that is needed is decoded to pixels. Training rows of
 `AUGMENTATIONS` are `(source, size, seed) -> image`, rows of `EVALUATIONS` are `(source, size) -> image`.
-Files are shown as a viewer shows them: turned as their EXIF data say, CMYK and grey as RGB, of 16 bits the upper eight,
-of an animated PNG the first image. Transparency is left out.
 Randomness is an argument: the same int32 seed `[2]` gives the same image, whatever ran before.
 """
 
@@ -12,13 +10,19 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from sat_tf.decoding import (
+    MOST_ASPECT,
+    decode,
+    is_jpeg,
+    is_usual_jpeg,
+    jpeg_orientation,
+    stored_window,
+    turned_sides,
+    upright,
+)
+
 _BORDER = 32  # pixels of a photograph, at the size of the result, that evaluation leaves out
 _SMALL = 64  # below this side such a border would be most of the image, and nothing is left out
-MOST_PIXELS = 2**26  # of one image file: 64 million
-MOST_ASPECT = 100  # long side to short side; evaluation scales by the short one
-_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG"
-_HEAD = 2**17  # bytes in which EXIF data are looked for
-_UPRIGHT, _ORIENTATION = 1, 0x0112  # EXIF: the value that changes nothing, the tag
 
 
 def to_unit_range(image: tf.Tensor) -> tf.Tensor:
@@ -33,62 +37,6 @@ def to_unit_range(image: tf.Tensor) -> tf.Tensor:
 def to_levels(image: tf.Tensor) -> tf.Tensor:
     """Return float32 pixels in [0, 1] as the nearest uint8 levels."""
     return tf.cast(tf.round(image * 255.0), tf.uint8)
-
-
-def is_jpeg(content: tf.Tensor) -> tf.Tensor:
-    """Return whether the bytes of an image file are a JPEG's."""
-    return tf.strings.substr(content, 0, len(_JPEG)) == _JPEG
-
-
-def is_png(content: tf.Tensor) -> tf.Tensor:
-    """Return whether the bytes of an image file are a PNG's."""
-    return tf.strings.substr(content, 0, len(_PNG)) == _PNG
-
-
-def is_plain_bmp(content: tf.Tensor) -> tf.Tensor:
-    """Return whether the bytes of an image file are those of a BMP with 24 bits a pixel, neither packed nor coded."""
-    head = tf.strings.substr(content, 0, 34)
-
-    def plain():
-        marks = tf.strings.substr(head, [14, 28, 30], [4, 2, 4])  # size of the header, bits a pixel, compression
-        return tf.reduce_all(marks == [b"\x28\0\0\0", b"\x18\0", b"\0\0\0\0"])
-
-    begins = tf.strings.substr(head, 0, 2) == b"BM"
-    return tf.cond(begins & (tf.strings.length(head) == 34), plain, lambda: False)
-
-
-def decode(source: tf.Tensor) -> tf.Tensor:
-    """Return an image as uint8 `[h, w, 3]`, as a viewer shows it.
-
-    Raises:
-      tf.errors.InvalidArgumentError: for a damaged file, and one that is neither JPEG, PNG nor plain BMP.
-    """
-    if source.dtype != tf.string:
-        return source
-    jpeg = is_jpeg(source)
-
-    def turned():
-        known = tf.cond(is_png(source), lambda: True, lambda: is_plain_bmp(source))
-        check = tf.debugging.Assert(known, ["Expected the bytes of a JPEG, a PNG or a BMP of 24 bits without palette."])
-        with tf.control_dependencies([check]):
-            return _png_orientation(tf.identity(source))
-
-    orientation = tf.cond(jpeg, lambda: _jpeg_orientation(source), turned)
-    with tf.control_dependencies([orientation]):  # nothing else is decoded: TensorFlow reads indices for colours there
-        pixels = tf.io.decode_image(source, channels=3, expand_animations=False)
-    return tf.ensure_shape(_upright(pixels, orientation), [None, None, 3])
-
-
-def sides_of(content: tf.Tensor) -> tf.Tensor:
-    """Return height and width, int32 `[2]`, of the image of a JPEG or PNG as its head says, not turned."""
-    return tf.cond(is_jpeg(content), lambda: tf.io.extract_jpeg_shape(content)[:2], lambda: _png_sides(content))
-
-
-def within_limits(sides: tf.Tensor) -> tf.Tensor:
-    """Return whether an image of some height and width, integers `[2]`, is neither too large nor too narrow."""
-    sides = tf.cast(sides, tf.int64)
-    short, long = tf.reduce_min(sides), tf.reduce_max(sides)
-    return (short > 0) & (short * long <= MOST_PIXELS) & (long <= MOST_ASPECT * short)
 
 
 def resize_crop(source: tf.Tensor, size: int) -> tf.Tensor:
@@ -185,24 +133,19 @@ def cut(source: tf.Tensor, window_fn: Callable[[tf.Tensor], tf.Tensor]) -> tf.Te
         top, left, height, width = tf.unstack(window_fn(tf.shape(source)[:2]))
         return tf.slice(source, [top, left, 0], [height, width, 3])
 
+    def of_usual_jpeg():
+        window = window_fn(tf.io.extract_jpeg_shape(source)[:2])
+        return tf.io.decode_and_crop_jpeg(source, window, channels=3)
+
     def of_jpeg():
-        stored, orientation = tf.io.extract_jpeg_shape(source)[:2], _jpeg_orientation(source)
-        window = window_fn(_turned_sides(stored, orientation))
-        window = _stored_window(window, stored, orientation)
-        return _upright(tf.io.decode_and_crop_jpeg(source, window, channels=3), orientation)
+        stored, orientation = tf.io.extract_jpeg_shape(source)[:2], jpeg_orientation(source)
+        window = stored_window(window_fn(turned_sides(stored, orientation)), stored, orientation)
+        return upright(tf.io.decode_and_crop_jpeg(source, window, channels=3), orientation)
 
-    return tf.cond(is_jpeg(source), of_jpeg, lambda: cut(decode(source), window_fn))
+    def of_another():
+        return tf.cond(is_jpeg(source), of_jpeg, lambda: cut(decode(source), window_fn))
 
-
-def turned_sides(content: tf.Tensor) -> tf.Tensor:
-    """Return height and width, int32 `[2]`, of the image of a JPEG as it is shown."""
-    return _turned_sides(tf.io.extract_jpeg_shape(content)[:2], _jpeg_orientation(content))
-
-
-def _png_sides(content):
-    """Return height and width, which a PNG has as big-endian numbers in bytes 20 and 16."""
-    sides = tf.io.decode_raw(tf.strings.substr(content, 16, 8), tf.int32, little_endian=False)
-    return tf.reverse(sides, [0])
+    return tf.cond(is_usual_jpeg(source), of_usual_jpeg, of_another)
 
 
 def _centre(sides, size):
@@ -280,111 +223,3 @@ def _without_far_ends(image):
     return tf.cond(
         tf.reduce_all(kept == sides), lambda: image, lambda: tf.slice(image, [top, left, 0], tf.concat([kept, [3]], 0))
     )
-
-
-# How an image is turned ---------------------------------------------------------------------------
-# EXIF numbers the eight ways from 1; from 5 on rows and columns change places, then sides may be mirrored.
-
-
-def _turns(orientation):
-    """Return whether rows and columns change places, and which of top-bottom and left-right are mirrored then."""
-    is_any = lambda *numbers: tf.reduce_any(orientation == tf.constant(numbers))  # noqa: E731
-    return orientation >= 5, is_any(3, 4, 7, 8), is_any(2, 3, 6, 7)
-
-
-def _upright(pixels, orientation):
-    """Return pixels `[h, w, 3]` as they are shown."""
-
-    def turn():
-        across, rows, columns = _turns(orientation)
-        image = tf.cond(across, lambda: tf.transpose(pixels, [1, 0, 2]), lambda: pixels)
-        image = tf.cond(rows, lambda: tf.reverse(image, [0]), lambda: image)
-        return tf.cond(columns, lambda: tf.reverse(image, [1]), lambda: image)
-
-    return tf.cond(orientation == _UPRIGHT, lambda: pixels, turn)
-
-
-def _turned_sides(sides, orientation):
-    return tf.where(orientation >= 5, tf.reverse(sides, [0]), sides)
-
-
-def _stored_window(window, stored, orientation):
-    """Return where a rectangle (top, left, height, width) of the image as shown lies in the image as stored."""
-    across, rows, columns = _turns(orientation)
-    begin, extent = window[:2], window[2:]
-    begin = tf.where([rows, columns], _turned_sides(stored, orientation) - begin - extent, begin)
-    return tf.where(across, tf.concat([begin[::-1], extent[::-1]], 0), tf.concat([begin, extent], 0))
-
-
-def _jpeg_orientation(content):
-    """Return the orientation, int32 `[]` from 1 to 8, of a JPEG: EXIF data stand among its first segments."""
-    marks = tf.strings.substr(content, [2, 20], [2, 2])  # the first two segments of a JPEG that says nothing of EXIF
-    tables = b"\xff\xdb"
-    plain = (marks[0] == tables) | ((marks[0] == b"\xff\xe0") & (marks[1] == tables))
-
-    def search():
-        head = tf.cast(tf.io.decode_raw(tf.strings.substr(content, 0, _HEAD), tf.uint8), tf.int32)
-        most = tf.size(head) - 10
-        exif = [ord(letter) for letter in "Exif"]
-
-        def is_exif(place):
-            return (head[place + 1] == 0xE1) & tf.reduce_all(head[place + 4 : place + 8] == exif)
-
-        def goes_on(place):
-            marker = head[tf.minimum(place + 1, most)]
-            known = (marker >= 0xE0) & (marker <= 0xEF) | (marker == 0xFE)
-            return tf.cond((place < most) & known, lambda: ~is_exif(place), lambda: False)
-
-        place = tf.while_loop(goes_on, lambda place: [place + 2 + _number(head, place + 2, 2)], [tf.constant(2)])[0]
-        found = tf.cond(place < most, lambda: is_exif(place), lambda: False)
-        return tf.cond(found, lambda: _exif_orientation(head[place + 10 :]), lambda: _UPRIGHT)
-
-    return tf.cond(plain, lambda: _UPRIGHT, search)
-
-
-def _png_orientation(content):
-    """Return the orientation, int32 `[]` from 1 to 8, of a PNG: EXIF data are a chunk before that of the pixels."""
-
-    def search():
-        head = tf.cast(tf.io.decode_raw(tf.strings.substr(content, 0, _HEAD), tf.uint8), tf.int32)
-        most = tf.size(head) - 8
-        name_is = lambda place, name: tf.reduce_all(head[place + 4 : place + 8] == list(name))  # noqa: E731
-
-        def goes_on(place):
-            ends = lambda: name_is(place, b"eXIf") | name_is(place, b"IDAT")  # noqa: E731
-            return tf.cond((place >= 8) & (place < most), lambda: ~ends(), lambda: False)
-
-        place = tf.while_loop(goes_on, lambda place: [place + 12 + _number(head, place, 4)], [tf.constant(8)])[0]
-        found = tf.cond((place >= 8) & (place < most), lambda: name_is(place, b"eXIf"), lambda: False)
-        return tf.cond(found, lambda: _exif_orientation(head[place + 8 :]), lambda: _UPRIGHT)
-
-    first = tf.strings.substr(tf.strings.substr(content, 0, 41) + b"\0" * 41, 37, 4)
-    plain = ~is_png(content) | (first == b"IDAT")
-    return tf.cond(plain, lambda: _UPRIGHT, search)
-
-
-def _exif_orientation(exif):
-    """Return the orientation that EXIF data, int32 `[n]` of their bytes, state; 1 where they state none."""
-    exif = tf.concat([exif, tf.zeros([16], tf.int32)], 0)
-    size, swapped = tf.size(exif), exif[0] == ord("I")
-
-    def number(place, length):
-        digits = exif[place : place + length]
-        return _number(tf.cond(swapped, lambda: digits[::-1], lambda: digits), 0, length)
-
-    table = number(4, 4)
-
-    def look_up():
-        most = tf.minimum(number(table, 2), (size - table - 2) // 12)
-        rows = tf.reshape(exif[table + 2 : table + 2 + 12 * most], [-1, 12])
-        rows = tf.cond(swapped, lambda: tf.gather(rows, [1, 0, 2, 3, 4, 5, 6, 7, 9, 8], axis=1), lambda: rows[:, :10])
-        values = tf.boolean_mask(rows[:, 8] * 256 + rows[:, 9], rows[:, 0] * 256 + rows[:, 1] == _ORIENTATION)
-        value = tf.concat([values, [_UPRIGHT]], 0)[0]
-        return tf.where((value >= 1) & (value <= 8), value, _UPRIGHT)
-
-    return tf.cond((table >= 8) & (table < size - 14), look_up, lambda: _UPRIGHT)
-
-
-def _number(values, place, length):
-    """Return the big-endian number in some bytes, int32 `[]`."""
-    return tf.reduce_sum(values[place : place + length] * [256**power for power in range(length)][::-1])

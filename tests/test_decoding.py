@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from data_files import noise, portrait
 
-from sat_tf import preprocess
+from sat_tf import decoding, preprocess
 from sat_tf.data import contents
 from sat_tf.export import signatures
 
@@ -38,7 +38,7 @@ def shown(content):
 
 def seen(content):
     """Return the pixels that training and evaluation see."""
-    return preprocess.decode(contents.plain(tf.constant(content))).numpy()
+    return decoding.decode(contents.plain(tf.constant(content))).numpy()
 
 
 def transparent(mode, channels):
@@ -141,13 +141,13 @@ def test_image_bytes_of_an_export_see_the_same():
     for name in ("GIF", "WebP", "BMP, palette"):
         with pytest.raises(tf.errors.InvalidArgumentError, match="Expected the bytes of a JPEG or PNG file"):
             serving.classify_bytes(tf.constant([EXACT[name]]))
-    assert (signatures.MOST_PIXELS, signatures.MOST_ASPECT) == (preprocess.MOST_PIXELS, preprocess.MOST_ASPECT)
+    assert (signatures.MOST_PIXELS, signatures.MOST_ASPECT) == (decoding.MOST_PIXELS, decoding.MOST_ASPECT)
 
 
 @pytest.mark.parametrize("name", ["BMP, palette", "BMP of 32 bits", "GIF", "WebP", "TIFF"])
 def test_what_the_graph_would_misread_it_refuses(name):
     with pytest.raises(tf.errors.InvalidArgumentError, match="Expected the bytes of a JPEG, a PNG or a BMP of 24 bits"):
-        preprocess.decode(tf.constant(EXACT[name]))
+        decoding.decode(tf.constant(EXACT[name]))
 
 
 def bomb(name):
@@ -176,7 +176,7 @@ def bomb(name):
 def test_what_cannot_be_read_is_told_in_words(content, fault):
     content = content()
     assert contents.fault_of(content).startswith(fault)
-    with pytest.raises((tf.errors.OpError, ValueError)):
+    with pytest.raises(tf.errors.OpError):
         contents.look(tf.constant(content))
 
 

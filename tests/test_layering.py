@@ -21,7 +21,7 @@ ARROWS = {  # room or module: what of ours it may import
             "names",
             "losses",
             "schedules",
-            "preprocess",
+            "decoding",
             "autoaugment",
             "interruption",
             "torch_file",
@@ -39,7 +39,8 @@ ARROWS = {  # room or module: what of ours it may import
     "sat_tf.optim": {"sat_tf.schedules"},
     "sat_tf.attacks": {"sat_tf.losses"},
     "sat_tf.evaluate": {"sat_tf.attacks", "sat_tf.losses", "sat_tf.files", "sat_tf.inputs", "sat_tf.models"},
-    "sat_tf.data": {"sat_tf.preprocess", "sat_tf.autoaugment", "sat_tf.files", "sat_tf.names"},
+    "sat_tf.preprocess": {"sat_tf.decoding"},
+    "sat_tf.data": {"sat_tf.decoding", "sat_tf.preprocess", "sat_tf.autoaugment", "sat_tf.files", "sat_tf.names"},
     "sat_tf.models": {"sat_tf.activations", "sat_tf.names", "sat_tf.layers", "sat_tf.resnet", "sat_tf.efficientnet"},
     "sat_tf.cost": {"sat_tf.layers"},
     "sat_tf.released": {
@@ -51,6 +52,7 @@ ARROWS = {  # room or module: what of ours it may import
         "sat_tf.resnet",
     },
     "sat_tf.export": {
+        "sat_tf.decoding",
         "sat_tf.preprocess",
         "sat_tf.activations",
         "sat_tf.report",

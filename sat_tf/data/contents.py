@@ -1,6 +1,6 @@
 """What an image's bytes are, and what is wrong with those that cannot be used.
 
-JPEG and PNG go as they are to `preprocess`, which reads them within TensorFlow's graph. What else Pillow reads becomes
+JPEG and PNG go as they are to `decoding`, which reads them within TensorFlow's graph. What else Pillow reads becomes
 a plain BMP on the way there: `plain`.
 """
 
@@ -11,20 +11,19 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from sat_tf.preprocess import MOST_ASPECT, MOST_PIXELS, decode, is_jpeg, is_png, sides_of, turned_sides, within_limits
+from sat_tf.decoding import (
+    MOST_ASPECT,
+    MOST_PIXELS,
+    decode,
+    is_jpeg,
+    is_png,
+    jpeg_orientation,
+    sides_of,
+    turned_sides,
+    within_limits,
+)
 
-KINDS = (
-    "JPEG",
-    "CMYK JPEG",
-    "PNG",
-    "GIF",
-    "BMP",
-    "WebP",
-    "TIFF",
-    "AVIF",
-    "PPM",
-    "JPEG 2000",
-)  # places: what `look` says
+KINDS = ("JPEG", "CMYK JPEG", "PNG", "GIF", "BMP", "WebP", "TIFF", "AVIF", "PPM", "JPEG 2000")  # `look` says places
 NATIVE = ("JPEG", "CMYK JPEG", "PNG")  # what TensorFlow reads as viewers do
 UNREADABLE = -1
 _READ = "JPEG, PNG, GIF, BMP, WebP, TIFF, AVIF, PPM and JPEG 2000 are read"
@@ -46,6 +45,7 @@ _OF_8_BITS = ("1", "L", "P", "LA", "PA", "La", "RGB", "RGBA", "RGBX", "RGBa", "C
 _JPEG_END = b"\xff\xd9"
 
 
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)  # traced once for all sets
 def look(content: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Decode the bytes of an image file as cheaply as shows whether that is possible.
 
@@ -56,20 +56,21 @@ def look(content: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
       pixels of all others, see `digests_of`.
 
     Raises:
-      tf.errors.OpError: if the bytes cannot be decoded, or hold an image beyond the limits of `preprocess`.
+      tf.errors.OpError: if the bytes cannot be decoded, or hold an image beyond the limits of `decoding`.
     """
 
-    def checked():
-        check = tf.debugging.Assert(within_limits(sides_of(content)), ["beyond the limits"])
+    def checked(sides):
+        check = tf.debugging.Assert(within_limits(sides), ["beyond the limits"])
         with tf.control_dependencies([check]):
             return tf.identity(content)
 
     def of_jpeg():
-        whole = checked()
-        small = tf.io.decode_jpeg(whole, channels=3, ratio=8)
-        kind = tf.where(tf.io.extract_jpeg_shape(whole)[2] == 4, KINDS.index("CMYK JPEG"), KINDS.index("JPEG"))
+        shape = tf.io.extract_jpeg_shape(content)
+        small = tf.io.decode_jpeg(checked(shape[:2]), channels=3, ratio=8)
+        kind = tf.where(shape[2] == 4, KINDS.index("CMYK JPEG"), KINDS.index("JPEG"))
         with tf.control_dependencies([small]):  # or it would not be computed
-            return kind, turned_sides(whole), _fingerprints(whole[tf.newaxis])[0]
+            sides = turned_sides(shape[:2], jpeg_orientation(content))
+            return kind, sides, _fingerprints(content[tf.newaxis])[0]
 
     def of_pixels(kind, content):
         pixels = decode(content)
@@ -80,7 +81,7 @@ def look(content: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         return of_pixels(tf.ensure_shape(kind, []), tf.ensure_shape(bmp, []))
 
     def of_png_or_another():
-        return tf.cond(is_png(content), lambda: of_pixels(KINDS.index("PNG"), checked()), of_another)
+        return tf.cond(is_png(content), lambda: of_pixels(KINDS.index("PNG"), checked(sides_of(content))), of_another)
 
     return tf.cond(is_jpeg(content), of_jpeg, of_png_or_another)
 
@@ -101,7 +102,7 @@ def _fingerprints(rows):
 
 
 def plain(content: tf.Tensor) -> tf.Tensor:
-    """Return the bytes of an image file as ones that `preprocess` reads: in a graph, where some file needs Pillow."""
+    """Return the bytes of an image file as ones that `decoding` reads: in a graph, where some file needs Pillow."""
 
     def convert():
         bmp = tf.numpy_function(lambda content: _kind_and_bmp(content)[1], [content], tf.string, stateful=False)
@@ -128,12 +129,12 @@ def fault_of(content: bytes) -> str | None:
     try:
         look(tf.constant(content))
         return None
-    except _Refused as error:
-        return str(error)
     except tf.errors.OpError:
         pass
     kind = named(content)
     try:
+        if kind not in NATIVE:
+            _kind_and_bmp(content)
         _refuse_beyond_limits(sides_of(tf.constant(content)).numpy().tolist())
     except _Refused as error:
         return str(error)
@@ -168,7 +169,7 @@ def _kind_and_bmp(content):
     import PIL.Image
     import PIL.ImageOps
 
-    content = content if isinstance(content, bytes) else content.item()  # eagerly TensorFlow gives an array of one
+    content = content if isinstance(content, bytes) else content.item()  # outside a graph it is an array of one
     kind = named(content)
     if kind not in _PILLOW.values():
         raise _Refused(f"{kind or 'no image of a known format'}: {_READ}")
