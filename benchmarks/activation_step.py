@@ -19,6 +19,7 @@ def main():
     """Time a step of each activation in turn; print median times, and median and spread of the ratios to ReLU's."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--model", default="resnet20-w8")
+    parser.add_argument("--acts", default=",".join(ACTS), help="activations to time, ReLU first")
     parser.add_argument("--image_size", type=int, default=32)
     parser.add_argument("--batch_size", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=15)
@@ -26,13 +27,14 @@ def main():
     arguments = parser.parse_args()
     tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)
     steps = {}
-    for act in ACTS:
+    acts = arguments.acts.split(",")
+    for act in acts:
         arguments.act = act
         steps[act] = adversarial_step.make_step("sat", arguments)
     for step in 2 * [*steps.values()]:
         step()
     rounds = [{act: adversarial_step.seconds(step) for act, step in steps.items()} for _ in range(arguments.rounds)]
-    for act in ACTS:
+    for act in acts:
         ratios = sorted(times[act] / times["relu"] for times in rounds)
         print(
             f"{act:24} median {1e3 * statistics.median(times[act] for times in rounds):8.1f} ms, ratio to relu "

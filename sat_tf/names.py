@@ -39,6 +39,14 @@ ALIASES = {  # letters and digits of what people write elsewhere: names of ours 
 }
 
 
+TITLES = {"autoattack": "AutoAttack", "square": "Square", "noise": "random noise"}  # of attacks, others in capitals
+
+
+def attack_title(name: str) -> str:
+    """Return what people call an attack: PGD-20, APGD-CE, AutoAttack."""
+    return TITLES.get(name, name.upper())
+
+
 def format_radius(radius: float, norm: str | None = "linf") -> str:
     """Write a radius or step size: `k/255` for k grey levels, else the shortest decimal, to six significant digits.
 

@@ -62,6 +62,8 @@ class Loop:
         with drawing_from(draws), tf.GradientTape() as tape:
             losses, report = self.method.loss(model, images, adversarial, labels)
             loss = tf.reduce_sum(losses) / self.batch_size  # the optimizer sums gradients over the replicas
+            if penalties := getattr(model, "losses", ()):  # a model's own regularisation, once over all replicas
+                loss += tf.add_n(penalties) / self.strategy.num_replicas_in_sync
         gradients = tape.gradient(loss, variables)
         decay = self.weight_decay / self.strategy.num_replicas_in_sync
         optimizer.apply(optim.add_weight_decay(gradients, variables, decay), variables)

@@ -13,7 +13,17 @@ BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
     "command,says",
     [
         (["adversarial_step.py", "--model=resnet8-w8", "--image_size=16", "--batch_size=4", "--rounds=2"], "ratio  "),
-        (["activation_step.py", "--image_size=8", "--batch_size=2", "--rounds=2"], "smoothrelu  "),
+        (
+            [
+                "activation_step.py",
+                "--model=resnet8-w8",
+                "--acts=relu,smoothrelu",
+                "--image_size=8",
+                "--batch_size=2",
+                "--rounds=2",
+            ],
+            "smoothrelu  ",
+        ),
         (
             ["attack_libraries.py", "--model=resnet8-w8", "--image_size=16", "--images=4", "--steps=2", "--rounds=1"],
             "sat_tf, active set ",

@@ -1,5 +1,6 @@
 """The loop: equals a hand-written update, is reproducible to the bit, resumes, runs on replicas, stops on NaN."""
 
+import dataclasses
 import itertools
 import types
 
@@ -171,3 +172,42 @@ def test_calls_fit_into_their_seconds(monkeypatch):
     calls = [step for step, _ in loop.run(batches(), until=12, steps_per_call=5, seconds_per_call=2)]
     assert calls == [2, 6, 11, 12]  # two steps in a second, so four in two; five are the most
     assert [step for step, _ in loop.run(batches(), until=15, steps_per_call=5, seconds_per_call=0.1)] == [14, 15]
+
+
+def test_a_model_s_own_regularisation_counts():
+    """One update by hand: the cross-entropy's gradient and that of 3 times the squared kernel."""
+    strengths = [0.0, 3.0]
+    loops = []
+    for strength in strengths:
+        keras.utils.set_random_seed(0)
+        dense = keras.layers.Dense(10, kernel_regularizer=keras.regularizers.L2(strength) if strength else None)
+        model = keras.Sequential([keras.Input([16, 16, 3]), keras.layers.Flatten(), dense])
+        optimizer = optim.sgd(lambda step: 0.05 * tf.ones([]), momentum=0.9)
+        optimizer.build(model.trainable_variables)
+        loops.append(
+            train.Loop(
+                state=train.TrainState(model=model, optimizer=optimizer),
+                method=methods.METHODS["standard"](ATTACK),
+                strategy=tf.distribute.get_strategy(),
+                batch_size=8,
+            )
+        )
+    before = loops[0].state.model.layers[-1].kernel.numpy()
+    (plain, _), (penalised, _) = (run(loop, 1)[0] for loop in loops)
+    np.testing.assert_allclose(penalised - plain, 3 * np.square(before).sum(), rtol=1e-4)
+    without, with_it = (loop.state.model.layers[-1].kernel.numpy() for loop in loops)
+    np.testing.assert_allclose(with_it - without, -0.05 * 2 * 3 * before, rtol=1e-3, atol=1e-5)
+
+
+def test_a_frozen_layer_keeps_its_statistics():
+    loop = make_loop(method="standard")
+    frozen, free = [layer for layer in loop.state.model.layers if hasattr(layer, "moving_mean")][:2]
+    frozen.trainable = False
+    optimizer = optim.sgd(lambda step: 0.05 * tf.ones([]), momentum=0.9)
+    optimizer.build(loop.state.model.trainable_variables)
+    loop = dataclasses.replace(loop, state=train.TrainState(model=loop.state.model, optimizer=optimizer))
+    kept, moved = [v.numpy() for v in frozen.variables], free.moving_mean.numpy()
+    run(loop, 2)
+    for variable, value in zip(frozen.variables, kept, strict=True):
+        np.testing.assert_array_equal(variable, value)
+    assert (free.moving_mean.numpy() != moved).any()

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from sat_tf import console, data, hparams, interruption, report, saving, stopping, train
+from sat_tf import console, data, hparams, interruption, names, report, saving, stopping, train
 from sat_tf.experiment import assembly, checkpoints, validation
 
 CALL_SECONDS = 5.0  # so that progress moves, and Ctrl-C is heard
@@ -186,7 +186,7 @@ class Run:
         """Return what the training attack is, None where there is none."""
         if self.method.attack is None:
             return None
-        return f"{self.recipe.attack.upper()} at epsilon {report.format_radius(self.recipe.epsilon)}"
+        return f"{names.attack_title(self.recipe.attack)} at epsilon {report.format_radius(self.recipe.epsilon)}"
 
     def _batches(self, step):
         def per_host(context):

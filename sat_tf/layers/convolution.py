@@ -80,7 +80,7 @@ class ConvNorm(keras.layers.Layer):
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Return `[b, h', w', filters]`; `training` says whose statistics normalise."""
         kernel = tf.convert_to_tensor(self.kernel)
-        if training:
+        if training and self.trainable:  # frozen, it keeps its statistics, as Keras' own
             outputs = self._convolve(inputs, kernel)
             outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
                 outputs, self.gamma, self.beta, epsilon=self.epsilon, is_training=True

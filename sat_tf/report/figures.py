@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sat_tf.names import format_radius
+from sat_tf.names import attack_title, format_radius
 from sat_tf.report.words import describe, is_attack, wilson_interval
 
 _DPI = 150
@@ -168,8 +168,12 @@ def _draw_radii(report: dict):
     axes.fill_between(x, bounds[:, 0], bounds[:, 1], color=_BLUE, alpha=0.2, label="95 % interval")
     axes.plot(x, _percent(curve["accuracy"]), "o-", color=_BLUE, label=f"{curve['count']} images")
     unit = "Euclidean length" if curve["norm"] == "l2" else "255ths of the pixel range"
-    axes.set(title=f"{report['model']} with {report['act']}: accuracy under {curve['attack'].upper()}", ylim=(0, 100),
-             xlabel=f"radius in {curve['norm']} ({unit})", ylabel="accuracy (%)")  # fmt: skip
+    axes.set(
+        title=f"{report['model']} with {report['act']}: accuracy under {attack_title(curve['attack'])}",
+        xlabel=f"radius in {curve['norm']} ({unit})",
+        ylabel="accuracy (%)",
+        ylim=(0, 100),
+    )
     _legend_below(axes, columns=2)
     return figure
 
@@ -206,7 +210,11 @@ def _draw_panel(panel: dict, most: int = 8):
     rows = [
         (clean, "clean\n\nabove: true class\nbelow: prediction", panel["clean_predictions"]),
         (perturbation, f"perturbation\n\nblack \N{MINUS SIGN}{radius}\ngrey 0\nwhite +{radius}\nper channel", None),
-        (adversarial, f"adversarial\n\n{panel['attack'].upper()}\nepsilon {size}", panel["adversarial_predictions"]),
+        (
+            adversarial,
+            f"adversarial\n\n{attack_title(panel['attack'])}\nepsilon {size}",
+            panel["adversarial_predictions"],
+        ),
     ]
     count, height, width = clean.shape[:3]
     zoom = max(1, 168 // max(height, width))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from sat_tf.names import format_radius
+from sat_tf.names import attack_title, format_radius
 from sat_tf.report import words
 from sat_tf.report.figures import CYCLE, GREY, figure_of, styled
 
@@ -59,7 +59,7 @@ def _setting(table):
     return (
         f"Scale: {table['scale']}. The baseline: {recipe['model']} on {data['source']}, {epochs} of "
         f"{data['train']} images, {table['training_attack'] or 'no attack'} in training. Robust: under "
-        f"{table['attack'].upper()} at epsilon {radius} on {data['test']} test images. {runs} of "
+        f"{attack_title(table['attack'])} at epsilon {radius} on {data['test']} test images. {runs} of "
         f"{table['planned']} runs."
     )
 
@@ -69,8 +69,8 @@ def _columns(table):
     named = dict.fromkeys(name for row in table["rows"] for name in row["paper"] if "-" in name)
     return {
         "clean": "clean (%)",
-        "robust": f"robust, {table['attack'].upper()} (%)",
-        **{name: f"{name.upper()} (%)" for name in named},
+        "robust": f"robust, {attack_title(table['attack'])} (%)",
+        **{name: f"{attack_title(name)} (%)" for name in named},
         "train_loss": "training loss",
     }
 
@@ -120,7 +120,7 @@ def _paper(table):
     rows = [
         [row["label"], *(str(row["paper"].get(name, "")) for name in names), row["source"]] for row in table["rows"]
     ]
-    return words.table(["", *(titles.get(name, f"{name.upper()} (%)") for name in names), "source"], rows)
+    return words.table(["", *(titles.get(name, f"{attack_title(name)} (%)") for name in names), "source"], rows)
 
 
 def _points(table):
@@ -145,7 +145,7 @@ def draw_table(table: dict) -> Any:
         figure = figure_of(max(8, 5.6 * len(panels)), 5.8, layout="constrained")
         for axes, (title, points) in zip(np.ravel(figure.subplots(1, len(panels))), panels, strict=True):
             _draw_points(axes, points, colours, table["connected"], 2 if _short(points) else 1)
-            under = f" under {table['attack'].upper()}" if title == "measured" else " under PGD-200"
+            under = f" under {attack_title(table['attack'])}" if title == "measured" else " under PGD-200"
             axes.set(title=title, xlabel="clean accuracy (%)", ylabel=f"accuracy{under} (%)")
         figure.suptitle(textwrap.fill(table["title"], 80))
     return figure

@@ -4,7 +4,7 @@ import json
 import math
 import os
 
-from sat_tf.names import format_radius
+from sat_tf.names import attack_title, format_radius
 
 _DEFINITIONS = """\
 * **Accuracy** is correct / count, every image of the split counted once.
@@ -58,7 +58,7 @@ def describe(row: dict) -> str:
         details += ", worst iterate"
     if row["backward"]:
         details += f", through the gradient of {row['backward']}"
-    return f"{row['attack'].upper()} accuracy" + (f" ({details})" if details else "")
+    return f"{attack_title(row['attack'])} accuracy" + (f" ({details})" if details else "")
 
 
 def score(row: dict) -> str:
@@ -99,7 +99,7 @@ def _evaluation_cells(row: dict) -> list[str]:
         format_radius(row[key], row["norm"]) if row[key] is not None else "" for key in ("epsilon", "step_size")
     )
     start = {None: "", False: "no", True: f"yes (seed {row['seed']})"}[row["random_start"]]
-    name = f"{row['attack'].upper()} ({row['norm']})" if is_attack(row) else "clean"
+    name = f"{attack_title(row['attack'])} ({row['norm']})" if is_attack(row) else "clean"
     name += f", gradient of {row['backward']}" if row["backward"] else ""
     steps = "" if row["steps"] is None else str(row["steps"])
     steps += f" x {row['restarts']}" if (row["restarts"] or 1) > 1 else ""
@@ -187,7 +187,7 @@ def _radii(report: dict) -> str:
         for radius, correct, accuracy in zip(curve["radii"], curve["correct"], curve["accuracy"], strict=True)
     ]
     text = table([f"radius ({curve['norm']})", "correct / count", "accuracy"], rows)
-    return f"{text}\n\nUnder {curve['attack'].upper()}, worst case of all iterates and smaller radii."
+    return f"{text}\n\nUnder {attack_title(curve['attack'])}, worst case of all iterates and smaller radii."
 
 
 def _extras(report: dict) -> str:
@@ -256,7 +256,7 @@ def _published(report: dict) -> str:
         row = measured.get(attack)
         gap = f"{100 * (row['correct'] / row['count'] - number):+.2f}" if row else ""
         ours = [score(row), _interval(row), gap] if row else [""] * 3
-        rows.append([attack if attack == "clean" else attack.upper(), f"{100 * number:.1f} %", *ours])
+        rows.append([attack if attack == "clean" else attack_title(attack), f"{100 * number:.1f} %", *ours])
     header = ["attack", "published", "measured here", "95 % interval", "difference in points"]
     sizes = f"epsilon {format_radius(known['epsilon'])} and step size {format_radius(known['step_size'])}"
     return (
