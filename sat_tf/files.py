@@ -16,7 +16,7 @@ STALE = 3600  # seconds without a change after which what a killed process left 
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+def replacing(path: str | os.PathLike, *, whole: bool = False) -> Iterator[pathlib.Path]:
     """Yield a temporary path; the file or folder that is written there takes the place of `path` in one step.
 
     It lies beside `path`, is hidden, has the same suffix and the process id in its name. What was written is on the
@@ -24,6 +24,7 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
     Args:
       path: a file, or a folder that does not exist or is empty; its parents are made.
+      whole: replace a folder with all that is in it.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,9 +34,13 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     try:
         yield temporary
         _flush(temporary)
-        if temporary.is_dir() and path.is_dir():
-            path.rmdir()  # Windows replaces no folder, not even an empty one
-        os.replace(temporary, path)
+        if temporary.is_dir() and path.is_dir():  # the system replaces no folder that holds something
+            old = path.with_name(f"{temporary.name}.old")
+            os.replace(path, old) if whole else path.rmdir()
+            os.replace(temporary, path)
+            _remove(old)
+        else:
+            os.replace(temporary, path)
         _flush_folder(path.parent)
     finally:
         _remove(temporary)

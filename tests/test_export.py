@@ -344,6 +344,17 @@ def test_evaluation_preprocessing_is_inside(tmp_path):
     np.testing.assert_allclose(served["image_bytes"](image_bytes=content[tf.newaxis])["logits"], wanted, rtol=1e-4)
 
 
+def test_formats_are_added_to_an_export(tmp_path):
+    """What lies there is written anew with the new ones; the same again, or other weights, are refused."""
+    assert export.with_present(tmp_path / "export", ["onnx"], "raw") == ["onnx"]
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "export.json").write_text(json.dumps({"formats": ["keras"], "weights": "raw"}))
+    assert export.with_present(tmp_path / "export", ["onnx", "keras"], "raw") == ["keras", "onnx"]
+    for formats, weights in ((["keras"], "raw"), (["onnx"], "averaged")):
+        with pytest.raises(FileExistsError, match="or a format that it lacks. Received: .*export, which exists"):
+            export.with_present(tmp_path / "export", formats, weights)
+
+
 def test_an_existing_folder_is_left_alone(tmp_path):
     (tmp_path / "export").mkdir()
     with pytest.raises(FileExistsError, match="exists"):

@@ -179,3 +179,16 @@ def test_no_other_file_renames_or_locks():
         text = file.read_text(encoding="utf-8")
         found = [word for word in ("os.replace(", "os.rename(", ".rename(", "import fcntl", "flock(") if word in text]
         assert not found or str(file.relative_to(ROOT)) in own, f"{file}: {found}"
+
+
+def test_a_folder_is_replaced_with_all_that_is_in_it_only_where_that_is_asked_for(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").write_text("old")
+    with pytest.raises(OSError), files.replacing(tmp_path / "out") as temporary:
+        temporary.mkdir()
+    assert (tmp_path / "out" / "old").read_text() == "old"
+    with files.replacing(tmp_path / "out", whole=True) as temporary:
+        temporary.mkdir()
+        (temporary / "new").write_text("new")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

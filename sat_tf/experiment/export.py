@@ -44,7 +44,7 @@ def export(
     found = checkpoints.open_checkpoint(checkpoint or model_dir, changes, checkpoint_dir)
     recipe = found.recipe
     folder = pathlib.Path(model_dir or found.folder) / "export" / found.name
-    sat_tf.export.refuse_existing(folder)
+    formats = sat_tf.export.with_present(folder, formats, found.weights)
     assembly.make_deterministic(recipe.seed)
     model = found.load()
     prepare = preprocess.EVALUATIONS[assembly.preprocess(recipe)]

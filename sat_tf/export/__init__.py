@@ -15,7 +15,7 @@ from sat_tf.export import card, parity
 from sat_tf.export.examples import drawn
 from sat_tf.export.formats import FILES, FORMATS, check
 
-__all__ = ["FILES", "FORMATS", "check", "drawn", "write"]
+__all__ = ["FILES", "FORMATS", "check", "drawn", "with_present", "write"]
 
 
 def write(
@@ -37,7 +37,7 @@ def write(
 
     Args:
       model: images `[n, size, size, 3]` in [0, 1] -> logits.
-      directory: where to; must not exist.
+      directory: where to; an export there is written anew with further formats, see `with_present`.
       facts: what `card.write` takes, "formats", keys of `FORMATS`, among them; written as export.json.
       recipe: the fields of the recipe that are known, as JSON takes them.
       examples: `(images, labels, encoded)` as `parity.prepare` takes them, with their description as a fourth.
@@ -51,13 +51,13 @@ def write(
       The parity, a dict as parity.json holds it.
 
     Raises:
-      FileExistsError: the directory exists.
+      FileExistsError: the directory exists and holds all the formats, or something else.
       ValueError: a format answers otherwise than the model; nothing is left behind.
       OSError: a consumer failed.
     """
     directory, formats = pathlib.Path(directory), facts["formats"]
-    refuse_existing(directory)
-    with files.replacing(directory) as partial:
+    with_present(directory, formats, facts["weights"])
+    with files.replacing(directory, whole=True) as partial:
         partial.mkdir()
         (partial / "classes.txt").write_text("".join(f"{name}\n" for name in facts["classes"]))
         (partial / "recipe.json").write_text(json.dumps(recipe, indent=1) + "\n")
@@ -77,15 +77,33 @@ def write(
     return result
 
 
-def refuse_existing(directory: pathlib.Path) -> None:
-    """Refuse a directory that exists, since an export is never written over, or that TensorFlow can't load from."""
+def with_present(directory: pathlib.Path, formats: Sequence[str], weights: str) -> list[str]:
+    """Return the formats that an export will have: those that lie in a directory already, and the new ones.
+
+    Args:
+      directory: of the export.
+      formats: that are asked for.
+      weights: which of the checkpoint's they are, "raw".
+
+    Raises:
+      ValueError: TensorFlow can't load from the directory.
+      FileExistsError: nothing is new, or the directory holds something else.
+    """
     if "[" in str(directory.resolve()):
         raise ValueError(f"Expected a path without '[', which TensorFlow takes for a pattern. Received: {directory}.")
-    if directory.exists():
+    if not directory.exists():
+        return list(formats)
+    try:
+        facts = json.loads((directory / "export.json").read_text())
+        present = facts["formats"] if facts["weights"] == weights else None
+    except (OSError, ValueError, KeyError, TypeError):
+        present = None
+    if present is None or set(formats) <= set(present):
         raise FileExistsError(
-            f"Expected a new folder for the export. Received: {directory}, which exists. Remove it "
-            "first, or export to another --model_dir with --checkpoint."
+            f"Expected a new folder for the export, or a format that it lacks. Received: {directory}, which exists. "
+            "Remove it first, or export to another --model_dir with --checkpoint."
         )
+    return list(dict.fromkeys([*present, *formats]))
 
 
 def compare(
