@@ -350,9 +350,9 @@ def test_formats_are_added_to_an_export(tmp_path):
     (tmp_path / "export").mkdir()
     (tmp_path / "export" / "export.json").write_text(json.dumps({"formats": ["keras"], "weights": "raw"}))
     assert export.with_present(tmp_path / "export", ["onnx", "keras"], "raw") == ["keras", "onnx"]
-    for formats, weights in ((["keras"], "raw"), (["onnx"], "averaged")):
+    for asked, weights in ((["keras"], "raw"), (["onnx"], "averaged")):
         with pytest.raises(FileExistsError, match="or a format that it lacks. Received: .*export, which exists"):
-            export.with_present(tmp_path / "export", formats, weights)
+            export.with_present(tmp_path / "export", asked, weights)
 
 
 def test_an_existing_folder_is_left_alone(tmp_path):
