@@ -86,7 +86,11 @@ class Loop:
                 rows = rows.write(i, tf.stack(list(means.values())))
             return rows.stack()
 
-        return lambda iterator, count: dict(zip(names, steps(iterator, count).numpy().T, strict=True))
+        def call(iterator, count):
+            return dict(zip(names, steps(iterator, count).numpy().T, strict=True))
+
+        call.traces = steps.experimental_get_tracing_count
+        return call
 
     def check(self, batches: Iterable) -> None:
         """Refuse a data set whose first batch holds no images in [0, 1], or no label of the model for each."""

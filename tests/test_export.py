@@ -34,6 +34,7 @@ FACTS = {
     "image_size": 32,
     "classes": [f"class {i}" for i in range(10)],
     "preprocess": "resize_crop",
+    "trained": "by a test",
     "trained_on": "toys",
     "formats": list(export.FORMATS),
     "recipe": {"epochs": "7"},

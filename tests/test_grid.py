@@ -86,7 +86,8 @@ def test_every_kind_of_row_takes_a_step(name, narrow_b0):
     )
     before = [variable.numpy() for variable in model.trainable_variables[:3]]
     images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
-    loss, accuracy = loop.step(tf.constant(images), tf.constant([1, 3])).numpy()
+    means = loop.step(tf.constant(images), tf.constant([1, 3]))
+    loss, accuracy = means["loss"].numpy(), means["accuracy"].numpy()
     changed = [
         not np.array_equal(old, new.numpy()) for old, new in zip(before, model.trainable_variables[:3], strict=True)
     ]
@@ -239,7 +240,7 @@ def finish(item, clean=0.5, robust=0.25, ended=report.WHOLE, source="noise"):
     ]
     content = {
         "evaluations": rows,
-        "training": {"train_loss": 1.5, "wall_time_seconds": 2.0, "ended": ended},
+        "training": {"train_loss": 1.5, "wall_time_seconds": 2.0, "ended": ended, "attack": "PGD-1"},
         "recipe": item.recipe.to_dict(),
         "versions": {"tensorflow": tf.__version__},
         "machine": {"cores": "2"},

@@ -20,9 +20,11 @@ IMAGES = ["figures/training_curves.png", "figures/accuracy_vs_steps.png", "figur
 
 
 def evaluation(attack, correct, **parameters):
-    unset = dict.fromkeys(["norm", "epsilon", "step_size", "steps", "random_start", "seed"])
+    unset = dict.fromkeys(
+        ["norm", "epsilon", "step_size", "steps", "random_start", "seed", "backward", "iterates", "restarts"]
+    )
     counted = {"split": "test", "count": 2000, "correct": correct, "accuracy": correct / 2000}
-    return {"attack": attack, **unset, **counted, "wall_time_seconds": 30.1, **parameters}
+    return {"attack": attack, "stages": [], **unset, **counted, "wall_time_seconds": 30.1, **parameters}
 
 
 def pgd(steps, correct, step_size=1 / 255, **parameters):
@@ -33,13 +35,14 @@ def pgd(steps, correct, step_size=1 / 255, **parameters):
 @pytest.fixture
 def content():
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "created": "2025-01-01T12:00:00+00:00",
         "command": "python main.py --model=resnet20 --act=swish",
         "mode": "train",
         "model": "resnet20",
         "act": "swish",
         "method": "sat",
+        "trained_on": "adversarial",
         "seed": 0,
         "dataset": {"name": "fashion_mnist", "source": "idx files", "train": 11000, "validation": 1000, "test": 2000,
                     "classes": CLASSES},
@@ -50,7 +53,10 @@ def content():
         "training": {"steps": 300, "epochs": 3, "wall_time_seconds": 12.5, "images_per_second": 900.0},
         "checkpoint": {"path": "runs/best", "kind": "best", "step": 200},
         "evaluations": [evaluation("clean", 1722), pgd(20, 1444), pgd(10, 1462, 2 / 255)],
-        "curve": {"attack": "pgd-20", "epsilon": EPSILON, "step_size": 1 / 255, "steps": [0, 1, 2, 5, 10, 20],
+        "published": None, "radii": None, "extras": None,
+        "checks": [], "checked": False, "trusted": True, "forced": False,
+        "curve": {"attack": "pgd-20", "norm": "linf", "epsilon": EPSILON, "step_size": 1 / 255,
+                  "steps": [0, 1, 2, 5, 10, 20],
                   "accuracy": [0.861, 0.84, 0.81, 0.762, 0.731, 0.722], "count": 2000},
     }  # fmt: skip
 
@@ -72,7 +78,7 @@ def make_panel(count=4, height=28, width=28):
     labels = np.arange(count) % 10
     return {"clean": clean, "adversarial": np.clip(clean + noise, 0, 1), "labels": labels, "clean_predictions": labels,
             "adversarial_predictions": (labels + 1) % 10, "classes": CLASSES, "attack": "pgd-20",
-            "epsilon": EPSILON}  # fmt: skip
+            "norm": "linf", "epsilon": EPSILON}  # fmt: skip
 
 
 def all_files(directory):
@@ -152,8 +158,8 @@ def test_does_not_change_its_arguments(tmp_path, content, history):
 
 
 def test_refuses_another_schema(tmp_path, content):
-    with pytest.raises(ValueError, match="Received: schema_version=2"):
-        report.write(tmp_path, {**content, "schema_version": 2}, [], None)
+    with pytest.raises(ValueError, match="Received: schema_version=1"):
+        report.write(tmp_path, {**content, "schema_version": 1}, [], None)
 
 
 # report.md
