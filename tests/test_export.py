@@ -44,7 +44,18 @@ FACTS = {
     "versions": {"keras": keras.__version__},
 }
 EVALUATIONS = [
-    {"attack": "pgd-20", "epsilon": 8 / 255, "step_size": 1 / 255, "correct": 807, "count": 1000, "dataset": "toys"}
+    {
+        "attack": "pgd-20",
+        "norm": "linf",
+        "epsilon": 8 / 255,
+        "step_size": 1 / 255,
+        "restarts": 1,
+        "iterates": "final",
+        "backward": None,
+        "correct": 807,
+        "count": 1000,
+        "dataset": "toys",
+    }
 ]
 
 

@@ -9,10 +9,13 @@ from sat_tf.evaluate.results import Examples, Result
 from sat_tf.evaluate.sanity import after, before, examine, trusted
 from sat_tf.evaluate.store import Store
 
+Pictures = Examples  # its name before version 0.2
+
 __all__ = [
     "Attacker",
     "Counter",
     "Examples",
+    "Pictures",
     "Result",
     "Store",
     "after",
