@@ -92,6 +92,7 @@ ARROWS = {  # room or module: what of ours it may import
                 "schedules",
                 "train",
                 "console",
+                "names",
                 "stopping",
                 "verify",
             )
