@@ -48,15 +48,16 @@ def attack_title(name: str) -> str:
 
 
 def format_radius(radius: float, norm: str | None = "linf") -> str:
-    """Write a radius or step size: `k/255` for k grey levels, else the shortest decimal, to six significant digits.
+    """Write a radius or step size: `k/255` for k grey levels, tenths of one where that is shorter, else six digits.
 
     Args:
       radius: a fraction of the pixel range, in the norm "l2" a length.
       norm: "l2" has no grey levels.
     """
-    levels = round(255 * float(radius))
-    whole = 0 <= levels <= 255 and abs(255 * float(radius) - levels) <= 1e-7 * levels  # float32 rounds by 6e-8 of it
-    return f"{levels}/255" if whole and norm != "l2" else f"{radius:.6g}"
+    tenths = round(2550 * float(radius))
+    exact = 0 <= tenths <= 2550 and abs(2550 * float(radius) - tenths) <= 1e-7 * tenths  # float32 rounds by 6e-8 of it
+    levels, decimal = f"{tenths / 10:g}/255", f"{radius:.6g}"
+    return levels if exact and norm != "l2" and (tenths % 10 == 0 or len(levels) < len(decimal)) else decimal
 
 
 def expected(what: str, name: str, value: Any, remedy: str = "") -> ValueError:

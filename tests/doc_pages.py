@@ -12,8 +12,7 @@ from unittest import mock
 
 from absl.testing import flagsaver
 
-import main
-from sat_tf import experiment, grid
+from sat_tf import cli, experiment, grid
 from sat_tf.data import make_fashion_mnist_12k, make_shards
 from sat_tf.serving import client, server
 
@@ -47,7 +46,7 @@ def words_of(command):
 def start_main(words, tmp_path):
     """Run the real command line with recorders in the place of what works; they refuse what the workers would."""
     whole = {"trusted": True, "forced": False}
-    results = {"train": None, "evaluate": whole, "merge": whole, "check_adversarial": ([], {}), "plan": {}}
+    results = {"train": None, "evaluate": whole, "merge": whole, "verify": ([], {}), "plan": {}}
     results |= {"export": None, "convert": None, "download": None, "draw": tmp_path, "start": None}
     (tmp_path / "table.md").touch()
 
@@ -70,7 +69,7 @@ def start_main(words, tmp_path):
 def run_main(words):
     """Run the command line in this process; return its exit status."""
     with flagsaver.flagsaver():
-        return main.main([*words])
+        return cli.main([*words])
 
 
 def start_script(module, worker, result, words, tmp_path):
@@ -82,7 +81,7 @@ def start_script(module, worker, result, words, tmp_path):
 
 def start_server(words, tmp_path):
     with mock.patch.object(server, "serve", autospec=True) as begun, mock.patch.object(server.signal, "signal"):
-        assert server.main(words[3:]) == 0
+        server.main(words[3:])
     assert begun.called
 
 

@@ -322,7 +322,9 @@ def test_evaluation_preprocessing_is_chosen_by_name(load):
     ]
     np.testing.assert_array_equal(ways[0], ways[1])
     assert np.abs(ways[1] - ways[2]).mean() > 0.001
-    with pytest.raises(ValueError, match="Expected preprocess in .*'resize_crop'.* Received: preprocess='crop'. Did"):
+    with pytest.raises(
+        ValueError, match="Expected a known preprocess. Received: preprocess=crop. Did you mean crop_resize"
+    ):
         data.evaluation_batches(load("shards").test, batch_size=5, image_size=64, preprocess="crop")
 
 

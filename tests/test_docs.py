@@ -23,6 +23,7 @@ from doc_pages import PAGES, ROOT, RULES, blocks, commands, run_main, start_curl
 
 from sat_tf import activations, attacks, data, experiment, hparams, losses, methods, models, optim, released, schedules
 from sat_tf.data import make_shards
+from sat_tf.evaluate import sanity
 from sat_tf.serving import client, server
 
 URL = "http://localhost:8501"
@@ -174,7 +175,7 @@ def a_batch():
 
 def check_attack(scope):
     images, _ = a_batch()
-    attack = attacks.for_training("momentum-3", epsilon=8 / 255, step_size=4 / 255)
+    attack = attacks.for_training("momentum-3", epsilon=8 / 255, step_size=8 / 255)
     moved = attack(lambda x: tf.reduce_sum(x, [1, 2, 3]), images, 0)
     tf.debugging.assert_near(moved, tf.minimum(images + 8 / 255, 1.0))
 
@@ -221,7 +222,9 @@ SNIPPETS = {  # a word of the snippet: replacements beside MADE, what must hold 
             "sample=20": "sample=4",
             'models.build("resnet14", "swish", classes=10)': "SMALL_MODEL",
         },
-        lambda scope: len(scope["checks"]) == 18 and len(scope["result"].table()) == 10,
+        lambda scope: (
+            len(scope["checks"]) == len(sanity.BEFORE) + len(sanity.AFTER) and len(scope["result"].table()) == 10
+        ),
     ),
     "released.load": ({}, lambda scope: scope["model"].output_shape == (None, 1000)),
     "Client(": ({}, lambda scope: True),

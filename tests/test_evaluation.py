@@ -13,10 +13,10 @@ import types
 import numpy as np
 import pytest
 
-from sat_tf import cli, corruptions, experiment, hparams, verify
+from sat_tf import cli, corruptions, evaluate, experiment, hparams, verify
 from sat_tf.evaluate import attacker, sanity, store
 from sat_tf.experiment import measure
-from sat_tf.report import joined
+from sat_tf.report.joined import _curve, _extras
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = {
@@ -146,7 +146,7 @@ def test_a_killed_evaluation_goes_on_and_ends_alike(trained, whole):
     process = subprocess.Popen(
         [sys.executable, "-c", code], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment
     )
-    while not list((trained / "evaluations").glob("*/*/*/state.npz")):
+    while not list((trained / "evaluations").glob("*/work/*/*/state.npz")):
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
@@ -225,14 +225,14 @@ def test_what_parts_found_beside_attacks_is_weighed_by_their_images():
         }
         for count, share in ((30, 0.5), (10, 0.9))
     ]
-    assert joined._extras(parts) == {
+    assert _extras(parts) == {
         "count": 40,
         "clean": pytest.approx(0.6),
         "noise": {"0.1": pytest.approx(0.6)},
         "corruptions": {"fog": [pytest.approx(0.6), 0.0]},
         "library": "1.0",
     }
-    assert joined._curve(parts) is None and joined._extras([parts[0], {"extras": None}]) is None
+    assert _curve(parts) is None and _extras([parts[0], {"extras": None}]) is None
 
 
 def test_a_subset_is_evaluated_and_named(trained, whole, tmp_path):
@@ -257,7 +257,7 @@ def test_radii_make_a_falling_curve_with_a_image(trained):
     assert radii["radii"] == [0, 4 / 255, 16 / 255] and radii["correct"] == sorted(radii["correct"], reverse=True)
     assert radii["correct"][0] == report["evaluations"][0]["correct"]
     assert list(report["extras"]["noise"]) == ["0.1"]
-    assert (max((trained / "evaluations").iterdir()) / "images" / "accuracy_vs_radius.png").is_file()
+    assert (max((trained / "evaluations").iterdir()) / "figures" / "accuracy_vs_radius.png").is_file()
 
 
 def test_the_l2_ball(trained):
@@ -289,8 +289,8 @@ def failing(hard):
 
 @pytest.mark.parametrize("hard,force", [(True, False), (True, True), (False, False)])
 def test_a_number_that_failed_a_check_is_withheld(trained, monkeypatch, capsys, hard, force):
-    monkeypatch.setattr(sanity, "before", failing(hard))
-    monkeypatch.setattr(sanity, "after", lambda *_, **__: [])
+    monkeypatch.setattr(evaluate, "before", failing(hard))
+    monkeypatch.setattr(evaluate, "after", lambda *_, **__: [])
     report = experiment.evaluate({**EVALUATED, "eval_checks": 5}, model_dir=trained, force=force)
     text = (max((trained / "evaluations").iterdir()) / "report.md").read_text()
     out = capsys.readouterr().out
@@ -320,4 +320,4 @@ def test_corruptions(trained):
         {"eval_attacks": "clean", "eval_corruptions": True, "eval_images": 6, "eval_batch_size": 6}, model_dir=trained
     )
     assert list(report["extras"]["corruptions"]) == list(corruptions.KINDS)
-    assert (max((trained / "evaluations").iterdir()) / "images" / "corruptions.png").is_file()
+    assert (max((trained / "evaluations").iterdir()) / "figures" / "corruptions.png").is_file()

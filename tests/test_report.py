@@ -187,7 +187,7 @@ def test_headline_is_the_lowest_accuracy_under_attack(tmp_path, content):
     content["evaluations"].append(pgd(100, 1420, 0.5 / 255, random_start=False))
     report.write(tmp_path, content, [], None)
     headline = read(tmp_path, "report.md").split("## Evaluations")[0]
-    assert "**PGD-100 accuracy (epsilon 8/255, step size 0.00196078): 71.00 % (1420 / 2000)**" in headline
+    assert "**PGD-100 accuracy (epsilon 8/255, step size 0.5/255): 71.00 % (1420 / 2000)**" in headline
     assert "PGD-20" not in headline
 
 

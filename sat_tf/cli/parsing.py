@@ -1,6 +1,7 @@
 """Read a command line by the table of flags; what is wrong with it is said in a sentence that names what was meant."""
 
 import difflib
+import itertools
 from typing import Any
 
 from absl import flags
@@ -112,10 +113,9 @@ def parse(argv: list[str]) -> flags.FlagValues:
 
 def _spell_list(words):
     """Return the words with `--list` alone written as absl wants a flag: with a value."""
-    following = [*words[1:], "-"]
     return [
         f"--list={EVERYTHING}" if word in ("--list", "-list") and after.startswith("-") else word
-        for word, after in zip(words, following, strict=True)
+        for word, after in itertools.pairwise([*words, "-"])
     ]
 
 

@@ -68,7 +68,8 @@ def look(content: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         shape = tf.io.extract_jpeg_shape(content)
         small = tf.io.decode_jpeg(checked(shape[:2]), channels=3, ratio=8)
         kind = tf.where(shape[2] == 4, KINDS.index("CMYK JPEG"), KINDS.index("JPEG"))
-        with tf.control_dependencies([small]):  # or it would not be computed
+        # What nothing else uses is computed only where an operation with a state needs it.
+        with tf.control_dependencies([tf.debugging.Assert(tf.size(small) > 0, ["empty"])]):
             sides = turned_sides(shape[:2], jpeg_orientation(content))
             return kind, sides, _fingerprints(content[tf.newaxis])[0]
 
