@@ -397,3 +397,9 @@ def test_validation_images_are_balanced(load):
 def test_a_folder_for_a_set_that_needs_none_is_refused(name, tmp_path):
     with pytest.raises(ValueError, match="Expected no data_dir .*--dataset=folder"):
         data.load(name, data_dir=tmp_path)
+
+
+def test_names_of_before_version_0_2_are_read():
+    loaded = data.load("synthetic", held_out=30)
+    assert loaded.validation.size == data.load("synthetic", validation=30).validation.size == 30
+    assert loaded.test.broken == loaded.test.unreadable == ()

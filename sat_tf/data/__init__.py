@@ -63,6 +63,7 @@ def load(
     validation: int | None = None,
     seed: int = 0,
     cache: str = "none",
+    held_out: int | None = None,
 ) -> Data:
     """Return the data set called `name`.
 
@@ -77,6 +78,7 @@ def load(
       seed: draws the validation images. Not the seed of a run: leave it, and all runs compare on the same images.
       cache: "memory" holds the files' bytes in memory after reading them once (for a moment it takes twice their
         size); "none" reads them every time. The order of the images is the same.
+      held_out: what `validation` was called before version 0.2.
 
     Raises:
       FileNotFoundError: if the set, or a file of it, is not at hand; says how to get it.
@@ -86,7 +88,7 @@ def load(
         raise unknown("a known data set", "name", name, DATASETS)
     if cache not in CACHES:
         raise ValueError(f"Expected cache in {CACHES}. Received: {cache=}.")
-    loaded = DATASETS[name](data_dir, validation, seed)
+    loaded = DATASETS[name](data_dir, held_out if validation is None else validation, seed)
     if cache == "none":
         return loaded
     parts = {part: getattr(loaded, part) for part in ("train", "validation", "test")}

@@ -50,6 +50,11 @@ class Split:
     digests: Callable[[], np.ndarray] | None = None
     places: np.ndarray | None = dataclasses.field(default=None, compare=False)
 
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """What `unreadable` was called before version 0.2."""
+        return self.unreadable
+
     def epoch(
         self, seed: tf.Tensor | None, host: int = 0, hosts: int = 1, *, block: int = 1, start: int | tf.Tensor = 0
     ) -> tf.data.Dataset:
