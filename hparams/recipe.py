@@ -103,6 +103,7 @@ class Recipe:
         None, f.optional(f.number(1, 10**5, whole=True)), "stop after so many validations without a better; none: never"
     )
     stop_on_overfitting: bool = f.field(True, f.flag, "stop when only one-step attacks are still withstood")
+    keep_checkpoints: int = f.field(3, f.number(1, 10**6, whole=True), "newest checkpoints that stay, beside the best")
 
     eval_attacks: tuple[str, ...] = f.field(
         ("clean", "pgd-1", "pgd-20"), f.several(f.evaluation_attack), "attacks on the test images", evaluation=True
@@ -237,7 +238,11 @@ class Recipe:
 
     def differences(self, other: "Recipe", *, fields: Iterable[str] | None = None) -> list[str]:
         """Return "field: mine, theirs" for each of `fields` (default: those of training) where two recipes differ."""
-        fields = fields or [field.name for field in dataclasses.fields(self) if not field.metadata["evaluation"]]
+        fields = fields or [
+            field.name
+            for field in dataclasses.fields(self)
+            if not field.metadata["evaluation"] and field.name not in OF_NO_EFFECT
+        ]
         mine, theirs = self.to_dict(), other.to_dict()
         unequal = [name for name in fields if name != "name" and mine[name] != theirs[name]]
         return [
@@ -246,6 +251,7 @@ class Recipe:
         ]
 
 
+OF_NO_EFFECT = ("keep_checkpoints",)  # on what is trained: a run may go on with another value
 RENAMED = {  # fields that files and commands of before version 0.2 name otherwise
     "eval_pictures": "eval_images",
     "held_out": "validation",

@@ -1,10 +1,14 @@
 """Checkpoints: a folder each, written under another name first, that carries its recipe.
 
 <directory>/step-00000860/variables.index, variables.data-...   every variable, by path
-                          state.json                            step, recipe, history
+                          state.json                            step, recipe, history, digests of all that
 <directory>/latest, best                                        the name of a folder
+
+The last few are kept, so that a run can go on from the one before a damaged one.
 """
 
+import contextlib
+import hashlib
 import json
 import os
 import pathlib
@@ -15,6 +19,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from absl import logging
 
 from sat_tf import files
 
@@ -23,6 +28,7 @@ Groups = dict[str, dict[str, tf.Variable]]  # {group: {path: variable}}
 FORMAT = 1
 KINDS = ("latest", "best")
 KEYS = ("format", "step", "sizes")  # what every state.json holds
+KEPT = 3  # the newest checkpoints that stay, beside the best
 
 
 def by_path(owner: keras.Model | keras.optimizers.Optimizer) -> dict[str, tf.Variable]:
@@ -31,28 +37,37 @@ def by_path(owner: keras.Model | keras.optimizers.Optimizer) -> dict[str, tf.Var
 
 
 def save(
-    directory: str | os.PathLike, variables: Groups, state: dict[str, Any], *, kinds: Iterable[str] = ("latest",)
+    directory: str | os.PathLike,
+    variables: Groups,
+    state: dict[str, Any],
+    *,
+    kinds: Iterable[str] = ("latest",),
+    keep: int = KEPT,
 ) -> pathlib.Path:
-    """Write a checkpoint and point `kinds` to it; folders that nothing points to any more are removed.
+    """Write a checkpoint and point `kinds` to it; of those that nothing needs any more only the newest stay.
 
     Args:
       directory: folder of the run's checkpoints.
       variables: `{group: {path: tf.Variable}}`.
       state: what JSON can hold; `state["step"]` names the folder.
       kinds: of `KINDS`.
+      keep: how many of the newest checkpoints stay, each with what was the best one then.
 
     Returns:
       The checkpoint's path.
+
+    Raises:
+      OSError: it could not be written; what was there before is as it was.
     """
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"step-{state['step']:08d}"
+    path = directory / folder_of(state["step"])
     if not _write_state(path, state):
         shutil.rmtree(path, ignore_errors=True)
         _write(path, variables, state)
     for kind in sorted(kinds):  # best before latest: a state that knows of a best checkpoint must find it
         files.write(directory / kind, path.name)
-    _remove_unused(directory)
+    _remove_unused(directory, keep)
     return path
 
 
@@ -63,10 +78,13 @@ def _write_state(path, state):
       Whether it is there and whole.
     """
     try:
-        sizes = read_state(path)["sizes"]
+        before = read_state(path)
+        check_digests(path, before)
     except OSError:
         return False
-    files.write(path / "state.json", json.dumps({"format": FORMAT, **state, "sizes": sizes}, indent=1))
+    files.write(
+        path / "state.json", _text({**state, **{name: before[name] for name in ("sizes", "digests") if name in before}})
+    )
     return True
 
 
@@ -77,8 +95,35 @@ def _write(path, variables, state):
             tf.train.Checkpoint(**variables).write(str(partial / "variables"))
         except tf.errors.OpError as error:  # TensorFlow calls a full disk an exhausted resource
             raise OSError(f"The checkpoint {path} could not be written: {error.message}.") from error
-        sizes = {file.name: file.stat().st_size for file in partial.iterdir()}
-        (partial / "state.json").write_text(json.dumps({"format": FORMAT, **state, "sizes": sizes}, indent=1))
+        written = list(partial.iterdir())
+        facts = {
+            "sizes": {file.name: file.stat().st_size for file in written},
+            "digests": {file.name: _digest(file) for file in written},
+        }
+        (partial / "state.json").write_text(_text({**state, **facts}))
+
+
+def _text(state):
+    """Return a state.json, with the digest of all else in it."""
+    content = json.loads(json.dumps({"format": FORMAT, **state}))
+    return json.dumps({**content, "digest": _digest_of(content)}, indent=1)
+
+
+def _digest_of(content):
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _digest(file):
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(opened)
+
+
+def _sha256(opened):
+    """Return the SHA-256 of an open file, for Python 3.10."""
+    digest = hashlib.sha256()
+    while part := opened.read(2**20):
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def find(path: str | os.PathLike, kind: str = "latest") -> pathlib.Path:
@@ -101,6 +146,56 @@ def find(path: str | os.PathLike, kind: str = "latest") -> pathlib.Path:
     )
 
 
+def find_whole(model_dir: str | os.PathLike) -> pathlib.Path | None:
+    """Return the latest checkpoint of a run of which every byte is what was written; None where it has none at all.
+
+    A warning names what is damaged and what is taken instead; the pointers of the folder are then set to that.
+
+    Raises:
+      OSError: there are checkpoints, and all are damaged.
+    """
+    directory = pathlib.Path(model_dir) / "checkpoints"
+    pointer = directory / "latest"
+    latest = pointer.read_text(errors="replace").strip() if pointer.is_file() else None
+    there = _by_step(directory)
+    if latest in [path.name for path in there]:  # a later one was not finished: the pointer is written last
+        there = [path for path in there if path.name <= latest]
+    faults = [] if latest is None or there and there[0].name == latest else [f"{pointer} points to nothing"]
+    for path in there:
+        try:
+            state = read_state(path)
+            check_digests(path, state)
+        except OSError as error:
+            faults.append(str(error).removesuffix(" Use another one.").rstrip("."))
+            continue
+        if faults:
+            logging.warning("%s. Going on from the one before: %s.", "; ".join(faults), path)
+            best = (state.get("best") or {}).get("step", state["step"])
+            for kind, step in (("best", best), ("latest", state["step"])):
+                files.write(directory / kind, folder_of(step))
+        return path
+    if faults:
+        raise OSError(f"{'; '.join(faults)}. No checkpoint before it is whole: name another --model_dir.")
+    return None
+
+
+def _by_step(directory):
+    """Return the checkpoints that lie in a folder, the newest first."""
+    return sorted((path for path in directory.glob("step-*") if path.name[5:].isdecimal()), reverse=True)
+
+
+def check_digests(path: str | os.PathLike, state: dict[str, Any]) -> None:
+    """Read every byte of a checkpoint; an OSError names what was changed since it was written.
+
+    Args:
+      path: of the checkpoint.
+      state: what `read_state` returned of it; one that an older version wrote has no digests, and nothing is read.
+    """
+    for name, digest in state.get("digests", {}).items():
+        if _digest(pathlib.Path(path) / name) != digest:
+            raise OSError(f"The checkpoint {path} is damaged: {name} is not what was written. Use another one.")
+
+
 def read_state(path: str | os.PathLike, keys: Iterable[str] = ()) -> dict[str, Any]:
     """Return the state of a checkpoint, after a look at whether its files are whole and all `keys` are there."""
     path = pathlib.Path(path)
@@ -109,6 +204,8 @@ def read_state(path: str | os.PathLike, keys: Iterable[str] = ()) -> dict[str, A
         missing = [key for key in (*KEYS, *keys) if key not in state]
         if missing:
             raise ValueError(f"state.json lacks {', '.join(missing)}")
+        if "digest" in state and _digest_of({k: v for k, v in state.items() if k != "digest"}) != state["digest"]:
+            raise ValueError("state.json is not what was written")
         sizes = {name: (path / name).stat().st_size for name in state["sizes"]}
     except (OSError, ValueError, TypeError) as error:
         raise OSError(f"The checkpoint {path} is damaged: {error}. Use another one.") from error
@@ -130,7 +227,7 @@ def restore(path: str | os.PathLike, variables: Groups) -> None:
       OSError: the files are damaged.
     """
     path = pathlib.Path(path)
-    read_state(path)
+    check_digests(path, read_state(path))
     prefix = str(path / "variables")
     try:
         stored = _stored_shapes(prefix)
@@ -169,10 +266,21 @@ def _stored_shapes(prefix):
     return groups
 
 
-def _remove_unused(directory):
-    used = {(directory / kind).read_text().strip() for kind in KINDS if (directory / kind).is_file()}
-    if not all(name and (directory / name).is_dir() for name in used):
+def _remove_unused(directory, keep):
+    """Remove all but what is pointed to and the `keep` newest, with what these know as the best."""
+    pointed = {(directory / kind).read_text().strip() for kind in KINDS if (directory / kind).is_file()}
+    if not all(name and (directory / name).is_dir() for name in pointed):
         return  # a damaged pointer: what it meant is not ours to guess
+    newest = _by_step(directory)[:keep]
+    used = pointed | {path.name for path in newest}
+    for path in newest:
+        with contextlib.suppress(OSError, TypeError, KeyError):
+            used.add(folder_of(read_state(path)["best"]["step"]))
     for path in (*directory.glob("step-*"), *directory.glob(".step-*")):  # hidden: left by a process that was killed
         if path.name not in used:
             shutil.rmtree(path)
+
+
+def folder_of(step: int) -> str:
+    """Return the name of the folder of a step's checkpoint."""
+    return f"step-{step:08d}"

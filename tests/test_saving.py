@@ -39,7 +39,7 @@ def test_pointers_keep_what_they_point_to_and_drop_the_rest(tmp_path, model):
     for step, kinds in ((1, ("latest", "best")), (2, ("latest",)), (3, ("latest",))):
         saving.save(tmp_path / "checkpoints", groups(model), {"step": step}, kinds=kinds)
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
-    assert names == ["best", "latest", "step-00000001", "step-00000003"]
+    assert names == ["best", "latest", "step-00000001", "step-00000002", "step-00000003"]
     assert saving.find(tmp_path).name == "step-00000003"
     assert saving.find(tmp_path, "best").name == "step-00000001"
     assert saving.find(tmp_path / "checkpoints" / "best").name == "step-00000001"
@@ -105,12 +105,13 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path, model, monkeypatch):
     assert saving.find(tmp_path).name == "step-00000001"
     saving.restore(saving.find(tmp_path), groups(model))
     saving.save(tmp_path, groups(model), {"step": 2})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "step-00000002"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "step-00000001", "step-00000002"]
 
 
 def test_a_newer_format_is_refused(tmp_path, model):
     path = saving.save(tmp_path, groups(model), {"step": 1})
     state = json.loads((path / "state.json").read_text())
+    del state["digest"]
     (path / "state.json").write_text(json.dumps({**state, "format": 99}))
     with pytest.raises(OSError, match="format 99"):
         saving.read_state(path)
@@ -134,3 +135,60 @@ def test_the_same_step_again_has_the_newer_state_and_is_whole(tmp_path, model):
     saving.save(tmp_path, groups(model), {"step": 1, "history": 3})
     saving.restore(path, groups(model))
     assert saving.read_state(path)["history"] == 3
+
+
+def damage(path, kind):
+    """Damage a checkpoint as disks and killed machines do."""
+    file = path / "state.json" if kind == "state" else next(path.glob("variables.data*"))
+    content = bytearray(file.read_bytes())
+    if kind == "cut":
+        content = content[: len(content) // 2]
+    elif kind == "gone":
+        return file.unlink()
+    elif kind == "state":
+        content = content.replace(b'"history": 3', b'"history": 4')
+    else:
+        content[len(content) // 3] ^= 1
+    return file.write_bytes(content)
+
+
+@pytest.mark.parametrize("kind", ["cut", "gone", "a bit", "state"])
+def test_a_run_goes_on_from_the_one_before_a_damaged_one(tmp_path, model, kind, caplog):
+    for step, best in ((1, 1), (2, 1), (3, 3)):
+        state = {"step": step, "history": step, "best": {"step": best}}
+        saving.save(
+            tmp_path / "checkpoints", groups(model), state, kinds=("latest", *(("best",) if best == step else ()))
+        )
+    folder = tmp_path / "checkpoints"
+    assert saving.find_whole(tmp_path) == folder / "step-00000003"
+    damage(folder / "step-00000003", kind)
+    with caplog.at_level("WARNING", "absl"):
+        assert saving.find_whole(tmp_path) == folder / "step-00000002"
+    assert "step-00000003 is damaged" in caplog.text and "step-00000002." in caplog.text
+    assert saving.find(tmp_path).name == "step-00000002" and saving.find(tmp_path, "best").name == "step-00000001"
+    saving.save(folder, groups(model), {"step": 3, "history": 3, "best": {"step": 3}}, kinds=("latest", "best"))
+    assert saving.find_whole(tmp_path) == folder / "step-00000003"
+    saving.restore(folder / "step-00000003", groups(model))
+
+
+def test_where_all_are_damaged_that_is_said(tmp_path, model):
+    assert saving.find_whole(tmp_path) is None
+    for step in (1, 2):
+        damage(saving.save(tmp_path / "checkpoints", groups(model), {"step": step}), "cut")
+    with pytest.raises(OSError, match=r"step-00000002 is damaged.*step-00000001 is damaged.*No checkpoint before"):
+        saving.find_whole(tmp_path)
+
+
+def test_a_pointer_to_nothing_is_no_end(tmp_path, model):
+    for step in (1, 2):
+        saving.save(tmp_path / "checkpoints", groups(model), {"step": step})
+    (tmp_path / "checkpoints" / "latest").write_bytes(b"\xff\0")
+    assert saving.find_whole(tmp_path).name == "step-00000002"
+    assert saving.find(tmp_path).name == "step-00000002"
+
+
+def test_the_newest_stay_with_what_they_know_as_the_best(tmp_path, model):
+    for step in range(1, 7):
+        kinds = ("latest", "best") if step == 2 else ("latest",)
+        saving.save(tmp_path, groups(model), {"step": step, "best": {"step": min(step, 2)}}, kinds=kinds, keep=2)
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == [f"step-0000000{step}" for step in (2, 5, 6)]

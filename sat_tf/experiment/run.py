@@ -12,6 +12,7 @@ from sat_tf import console, data, hparams, interruption, names, report, saving, 
 from sat_tf.experiment import assembly, checkpoints, validation
 
 CALL_SECONDS = 5.0  # so that progress moves, and Ctrl-C is heard
+SAVE_SECONDS, RETRY_SECONDS = 600, 60  # between two checkpoints; after one that could not be written
 
 
 class Run:
@@ -50,9 +51,8 @@ class Run:
 
     def restore(self) -> None:
         """Go on from the latest checkpoint, if there is one."""
-        try:
-            path = saving.find(self.model_dir, "latest")
-        except FileNotFoundError:
+        path = saving.find_whole(self.model_dir)
+        if path is None:
             return
         state = checkpoints.read_state(path)
         self._must_match(state)
@@ -120,9 +120,10 @@ class Run:
                 if on_progress:
                     on_progress(step / self.total_steps)
                 kinds = self._validate(step) if self._due(step) else ()
-                if kinds or requested() or step % self.epoch_steps == 0 or time.monotonic() - saved > 600:
-                    self.save(kinds)
-                    saved = time.monotonic()
+                ends = self.stopped or requested() or step == self.total_steps
+                if kinds or ends or step % self.epoch_steps == 0 or time.monotonic() - saved > SAVE_SECONDS:
+                    done = self._saved(kinds, must=ends)
+                    saved = time.monotonic() - (0 if done else SAVE_SECONDS - RETRY_SECONDS)
                 if self.stopped:
                     logging.warning(
                         "%s. Training ends at step %d of %d; the best checkpoint is that of step %d.",
@@ -137,6 +138,28 @@ class Run:
                         f"Stopped at step {step} of {self.total_steps}; the checkpoint in "
                         f"{self.model_dir} holds it, and the same command goes on from there."
                     )
+
+    def _saved(self, kinds, must):
+        """Save and return whether that worked; where it `must` not, a full disk does not end the run."""
+        try:
+            self.save(kinds)
+            return True
+        except OSError as error:
+            if must:
+                raise
+            logging.warning(
+                "%s The run goes on, and tries again in %d seconds; until then it can only be resumed from before.",
+                error,
+                RETRY_SECONDS,
+            )
+            if "best" in kinds:  # nothing holds these weights
+                self.history[-1]["lost"] = True
+                self.best = stopping.best_of(self._rows(), self.method.best_by)
+            return False
+
+    def _rows(self):
+        """Return the rows of the history whose weights could be saved where they were the best."""
+        return [row for row in self.history if not row.get("lost")]
 
     def variables(self) -> dict[str, dict]:
         """Return every variable of the run, as a checkpoint groups them."""
@@ -162,7 +185,13 @@ class Run:
             "stopped": self.stopped,
             "versions": assembly.versions(),
         }
-        saving.save(self.model_dir / "checkpoints", self.variables(), state, kinds=("latest", *kinds))
+        saving.save(
+            self.model_dir / "checkpoints",
+            self.variables(),
+            state,
+            kinds=("latest", *kinds),
+            keep=self.recipe.keep_checkpoints,
+        )
 
     def summary(self) -> dict:
         """Return the report's facts about the training."""
@@ -236,9 +265,9 @@ class Run:
         self.history.append(row)
         self.sums, self.summed = {}, 0
         validation.log(row, self.recipe)
-        self.best = stopping.best_of(self.history, self.method.best_by)
+        self.best = stopping.best_of(self._rows(), self.method.best_by)
         self.stopped = stopping.reason_to_stop(
-            self.history,
+            self._rows(),
             self.method.best_by,
             patience=self.recipe.patience,
             on_overfitting=self.recipe.stop_on_overfitting,
