@@ -5,12 +5,13 @@ import os
 import pathlib
 import re
 import shutil
+import socket
 import time
 from collections.abc import Iterator
 
 import filelock
 
-LOCK = ".lock"  # in the folder that is locked
+LOCK, HOLDER = ".lock", ".lock-holder"  # in the folder that is locked: the system's lock, and who has it
 PATIENCE = 0.5  # seconds to wait for a lock: longer than `is_locked` holds it to look
 STALE = 3600  # seconds without a change after which what a killed process left behind is removed
 
@@ -65,15 +66,22 @@ def locked(folder: str | os.PathLike, doing: str = "training") -> Iterator[None]
       BlockingIOError: another process has it.
     """
     lock = filelock.FileLock(pathlib.Path(folder, LOCK), timeout=PATIENCE)
+    holder = pathlib.Path(folder, HOLDER)
     try:
         lock.acquire()
     except filelock.Timeout as error:
+        who = ""
+        with contextlib.suppress(OSError, ValueError):
+            who = f" ({holder.read_text()})"
         raise BlockingIOError(
-            f"Another process is {doing} in {folder}. Wait for it, or name another --model_dir."
+            f"Another process{who} is {doing} in {folder}. Wait for it, or name another --model_dir."
         ) from error
     try:
+        with contextlib.suppress(OSError):  # a full disk: it only tells others
+            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
         yield
     finally:
+        holder.unlink(missing_ok=True)
         lock.release()
 
 

@@ -7,14 +7,31 @@ from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
+def terminating_as_ctrl_c() -> Iterator[None]:
+    """Have SIGTERM, by which systems end a job, do what Ctrl-C does: raise KeyboardInterrupt."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
 def on_request() -> Iterator[Callable[[], bool]]:
-    """Yield `requested() -> bool`: whether the user or the system asked to stop. A second Ctrl-C stops at once."""
+    """Yield `requested() -> bool`: whether the user or the system asked to stop. A second signal ends the process."""
     asked = []
 
     def ask(number, frame):
-        if asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
         asked.append(number)
+        for each in before:  # the system ends the process then, whatever it is at: no checkpoint is ever half written
+            signal.signal(each, signal.SIG_DFL)
 
     if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
         yield lambda: False

@@ -317,7 +317,7 @@ def test_train_interrupt_resume_eval_export(tmp_path, warm):
         assert process.poll() is None, seen
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=600)
-    assert process.returncode == 1 and "Traceback" not in err
+    assert process.returncode == 4 and "Traceback" not in err
     assert "Stopped at step" in err.strip().splitlines()[-1] and "same command" in err
 
     status, out, err = run(*flags, cwd=tmp_path)

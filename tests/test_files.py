@@ -118,7 +118,7 @@ def test_one_at_a_time(tmp_path):
     assert not files.is_locked(tmp_path) and names(tmp_path) == []
     with files.locked(tmp_path):
         assert files.is_locked(tmp_path)
-        says = "Another process is merging in .*Wait for it, or name another --model_dir"
+        says = r"Another process \(.*\) is merging in .*Wait for it, or name another --model_dir"
         with pytest.raises(BlockingIOError, match=says), files.locked(tmp_path, "merging"):
             pass
         assert files.is_locked(tmp_path)
@@ -160,7 +160,7 @@ def test_a_lock_ends_with_its_process_however_it_ends(tmp_path):
     try:
         assert child.stdout.readline() == "locked\n"
         assert files.is_locked(tmp_path)
-        with pytest.raises(BlockingIOError), files.locked(tmp_path):
+        with pytest.raises(BlockingIOError, match=rf"process {child.pid} on \S+\) is training"), files.locked(tmp_path):
             pass
         child.send_signal(signal.SIGKILL)
         child.wait()

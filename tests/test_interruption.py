@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -19,10 +21,22 @@ def test_the_first_signal_is_a_request_and_handlers_come_back(number):
     assert signal.getsignal(number) is before
 
 
-def test_a_second_ctrl_c_stops_at_once():
-    with pytest.raises(KeyboardInterrupt), interruption.on_request():
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_the_process(second):
+    code = (
+        "import os, signal; from sat_tf import interruption\n"
+        "with interruption.on_request():\n"
+        f"    os.kill(os.getpid(), signal.SIGTERM); print('asked', flush=True); os.kill(os.getpid(), {int(second)})"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.stdout == "asked\n" and ended.returncode == -second
+
+
+def test_sigterm_does_what_ctrl_c_does():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), interruption.terminating_as_ctrl_c():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_other_threads_leave_signals_alone():

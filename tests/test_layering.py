@@ -99,7 +99,14 @@ ARROWS = {  # room or module: what of ours it may import
         ),
     },
     "sat_tf.grid": {"sat_tf.hparams", "sat_tf.experiment", "sat_tf.files", "sat_tf.report"},
-    "sat_tf.cli": {"sat_tf", "sat_tf.hparams", "sat_tf.experiment", "sat_tf.grid", "sat_tf.names"},
+    "sat_tf.cli": {
+        "sat_tf.interruption",
+        "sat_tf",
+        "sat_tf.hparams",
+        "sat_tf.experiment",
+        "sat_tf.grid",
+        "sat_tf.names",
+    },
     "sat_tf.__main__": {"sat_tf.cli"},
     "main": {"sat_tf.cli"},
 }

@@ -6,8 +6,10 @@ import shlex
 import sys
 
 import sat_tf
+from sat_tf import interruption
 from sat_tf.cli import help, jobs, parsing
 
+STATUSES = {ValueError: 2, KeyboardInterrupt: 4}  # of what ends a command; 1 of all else
 PROGRAMS = {"main.py": "python main.py", "__main__.py": "python -m sat_tf"}
 
 
@@ -19,12 +21,13 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
       The exit status. 1: something failed; 2: the command is wrong; 3: an evaluation ended, and a check says that its
-      number can't be trusted.
+      number can't be trusted; 4: stopped on demand, by Ctrl-C or SIGTERM, and the same command goes on.
     """
     argv = sys.argv if argv is None else argv
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's notes; its errors come as exceptions
     try:
-        status = _answer(argv)
+        with interruption.terminating_as_ctrl_c():
+            status = _answer(argv)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -33,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         if "--traceback" in argv:
             raise
         print(str(error) or "Stopped.", file=sys.stderr)
-        return 2 if isinstance(error, ValueError) else 1
+        return next((status for kind, status in STATUSES.items() if isinstance(error, kind)), 1)
     return status
 
 
