@@ -94,7 +94,8 @@ def _write(path, variables, state):
         try:
             tf.train.Checkpoint(**variables).write(str(partial / "variables"))
         except tf.errors.OpError as error:  # TensorFlow calls a full disk an exhausted resource
-            raise OSError(f"The checkpoint {path} could not be written: {error.message}.") from error
+            reason = error.message.rpartition("; ")[2].removesuffix(" [Op:SaveV2]")  # after a node's and a file's name
+            raise OSError(f"The checkpoint {path} could not be written: {reason}.") from error
         written = list(partial.iterdir())
         facts = {
             "sizes": {file.name: file.stat().st_size for file in written},
