@@ -37,6 +37,11 @@ class Method:
     attack: str
     step: float | None = None
 
+    @property
+    def about(self) -> str:
+        """What `--list` says of it."""
+        return (self.make.__doc__ or "").partition("\n")[0]
+
     def __call__(self, *args: Any, **settings: Any) -> Standard:
         """Return the method of an attack, a loss and settings."""
         return self.make(*args, **settings)
