@@ -72,12 +72,12 @@ class Free(AdversarialTraining):
         step_size = tf.cast(self.attack.step_size, images.dtype)
         reports = []
         for _ in range(self.replays):
+            points = tf.clip_by_value(images + delta, *ball)
 
-            def update(delta=delta):
-                points = tf.clip_by_value(images + delta, *ball)
+            def update(points=points):
                 return self.loss(model, images, points, batch.labels)
 
-            report, gradient = updater(update, watched=delta)
+            report, gradient = updater(update, watched=points)
             delta = tf.clip_by_value(delta + step_size * tf.sign(gradient), -edge, edge)
             reports.append(report)
         if kept is not None:
