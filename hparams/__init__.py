@@ -1,6 +1,6 @@
 """What was run: recipes as Python, one function a published setting. Standard library only."""
 
-from sat_tf.hparams.catalogue import TABLES, names
+from sat_tf.hparams.catalogue import TABLES, names, settings
 from sat_tf.hparams.choosing import RECIPES, choose, get
 from sat_tf.hparams.fields import radius, split_attack
 from sat_tf.hparams.paper import DRAWN, EXPERIMENTS, ROWS, SCALES, row_recipe, rows_of, run_name
@@ -30,6 +30,7 @@ __all__ = [
     "row_recipe",
     "rows_of",
     "run_name",
+    "settings",
     "show",
     "split_attack",
 ]

@@ -14,7 +14,7 @@ import sys
 TABLES = {  # what a row is: the module and the name of the table
     "model": ("sat_tf.models", "MODELS"),
     "activation": ("sat_tf.activations", "ACTIVATIONS"),
-    "method": ("sat_tf.methods", "METHODS"),
+    "method": ("sat_tf.methods.table", "METHODS"),
     "data set": ("sat_tf.data", "DATASETS"),
     "attack": ("sat_tf.attacks.table", "ATTACKS"),
     "augmentation": ("sat_tf.preprocess", "AUGMENTATIONS"),
@@ -42,16 +42,24 @@ def names(kind: str, having: str | None = None) -> dict[str, str]:
     return {name: line for name, (line, given) in rows(*TABLES[kind]).items() if having is None or having in given}
 
 
+@functools.cache
+def settings(kind: str) -> dict[str, dict]:
+    """Return `{name: {setting: default}}` of one table: what a row's call gives by keyword, and the keywords-only
+    arguments of the function that it names; a default that text does not tell is `...`.
+    """
+    return {name: given for name, (_, given) in rows(*TABLES[kind]).items()}
+
+
 def read(module: str, table: str) -> dict[str, str]:
     """Return `{name: line}` of a table, a dict by its name in a module."""
     return {name: line for name, (line, _) in rows(module, table).items()}
 
 
-def rows(module: str, table: str) -> dict[str, tuple[str, set[str]]]:
+def rows(module: str, table: str) -> dict[str, tuple[str, dict]]:
     """Return `{name: (line, what is given)}` of a table, from the text of its module where that tells it.
 
     A row's line is its `about`, or the first line of the docstring of the function or class that it names or calls.
-    What is given are the keywords of its call, the attributes that are not None.
+    What is given are the keywords of its call, the attributes that are not None; and see `settings`.
     """
     try:
         return _rows(module, ast.Name(table))
@@ -61,7 +69,39 @@ def rows(module: str, table: str) -> dict[str, tuple[str, set[str]]]:
 
 
 def _given(row):
-    return {name for name, value in getattr(row, "__dict__", {}).items() if value is not None}
+    """Return what `_settings` does, from the row itself."""
+    given = {name: value for name, value in getattr(row, "__dict__", {}).items() if value is not None}
+    made = next((value for value in given.values() if inspect.isfunction(value)), row)
+    if inspect.isfunction(made):
+        parameters = inspect.signature(made).parameters.values()
+        given |= {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
+    return given
+
+
+def _settings(module, node):
+    """Return `{setting: default}` of a row: of its call, and of the function that it names or calls first with."""
+    if isinstance(node, ast.Call):
+        inner = _settings(module, node.args[0]) if node.args else {}
+        return inner | {keyword.arg: _value(module, keyword.value) for keyword in node.keywords}
+    if isinstance(node, (ast.Name, ast.Attribute)):
+        try:
+            return _settings(*_meant(module, node))
+        except Unclear:
+            return {}
+    if isinstance(node, ast.FunctionDef):
+        pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+        return {argument.arg: _value(module, default) for argument, default in pairs}
+    return {}
+
+
+def _value(module, node):
+    """Return the constant that a node is or names, else `...`."""
+    try:
+        while isinstance(node, (ast.Name, ast.Attribute)):
+            module, node = _meant(module, node)
+        return ast.literal_eval(node)
+    except (Unclear, ValueError, TypeError):
+        return ...
 
 
 def _rows(module, node):
@@ -72,7 +112,7 @@ def _rows(module, node):
             if key is None:
                 rows |= _rows(module, value)
             elif isinstance(key, ast.Constant):
-                rows[key.value] = _text(module, value), {keyword.arg for keyword in getattr(value, "keywords", ())}
+                rows[key.value] = _text(module, value), _settings(module, value)
             else:
                 raise Unclear
         return rows

@@ -4,6 +4,7 @@ from typing import Any
 
 from sat_tf.hparams import fields as f
 from sat_tf.hparams import paper, recipes
+from sat_tf.hparams.catalogue import settings
 from sat_tf.hparams.efficientnets import EFFICIENTNETS, act_of
 from sat_tf.hparams.recipe import Recipe
 from sat_tf.names import unknown
@@ -41,6 +42,21 @@ def choose(changes: dict[str, Any], name: str | None = None) -> Recipe:
     if "model" in changes or not name:
         own = {"model": model} if act_of(model) == act_of(recipe.model) else {"model": model, "act": act_of(model)}
         changes = {**own, **changes}
+    changes = {**_of_method(recipe, changes), **changes}
     if {"attack", "attack_steps"} & set(changes) and recipe.replace(**changes).attack != recipe.attack:
         changes = {"step_size": None, **changes}  # the recipe's suits the recipe's attack
     return recipe.replace(**changes)
+
+
+def _of_method(recipe, changes):
+    """Return what goes with a method that the recipe has not: its attack and step size, no settings of the other."""
+    method = f.named("method")("method", changes.get("method", recipe.method))
+    if method == recipe.method:
+        return {}
+    given, found = settings("method")[method], dict.fromkeys(recipe.method_settings)
+    attack = changes.get("attack", f"pgd-{changes['attack_steps']}" if "attack_steps" in changes else None)
+    if given.get("attack") and attack in (None, given["attack"]):
+        found["attack"] = given["attack"]
+        epsilon = f.radius("epsilon", changes.get("epsilon", recipe.epsilon))
+        found["step_size"] = min(given["step"] * epsilon, 1.0) if given.get("step") else None
+    return found

@@ -11,9 +11,12 @@ from sat_tf.names import expected, nearest, unknown
 Reader = Callable[[str, Any], Any]  # (name, value that a user typed) -> value of the field
 
 
-def field(default: Any, read: Reader, text: str, *, evaluation: bool = False) -> Any:
-    """Declare a field of a recipe: its default, its reader `(name, value) -> value`, and what it means."""
-    metadata = {"read": read, "help": text, "evaluation": evaluation}
+def field(default: Any, read: Reader, text: str, *, evaluation: bool = False, method: bool = False) -> Any:
+    """Declare a field of a recipe: its default, its reader `(name, value) -> value`, and what it means.
+
+    evaluation: it says how a run is evaluated, not what it trains. method: it is a setting of some methods alone.
+    """
+    metadata = {"read": read, "help": text, "evaluation": evaluation, "method": method}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -158,3 +161,8 @@ def split_attack(text: str) -> tuple[str, int | None]:
     """Return the row of `ATTACKS` that an attack's name means and its steps: pgd-20 -> ("pgd-k", 20)."""
     base, dash, steps = text.rpartition("-")
     return (f"{base}-k", int(steps)) if dash and steps.isdecimal() else (text, None)
+
+
+def own(read_one: Reader, text: str) -> Any:
+    """Declare a setting of some methods, None for what the method has by itself."""
+    return field(None, optional(read_one), text, method=True)

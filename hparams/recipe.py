@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sat_tf.hparams import fields as f
+from sat_tf.hparams.catalogue import settings
 from sat_tf.names import format_radius, unknown
 
 
@@ -19,7 +20,7 @@ class Recipe:
     name: str = f.field("", f.text, "the recipe that the run started from")
     model: str = f.field("resnet20", f.named("model"), "architecture")
     act: str = f.field("swish", f.named("activation", ":"), "activation at every site, its number after a colon")
-    method: str = f.field("sat", f.named("method"), "what training does: standard, or sat with an attack in each step")
+    method: str = f.field("sat", f.named("method"), "what training does: sat, standard, trades, p-sat, ...")
     seed: int = f.field(0, f.number(0, 2**31 - 1, whole=True), "of weights, data order, augmentation and attacks")
     strategy: str = f.field(
         "auto",
@@ -64,6 +65,29 @@ class Recipe:
     )
     random_start: bool = f.field(True, f.flag, "training attack: start at a random point of the ball")
     clean_start: float = f.field(0.0, f.number(0, 1), "training attack: share of batches that start clean")
+
+    beta: float | None = f.own(f.number(0, 1e4), "trades, mart: weight of the divergence of clean and attacked answers")
+    lambda_schedule: str | None = f.own(f.one_of("linear", "steps"), "p-sat, h-sat: how the bound on difficulty rises")
+    lambda_start: float | None = f.own(f.number(-1, 1), "p-sat, h-sat: bound at first")
+    lambda_end: float | None = f.own(f.number(-1, 1), "p-sat, h-sat: bound at last; 1 is no bound")
+    lambda_epochs: tuple[float, ...] | None = f.own(
+        f.several(f.number(0, math.inf)), "p-sat, h-sat: linear: first and last epoch of the rise; steps: of each rise"
+    )
+    lambda_every: float | None = f.own(
+        f.number(0, 1000, above=True), "p-sat, h-sat: epochs between two rises; none: 1, or a hundredth of the training"
+    )
+    lambda_partial: bool | None = f.own(f.flag, "p-sat, h-sat: let the bound end below 1")
+    fosc_max: float | None = f.own(f.number(0, 1e6, above=True), "dynamic: convergence criterion at first")
+    fosc_epochs: float | None = f.own(f.number(0, math.inf, above=True), "dynamic: epochs after which it is 0")
+    radius_increment: float | None = f.own(f.radius, "cat: what an image's radius grows by")
+    label_share: float | None = f.own(f.number(0, 1e3), "cat: smoothing of a label, in radii of its image")
+    replays: int | None = f.own(f.number(1, 100, whole=True), "free: updates a batch")
+    growth: str | None = f.own(f.one_of("linear", "cosine"), "epsilon-warmup: course of the radius")
+    growth_epochs: float | None = f.own(
+        f.number(0, math.inf, above=True), "epsilon-warmup: epochs until the radius is epsilon; none: half of them"
+    )
+    awp_gamma: float | None = f.own(f.number(0, 1), "...-awp: weight perturbation, relative to each layer")
+    awp_begin: float | None = f.own(f.number(0, math.inf), "...-awp: epochs without it")
 
     optimizer: str = f.field("sgd", f.named("optimizer"), "optimizer")
     learning_rate: float = f.field(
@@ -180,6 +204,7 @@ class Recipe:
         if not self.eval_attacks:
             raise f.expected("at least one attack, such as clean,pgd-20", "eval_attacks", "")
         self._check_ball()
+        self._check_method()
         if self.schedule == "steps" and not self.decay_epochs:
             raise f.expected("decay_epochs for the schedule steps, such as 30,60,90", "decay_epochs", "")
         if self.schedule == "exponential" and len(self.decay_epochs) != 1:
@@ -212,6 +237,21 @@ class Recipe:
             )
         if len(set(self.eval_attacks)) < len(self.eval_attacks):
             raise f.expected("each attack once", "eval_attacks", ",".join(self.eval_attacks))
+
+    def _check_method(self):
+        """Refuse settings of another method than the recipe's."""
+        takes = settings("method")
+        for name in self.method_settings:
+            if name not in takes[self.method]:
+                fitting = ", ".join(method for method, given in takes.items() if name in given)
+                received = f"{show(name, getattr(self, name))} with method={self.method}"
+                raise f.expected(f"{name} with a method that has it, of {fitting}", name, received)
+
+    @property
+    def method_settings(self) -> dict[str, Any]:
+        """The settings of its method that differ from the method's own: `{name: value}`."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if name in METHOD_FIELDS and value is not None}
 
     @property
     def evaluated_weights(self) -> str:
@@ -277,10 +317,11 @@ def read(changes: dict[str, Any]) -> dict[str, Any]:
 
 
 EVALUATION_FIELDS = tuple(field.name for field in dataclasses.fields(Recipe) if field.metadata["evaluation"])
+METHOD_FIELDS = tuple(field.name for field in dataclasses.fields(Recipe) if field.metadata["method"])
 RADII = tuple(  # fields that hold a radius or a step size, or several
     field.name
     for field in dataclasses.fields(Recipe)
-    if any(word in field.name for word in ("epsilon", "step_size", "radii")) and field.name != "norm_epsilon"
+    if any(word in field.name for word in ("epsilon", "step_size", "radii", "radius")) and field.name != "norm_epsilon"
 )
 
 

@@ -56,3 +56,43 @@ def warm_up(schedule: Schedule, warmup_steps: int) -> Schedule:
     if not warmup_steps:
         return schedule
     return lambda step: schedule(step) * tf.minimum((tf.cast(step, tf.float32) + 1.0) / warmup_steps, 1.0)
+
+
+def ramp(
+    *, first: float, last: float, begin: float, until: float, epoch_steps: int, every: float = 1.0
+) -> Callable[[int | tf.Tensor], tf.Tensor]:
+    """Return `step -> first + (last - first) min(max((e - begin + every) / (until - begin), 0), 1)`, e the epochs done.
+
+    Args:
+      first, last: values before and after.
+      begin, until: epochs; the first rise is in epoch `begin`, the last ends with epoch `until`.
+      epoch_steps: steps of an epoch.
+      every: epochs between two rises; e is a multiple of it.
+
+    Source: the code of Sitawarin et al. 2021, `linear_gap`: begin = 30, until = 70, last = 0.4 of 100 epochs.
+    """
+    interval = max(1, round(epoch_steps * every))
+
+    def value(step):
+        done = tf.cast(tf.cast(step, tf.int32) // interval, tf.float32) * (interval / epoch_steps)
+        share = tf.clip_by_value((done - begin + interval / epoch_steps) / (until - begin), 0.0, 1.0)
+        return tf.where(share >= 1.0, tf.constant(last, tf.float32), first + (last - first) * share)
+
+    return value
+
+
+def stairs(
+    *, first: float, last: float, epochs: Sequence[float], epoch_steps: int
+) -> Callable[[int | tf.Tensor], tf.Tensor]:
+    """Return `step -> first + (last - first) k / n`, k of the n `epochs` reached.
+
+    Source: the code of Sitawarin et al. 2021, `step_gap`: epochs = (30, 45, 60) of 70.
+    """
+    boundaries = [round(epoch * epoch_steps) for epoch in epochs]
+
+    def value(step):
+        reached = sum(tf.cast(tf.cast(step, tf.int32) >= boundary, tf.float32) for boundary in boundaries)
+        share = reached / len(boundaries)
+        return tf.where(share >= 1.0, tf.constant(last, tf.float32), first + (last - first) * share)
+
+    return value

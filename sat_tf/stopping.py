@@ -68,10 +68,20 @@ def overfitted(row: Row) -> bool:
 
 def last_loss(history: list[Row], steps: int) -> float | None:
     """Return the mean training loss over the last so many steps, or a few more: validations divide them."""
+    return means(history, steps).get("loss")
+
+
+def means(history: list[Row], steps: int) -> dict[str, float]:
+    """Return `{quantity: mean}` of what training reported over the last so many steps, or a few more."""
     before = [0, *(row["step"] for row in history)]
-    total = covered = 0
+    total, covered = {}, 0
     for begin, row in zip(reversed(before[:-1]), reversed(history), strict=True):
-        total, covered = total + (row["step"] - begin) * row["train/loss"], row["step"] - begin + covered
+        count = row["step"] - begin
+        for name, value in row.items():
+            if name.startswith("train/"):
+                name = name.removeprefix("train/")
+                total[name] = total.get(name, 0) + count * value
+        covered = count + covered
         if covered >= steps:
             break
-    return total / covered if covered else None
+    return {name: value / covered for name, value in total.items()} if covered else {}

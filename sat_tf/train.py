@@ -1,30 +1,57 @@
 """The training loop: N compiled steps a call, each of which perturbs first and then updates, on every replica."""
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from sat_tf import inputs, optim
+from sat_tf import inputs, methods, optim
 from sat_tf.layers import drawing_from
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainState:
-    """What an update changes: the model's variables, the optimizer's, whose `iterations` is the step, and averages."""
+    """What a step changes: the model's variables, the optimizer's, whose `iterations` count updates, and averages.
+
+    Attributes:
+      updates: of the weights in one step, what the method says.
+      memory: `{name: variable}` that the method keeps from step to step, see `make_memory`.
+    """
 
     model: keras.Model
     optimizer: keras.optimizers.Optimizer
     average: optim.MovingAverage | None = None
+    updates: int = 1
+    memory: Mapping[str, tf.Variable] = dataclasses.field(default_factory=dict)
 
     @property
     def step(self) -> int:
-        """The number of updates made, a Python int."""
-        return int(self.optimizer.iterations.numpy())
+        """The number of batches trained on, a Python int."""
+        return int(self.optimizer.iterations.numpy()) // self.updates
+
+
+def make_memory(
+    method: methods.Standard, *, batch_size: int, image_shape: tuple[int, ...], images: int
+) -> dict[str, tf.Variable]:
+    """Return the variables that a method keeps from step to step; call it in the strategy's scope.
+
+    Args:
+      method: of training.
+      batch_size: over all replicas.
+      image_shape: `(h, w, 3)`.
+      images: in the training set.
+    """
+    return {
+        name: tf.Variable(
+            tf.zeros(shape), trainable=False, name=name, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
+        )
+        for name, shape in method.memory(batch_size, image_shape, images).items()
+    }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,29 +74,42 @@ class Loop:
     seed: int = 0
     weight_decay: float = 0.0
 
-    def step(self, images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Perturb and update on one replica: float32 `[b, h, w, 3]`, int32 `[b]` -> its share of `{quantity: mean}`."""
+    def step(self, images: tf.Tensor, labels: tf.Tensor, ids: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
+        """Let the method learn from a batch on one replica, and return its share of `{quantity: mean}`.
+
+        Args:
+          images: float `[b, h, w, 3]`.
+          labels: int `[b]`, `[b, 1]` or one-hot.
+          ids: int `[b]`, the images' numbers in the training set, for methods that ask for them.
+        """
         images, labels = tf.cast(images, tf.float32), _classes(labels)
-        model, optimizer = self.state.model, self.state.optimizer
-        step = tf.cast(tf.convert_to_tensor(optimizer.iterations), tf.int32)
+        step = tf.cast(tf.convert_to_tensor(self.state.optimizer.iterations), tf.int32) // self.state.updates
         replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int32)
         seed = tf.constant([0, self.seed])
         for number in (step, replica):
             seed = tf.random.experimental.stateless_fold_in(seed, number)
-        adversarial = tf.stop_gradient(self.method.perturb(model, images, labels, step, seed))
-        variables = model.trainable_variables
-        draws = tf.random.experimental.stateless_fold_in(seed, 1)
-        with drawing_from(draws), tf.GradientTape() as tape:
-            losses, report = self.method.loss(model, images, adversarial, labels)
-            loss = tf.reduce_sum(losses) / self.batch_size  # the optimizer sums gradients over the replicas
-            if penalties := getattr(model, "losses", ()):  # a model's own regularisation, once over all replicas
-                loss += tf.add_n(penalties) / self.strategy.num_replicas_in_sync
-        gradients = tape.gradient(loss, variables)
+        batch = methods.Batch(images=images, labels=labels, step=step, seed=seed, ids=ids, memory=self.state.memory)
+        updates = Updates(
+            model=self.state.model, seed=seed, total=self._total, apply=self._apply, mean=self._share_of_mean
+        )
+        return self.method.learn(self.state.model, batch, updates)
+
+    def _total(self, losses, penalties):
+        loss = tf.reduce_sum(losses) / self.batch_size  # the optimizer sums gradients over the replicas
+        if penalties:  # a model's own regularisation, once over all replicas
+            loss += tf.add_n(penalties) / self.strategy.num_replicas_in_sync
+        return loss
+
+    def _apply(self, gradients):
+        model, optimizer = self.state.model, self.state.optimizer
         decay = self.weight_decay / self.strategy.num_replicas_in_sync
-        optimizer.apply(optim.add_weight_decay(gradients, variables, decay), variables)
+        gradients = optim.add_weight_decay(gradients, model.trainable_variables, decay)
+        optimizer.apply(gradients, model.trainable_variables)
         if self.state.average:
-            self.state.average.update(step + 1)
-        return {"loss": loss, **{name: tf.reduce_sum(each) / self.batch_size for name, each in report.items()}}
+            self.state.average.update(tf.cast(tf.convert_to_tensor(optimizer.iterations), tf.int32))
+
+    def _share_of_mean(self, values):
+        return tf.reduce_sum(values) / self.batch_size
 
     def compile(self) -> Callable[[Iterator, tf.Tensor], dict[str, np.ndarray]]:
         """Return `steps(iterator, count) -> {quantity: numpy [count]}`, one graph for every count."""
@@ -95,10 +135,10 @@ class Loop:
     def check(self, batches: Iterable) -> None:
         """Refuse a data set whose first batch holds no images in [0, 1], or no label of the model for each."""
         first = next(iter(batches))
-        if not isinstance(first, (tuple, list)) or len(first) != 2:
+        if not isinstance(first, (tuple, list)) or len(first) not in (2, 3):
             raise ValueError(f"Expected batches of images and labels. Received: batches of {type(first).__name__}.")
         local = self.strategy.experimental_local_results
-        images, labels = (np.concatenate([part.numpy() for part in local(values)]) for values in first)
+        images, labels = (np.concatenate([part.numpy() for part in local(values)]) for values in first[:2])
         inputs.classes_of(labels, len(inputs.in_unit_range(images)), self.state.model.output_shape[-1])
 
     def run(
@@ -146,6 +186,85 @@ class Loop:
                 most = min(max(fitting, 1), steps_per_call)
             done = stop
             yield done, metrics
+
+
+@dataclasses.dataclass(kw_only=True)
+class Updates:
+    """The updates of one step on one replica, as a method asks for them: a `methods.Updater`.
+
+    Attributes:
+      model: whose trainable variables they change, and whose own regularisation counts.
+      seed: int32 `[2]`, the step's and the replica's.
+      total: `(losses [b], [penalty]) -> loss`, this replica's share of what is differentiated.
+      apply: `(gradients) -> None`, one a trainable variable.
+      mean: `(values [b]) -> []`, this replica's share of a mean.
+      made: how many there were.
+    """
+
+    model: keras.Model
+    seed: tf.Tensor
+    total: Callable[[tf.Tensor, list], tf.Tensor]
+    apply: Callable[[list], None]
+    mean: Callable[[tf.Tensor], tf.Tensor]
+    made: int = 0
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """The trainable variables of the model."""
+        return self.model.trainable_variables
+
+    def __call__(
+        self, update: methods.Update, *, watched: tf.Tensor | None = None, weights: list[tf.Tensor] | None = None
+    ) -> tuple[methods.Report, tf.Tensor | None]:
+        """Make one update of the weights, as `methods.Updater` says."""
+        sources = [*(self.variables if weights is None else weights), *([] if watched is None else [watched])]
+        loss, report, gradients = self._differentiated(update, sources, weights)
+        self.apply(gradients[: len(self.variables)])
+        self.made += 1
+        means = {name: self.mean(each) for name, each in report.items()}
+        return {"loss": loss, **means}, None if watched is None else gradients[-1]
+
+    def gradients(self, update: methods.Update) -> list[tf.Tensor | None]:
+        """Return the gradients of the mean loss over all replicas; statistics and weights stay as they are."""
+        weights = [tf.convert_to_tensor(variable.value) for variable in self.variables]
+        gradients = self._differentiated(update, weights, weights, keep=False)[2]
+        summed = iter(methods.added([each for each in gradients if each is not None]))
+        return [None if each is None else next(summed) for each in gradients]
+
+    def _differentiated(self, update, sources, weights, keep=True):
+        """Return the loss, the report, and the loss' gradients to `sources`.
+
+        `weights` stand in for the trainable variables; statistics that a pass moves are kept only if `keep` says so.
+        """
+        draws = tf.random.experimental.stateless_fold_in(self.seed, 1)
+        for _ in range(self.made):
+            draws = tf.random.experimental.stateless_fold_in(draws, 1)
+        with drawing_from(draws), tf.GradientTape() as tape:
+            for tensor in sources[len(self.variables) :] if weights is None else sources:
+                tape.watch(tensor)
+            with _standing_in(self.model, weights, keep) as added:
+                losses, report = update()
+                loss = self.total(losses, [*getattr(self.model, "losses", ()), *added])
+        return loss, report, tape.gradient(loss, sources)
+
+
+@contextlib.contextmanager
+def _standing_in(model, weights, keep):
+    """Let tensors stand in for a model's trainable variables; None: for none. Yield losses that its layers add.
+
+    Whatever a pass assigns to other variables, statistics above all, is theirs afterwards only if `keep` says so.
+    """
+    if weights is None:
+        yield []
+        return
+    mapping = list(zip(model.trainable_variables, weights, strict=True))
+    with keras.StatelessScope(mapping, collect_losses=True, initialize_variables=False) as scope:
+        yield scope.losses
+    trained = {id(variable) for variable in model.trainable_variables}
+    for variable in model.variables if keep else ():
+        value = scope.get_current_value(variable)
+        if value is not None and id(variable) not in trained:
+            variable.assign(value)
 
 
 def _classes(labels):

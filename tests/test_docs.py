@@ -182,14 +182,14 @@ def check_attack(scope):
 
 def check_method(scope):
     method, model = (
-        methods.METHODS["trades"](attacks.PGD(epsilon=0.1, step_size=0.1, steps=1)),
+        methods.METHODS["alp"](attacks.PGD(epsilon=0.1, step_size=0.1, steps=1)),
         models.build("resnet14"),
     )
     images, labels = a_batch()
     adversarial = method.perturb(model, images, labels, 0, tf.constant([0, 1]))
     values, report = method.loss(model, images, adversarial, labels)
     assert values.shape == report["accuracy"].shape == (4,)
-    assert report["distance"].shape == (4,) and method.forward_equivalents == 2 + 1 + 6
+    assert report["distance"].shape == (4,) and method.forward_equivalents == 2 + 6
     assert (values.numpy() > losses.cross_entropy(model(images, training=True), labels).numpy()).all()
 
 
@@ -231,7 +231,7 @@ SNIPPETS = {  # a word of the snippet: replacements beside MADE, what must hold 
     "tf.saved_model.load": ({}, lambda scope: True),
     "Squareplus": ({}, lambda scope: abs(float(scope["act"]("a")(tf.constant([0.0]))[0]) - 1) < 1e-6),
     "Momentum": ({}, check_attack),
-    "Trades": ({}, check_method),
+    "LogitPairing": ({}, check_method),
     "def stripes": ({}, check_data),
     "def adam": ({}, lambda scope: optim.OPTIMIZERS["adam"](lambda step: 0.1, momentum=0.9).beta_1 == 0.9),
     "def linear": ({}, lambda scope: float(schedules.SCHEDULES["linear"](peak=2.0, total_steps=4)(1)) == 1.5),
@@ -300,7 +300,7 @@ def test_links_and_paths_lead_somewhere(page):
     ] == []
 
 
-@pytest.mark.parametrize("page,kind", [("evaluate", "attack"), ("train", "data set"), ("export", "export format")])
+@pytest.mark.parametrize("page,kind", [("evaluate", "attack"), ("methods", "method"), ("train", "data set"), ("export", "export format")])
 def test_pages_name_every_row_of_their_table(page, kind):
     text = PAGES[f"docs/{page}.md"].read_text(encoding="utf-8")
     assert [name for name in hparams.names(kind) if f"`{name}`" not in text] == []

@@ -14,12 +14,15 @@ ROOMS = ("hparams", "resnet", "efficientnet")  # below the package, as in a whee
 STEPS = {  # a word of the page's code: the file that gets it, its table and row, and names that are the file's own
     "Squareplus": ("activations.py", "ACTIVATIONS", '"squareplus": Squareplus', {"activations.": ""}),
     "Momentum": ("attacks/table.py", "ATTACKS", '"momentum-k": Attack(momentum, training=Momentum)', {"attacks.": ""}),
-    "Trades": ("methods.py", "METHODS", '"trades": trades', {"methods.": ""}),
+    "LogitPairing": ("methods/table.py", "METHODS", '"alp": logit_pairing', {"methods.": ""}),
     "def stripes": ("data/stripes.py", None, None, {"data.Data": "splits.Data"}),
     "def adam": ("optim.py", "OPTIMIZERS", '"adam": adam', {"optim.": ""}),
     "def linear": ("schedules.py", "SCHEDULES", '"linear": linear', {}),
 }
-IMPORTS = {"attacks/table.py": "from sat_tf.attacks.pgd import input_gradient, linf_ball\n"}
+IMPORTS = {
+    "attacks/table.py": "from sat_tf.attacks.pgd import input_gradient, linf_ball\n",
+    "methods/table.py": "from sat_tf.methods.standard import correct\n",
+}
 COMMANDS = """
 import sys
 from sat_tf import cli, saving
@@ -29,7 +32,7 @@ def run(*words):
     if status:
         sys.exit(f"{words}: status {status}")
 
-made = ["--dataset=stripes", "--model=resnet8-w8", "--act=squareplus:4", "--method=trades", "--attack=momentum-2",
+made = ["--dataset=stripes", "--model=resnet8-w8", "--act=squareplus:4", "--method=alp", "--set", "beta=0.4", "--attack=momentum-2",
         "--set", "optimizer=adam", "--set", "schedule=linear", "--epochs=2", "--batch_size=40",
         "--set", "validation=15", "--set", "validation_attack=momentum-3", "--eval_attacks=clean,momentum-2"]
 run("--list")
@@ -46,7 +49,7 @@ def snippet(word):
     text = re.sub(r"^\w+\.[A-Z]+\[.*\Z", "", text, flags=re.DOTALL | re.MULTILINE)
     own = {"Squareplus": "activations", "Momentum": "attacks", "def adam": "optim", "def linear": "schedules"}
     text = re.sub(rf"^from sat_tf import {own.get(word, 'data')}$", "", text, flags=re.MULTILINE)
-    return text.replace("from sat_tf import losses, methods", "from sat_tf import losses")
+    return text.replace("from sat_tf import losses, methods, passes", "from sat_tf import losses, passes")
 
 
 def add(package, word):
@@ -90,9 +93,9 @@ def extended(tmp_path_factory):
 
 def test_the_lists_and_the_plan_know_what_was_added(extended):
     _, printed = extended
-    for name in ("squareplus", "momentum-k", "trades", "stripes", "adam", "linear"):
+    for name in ("squareplus", "momentum-k", "alp", "stripes", "adam", "linear"):
         assert re.search(rf"^  {name}\b", printed, re.MULTILINE), name
-    assert "8 forward-equivalents for the attack, 3 for the update" in printed  # 4 for two steps, TRADES' own 4 more
+    assert "4 forward-equivalents for the attack, 6 for the update" in printed
 
 
 def test_it_trains_reports_its_own_scalar_and_evaluates(extended):
@@ -100,7 +103,7 @@ def test_it_trains_reports_its_own_scalar_and_evaluates(extended):
     trained = json.loads((home / "run" / "report.json").read_text())
     evaluated = json.loads((home / "run" / "evaluations" / "001" / "report.json").read_text())
     assert trained["training"]["attack"].startswith("MOMENTUM-2 at epsilon 8/255")
-    assert trained["recipe"]["method"] == "trades" and trained["recipe"]["optimizer"] == "adam"
+    assert trained["recipe"]["method"] == "alp" and trained["recipe"]["beta"] == 0.4 and trained["recipe"]["optimizer"] == "adam"
     assert [row["attack"] for row in evaluated["evaluations"]] == ["clean", "momentum-2", "pgd-2"]
     assert all(row["count"] == 50 and 0 <= row["accuracy"] <= 1 for row in evaluated["evaluations"])
     assert evaluated["evaluations"][1]["accuracy"] <= evaluated["evaluations"][0]["accuracy"]

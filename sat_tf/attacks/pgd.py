@@ -67,17 +67,20 @@ class PGD:
     def climb(self, loss_fn: Loss, images: tf.Tensor, start: tf.Tensor, steps: int | tf.Tensor) -> tf.Tensor:
         """Return where `steps` iterations from `start` end, inside the ball around `images`; all `[batch, h, w, 3]`."""
         images = tf.stop_gradient(images)
-        low, high = linf_ball(images, self.epsilon)
-        step_size = tf.cast(self.step_size, images.dtype)
+        ball = linf_ball(images, self.epsilon)
 
         def body(i, adversarial):
-            direction = tf.sign(input_gradient(loss_fn, adversarial))
-            return i + 1, tf.clip_by_value(adversarial + step_size * direction, low, high)
+            return i + 1, self.moved(adversarial, input_gradient(loss_fn, adversarial), ball)
 
         _, adversarial = tf.while_loop(
             lambda i, _: i < steps, body, (0, tf.stop_gradient(start)), parallel_iterations=1, maximum_iterations=steps
         )
         return tf.stop_gradient(adversarial)
+
+    def moved(self, points: tf.Tensor, gradient: tf.Tensor, ball: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        """Return where one step along a gradient leads, inside a ball of `linf_ball`; all `[batch, h, w, 3]`."""
+        step = tf.cast(self.step_size, points.dtype) * tf.sign(gradient)
+        return tf.clip_by_value(points + step, *ball)
 
 
 def marks(steps: int) -> tuple[int, ...]:

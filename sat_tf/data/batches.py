@@ -40,6 +40,7 @@ def train_batches(
     host: int = 0,
     hosts: int = 1,
     epochs: int | None = None,
+    ids: bool = False,
 ) -> tf.data.Dataset:
     """Return shuffled, augmented batches, epoch after epoch.
 
@@ -60,9 +61,11 @@ def train_batches(
       host: number of this pipeline, from 0.
       hosts: number of pipelines.
       epochs: how many before the dataset ends, counted from step 0; None for no end.
+      ids: whether batches also say which images they hold.
 
     Returns:
-      Dataset of (images float32 [batch_size, image_size, image_size, 3] in [0, 1], labels int32 [batch_size]).
+      Dataset of (images float32 [batch_size, image_size, image_size, 3] in [0, 1], labels int32 [batch_size]), and with
+      `ids` the images' places in their part of the data, int64 [batch_size].
 
     Raises:
       ValueError: for a batch larger than the split, or an unknown augmentation or policy.
@@ -82,12 +85,13 @@ def train_batches(
         return tf.data.Dataset.zip(items, seeds)
 
     def source(item, image_seed):
-        source, label, _ = split.decode(item)
-        return augment_fn(source, image_seed), label
+        source, label, index = split.decode(item)
+        return (augment_fn(source, image_seed), label, *([index] if ids else []))
 
     last = tf.int64.max if epochs is None else epochs
     pairs = tf.data.Dataset.range(start_step // steps, last).flat_map(epoch)
-    return _finished(_batched(pairs, source, split, batch_size, drop_remainder=True))
+    types = (tf.float32, tf.int32, *([tf.int64] if ids else []))
+    return _finished(_batched(pairs, source, split, batch_size, drop_remainder=True, types=types))
 
 
 def evaluation_batches(
@@ -177,8 +181,8 @@ def _image_seeds(seed, start, steps, batch_size, host, hosts):
     return tf.data.Dataset.range(start, steps).map(seeds_of_step).unbatch()
 
 
-def _batched(elements, image_fn, split, batch_size, drop_remainder):
-    """Map `image_fn` over the elements and batch them.
+def _batched(elements, image_fn, split, batch_size, drop_remainder, types=(tf.float32, tf.int32)):
+    """Map `image_fn` over the elements and batch them; `types` are those of what it returns.
 
     Small images in memory go batch by batch: a call of its own for each costs twice as much as the work in it.
     """
@@ -187,7 +191,7 @@ def _batched(elements, image_fn, split, batch_size, drop_remainder):
         return elements.map(image_fn, **parallel).batch(batch_size, drop_remainder)
 
     def images(*batch):
-        return tf.map_fn(lambda element: image_fn(*element), batch, fn_output_signature=(tf.float32, tf.int32))
+        return tf.map_fn(lambda element: image_fn(*element), batch, fn_output_signature=types)
 
     return elements.batch(batch_size, drop_remainder).map(images, **parallel)
 

@@ -12,14 +12,28 @@ import numpy as np
 import tensorflow as tf
 
 import sat_tf
-from sat_tf import activations, attacks, autoaugment, data, hparams, losses, methods, models, optim, passes, schedules
+from sat_tf import (
+    activations,
+    attacks,
+    autoaugment,
+    data,
+    hparams,
+    losses,
+    methods,
+    models,
+    optim,
+    passes,
+    schedules,
+    train,
+)
 
 
 def check_names(recipe: hparams.Recipe) -> None:
-    """Refuse an activation that can't be made, before anything is read or written."""
+    """Refuse an activation or a method that can't be made, before anything is read or written."""
     for act in (recipe.act, recipe.attack_backward, recipe.update_backward, recipe.eval_backward):
         if act is not None:
             activations.factory(act)
+    make_method(recipe)
 
 
 def build_model(recipe: hparams.Recipe, classes: int) -> keras.Model:
@@ -116,8 +130,16 @@ def published_facts(name: str, accuracies: dict[str, float], image_size: int) ->
     )
 
 
-def make_method(recipe: hparams.Recipe) -> methods.Standard:
-    """Return the recipe's training method with its attack."""
+def make_method(recipe: hparams.Recipe, epoch_steps: int = 1000) -> methods.Standard:
+    """Return the recipe's training method with its attack.
+
+    Args:
+      recipe: says which, and its settings.
+      epoch_steps: steps of an epoch, for methods with a schedule.
+
+    Raises:
+      ValueError: the method can't be made of this attack, these settings, or so few epochs.
+    """
     attack = attacks.for_training(
         recipe.attack,
         epsilon=recipe.epsilon,
@@ -126,7 +148,31 @@ def make_method(recipe: hparams.Recipe) -> methods.Standard:
         clean_start=recipe.clean_start,
     )
     backward = passes.Backward(attack=recipe.attack_backward, update=recipe.update_backward)
-    return methods.METHODS[recipe.method](attack, losses.smoothed_cross_entropy(recipe.label_smoothing), backward)
+    given = hparams.settings("method")[recipe.method]
+    timed = {"length": methods.Length(epochs=recipe.epochs, epoch_steps=epoch_steps)} if "length" in given else {}
+    loss_fn = losses.smoothed_cross_entropy(recipe.label_smoothing)
+    method = methods.METHODS[recipe.method](attack, loss_fn, backward, **timed, **recipe.method_settings)
+    if method.attack not in (None, attack):
+        raise ValueError(
+            f"Expected the attack that the method {recipe.method} itself has, {_in_words(method.attack)}. "
+            f"Received: attack={recipe.attack}, {_in_words(attack)}. Leave attack and step size out."
+        )
+    return method
+
+
+def _in_words(attack):
+    """Return steps and radii of an attack for an error."""
+    size = getattr(attack, "step_size", None)
+    step = f", step_size={hparams.format_radius(size)}" if size is not None else ""
+    return f"steps={attack.steps}{step}, epsilon={hparams.format_radius(attack.epsilon)}"
+
+
+def make_memory(
+    recipe: hparams.Recipe, method: methods.Standard, dataset: data.Data, size: int
+) -> dict[str, tf.Variable]:
+    """Return what a method keeps from step to step; images are numbered over training and validation together."""
+    images = dataset.train.size + dataset.validation.size
+    return train.make_memory(method, batch_size=recipe.batch_size, image_shape=(size, size, 3), images=images)
 
 
 def make_optimizer(recipe: hparams.Recipe, epoch_steps: int, total_steps: int) -> keras.optimizers.Optimizer:

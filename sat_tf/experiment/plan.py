@@ -10,7 +10,6 @@ from absl import logging
 from sat_tf import attacks, cost, hparams, models, optim, train
 from sat_tf.data.splits import validation_size
 from sat_tf.experiment import assembly, validation
-from sat_tf.methods import Standard
 
 KNOWN = {  # images in train and validation, test; most in validation by default; classes; side, None: the model's
     "imagenet2012": (1_281_167, 50_000, 10_000, 1000, None),
@@ -21,7 +20,6 @@ KNOWN = {  # images in train and validation, test; most in validation by default
 }
 CALIBRATION_FLOPS = 4e11  # of one step, so that a calibration takes seconds on a slow machine
 CALIBRATION_STEPS = 3
-UPDATE = Standard().forward_equivalents
 
 
 def plan(
@@ -48,7 +46,8 @@ def plan(
         )
     steps = recipe.epochs * (train_size // recipe.batch_size)
     images = steps * recipe.batch_size
-    passes = assembly.make_method(recipe).forward_equivalents
+    method = assembly.make_method(recipe)
+    passes = method.forward_equivalents
     step = passes * (forward := cost.forward_flops(model, size))
     slots = optim.slots(assembly.make_optimizer(recipe, 1, 1))
     copies = 2 + slots + bool(recipe.average_decay)  # weight, gradient, what the optimizer keeps, average
@@ -58,8 +57,9 @@ def plan(
         "model": f"{recipe.model} with {recipe.act}, {classes} classes, {size} x {size} pixels",
         "parameters": f"{cost.parameters(model):,}",
         "forward pass": f"{cost.in_words(forward)} an image (convolutions and dense layers, a multiply-add is 2)",
-        "training step": f"{cost.in_words(step)} an image: {passes - UPDATE} forward-equivalents for the attack, "
-        f"{UPDATE} for the update",
+        "training step": f"{cost.in_words(step)} an image: {'at most ' if method.ends_early else ''}"
+        f"{passes - method.update_equivalents} forward-equivalents for the attack, {method.update_equivalents} for "
+        f"{'the update' if method.updates == 1 else f'the {method.updates} updates'}",
         "peak memory": cost.memory(model, size, recipe.batch_size, copies),
         "steps": f"{steps:,} of {recipe.batch_size} images: {recipe.epochs} epochs of {train_size:,} images",
         "images to process": f"{images:,}, {cost.in_words(images * step)} in all",
@@ -94,10 +94,17 @@ def calibrate(recipe: hparams.Recipe, classes: int, size: int, flops: float) -> 
     model = assembly.build_model(small, classes)
     optimizer = assembly.make_optimizer(small, 100, 100)
     optimizer.build(model.trainable_variables)
-    state = train.TrainState(model=model, optimizer=optimizer, average=assembly.make_average(small, model))
+    method = assembly.make_method(small)
+    state = train.TrainState(
+        model=model,
+        optimizer=optimizer,
+        average=assembly.make_average(small, model),
+        updates=method.updates,
+        memory=train.make_memory(method, batch_size=batch, image_shape=(size, size, 3), images=batch),
+    )
     loop = train.Loop(
         state=state,
-        method=assembly.make_method(small),
+        method=method,
         strategy=tf.distribute.get_strategy(),
         batch_size=batch,
         seed=0,

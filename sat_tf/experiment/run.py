@@ -10,6 +10,7 @@ from absl import logging
 
 from sat_tf import console, data, hparams, interruption, names, report, saving, stopping, train
 from sat_tf.experiment import assembly, checkpoints, validation
+from sat_tf.experiment.validation import USUAL
 
 CALL_SECONDS = 5.0  # so that progress moves, and Ctrl-C is heard
 SAVE_SECONDS, RETRY_SECONDS = 600, 60  # between two checkpoints; after one that could not be written
@@ -31,16 +32,18 @@ class Run:
         self.epoch_steps = data.steps_per_epoch(dataset.train, recipe.batch_size)
         self.total_steps = recipe.epochs * self.epoch_steps
         self.validation_steps = max(1, round(recipe.validation_every * self.epoch_steps))
+        self.method = assembly.make_method(recipe, self.epoch_steps)
+        updates = self.method.updates  # which the optimizer's schedule counts
         with strategy.scope():
             model = assembly.build_model(recipe, len(dataset.classes))
-            optimizer = assembly.make_optimizer(recipe, self.epoch_steps, self.total_steps)
+            optimizer = assembly.make_optimizer(recipe, self.epoch_steps * updates, self.total_steps * updates)
             optimizer.build(model.trainable_variables)
             average = assembly.make_average(recipe, model)
-        self.state = train.TrainState(model=model, optimizer=optimizer, average=average)
+            memory = assembly.make_memory(recipe, self.method, dataset, self.image_size)
+        self.state = train.TrainState(model=model, optimizer=optimizer, average=average, updates=updates, memory=memory)
         self.history, self.best, self.seconds = [], None, 0.0
         self.stopped = None  # why training ended early
         self.sums, self.summed = {}, 0  # of the steps since the last validation
-        self.method = assembly.make_method(recipe)
         self.validation = validation.Validation(recipe, self.method, self.state, dataset, self.image_size, strategy)
         if self.method.attack is not None and recipe.stop_on_overfitting and not self.validation.compares:
             logging.info(
@@ -164,7 +167,8 @@ class Run:
     def variables(self) -> dict[str, dict]:
         """Return every variable of the run, as a checkpoint groups them."""
         groups = {"model": saving.by_path(self.state.model), "optimizer": saving.by_path(self.state.optimizer)}
-        return groups | ({"average": self.state.average.variables} if self.state.average else {})
+        kept = {"average": self.state.average.variables} if self.state.average else {}
+        return groups | kept | ({"memory": self.state.memory} if self.state.memory else {})
 
     def save(self, kinds: Iterable[str] = ()) -> None:
         """Write a checkpoint, the latest and whatever else `kinds` says."""
@@ -203,6 +207,7 @@ class Run:
             "images_per_second": round(steps * self.recipe.batch_size / max(self.seconds, 1e-9), 1),
             "train_loss": stopping.last_loss(self.history, self.epoch_steps // 2),
             "attack": self._attack_words(),
+            **self._quantities(),
             "ended": self.stopped or report.WHOLE,
             "left_out": list(self.dataset.train.unreadable),
             "validation_attack": self.recipe.validation_attack,
@@ -210,6 +215,11 @@ class Run:
             "best_step": self.best["step"],
             f"best_validation_{self.method.best_by}_accuracy": self.best["score"][0],
         }
+
+    def _quantities(self):
+        """Return the means over the whole training of what this method reports beside loss and accuracy."""
+        means = stopping.means(self.history, self.total_steps)
+        return {f"mean_{name}": round(value, 5) for name, value in means.items() if f"train/{name}" not in USUAL}
 
     def _attack_words(self):
         """Return what the training attack is, None where there is none."""
@@ -230,6 +240,7 @@ class Run:
                 start_step=step,
                 host=context.input_pipeline_id,
                 hosts=hosts,
+                ids=self.method.wants_ids,
             )
             return data.one_replica_each(batches, context.num_replicas_in_sync // hosts)
 

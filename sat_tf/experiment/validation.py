@@ -10,6 +10,8 @@ from sat_tf import console, data, evaluate, hparams, losses, methods, stopping, 
 from sat_tf.attacks import for_training
 from sat_tf.experiment import assembly
 
+USUAL = ("train/loss", "train/accuracy")  # what every method reports
+
 
 class Validation:
     """The validation images under a recipe's validation attack; compiled once, used every `validation_every` epochs.
@@ -85,3 +87,7 @@ def log(row: dict[str, float], recipe: hparams.Recipe) -> None:
         100 * row["validation/robust_accuracy"],
         " (averaged weights)" if recipe.validation_weights == "averaged" else "",
     )
+    quantities = {name: value for name, value in row.items() if name.startswith("train/") and name not in USUAL}
+    if quantities:
+        told = ", ".join(f"{name.removeprefix('train/')} {value:.4g}" for name, value in quantities.items())
+        logging.info("Since the last validation, on average: %s.", told)
