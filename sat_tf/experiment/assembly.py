@@ -32,6 +32,7 @@ def build_model(recipe: hparams.Recipe, classes: int) -> keras.Model:
         epsilon=recipe.norm_epsilon,
         dropout=recipe.dropout,
         stochastic_depth=recipe.stochastic_depth,
+        zero_gamma=recipe.zero_gamma,
     )
 
 
@@ -138,7 +139,13 @@ def make_optimizer(recipe: hparams.Recipe, epoch_steps: int, total_steps: int) -
         decay_rate=recipe.decay_rate,
     )
     schedule = schedules.warm_up(schedule, round(recipe.warmup_epochs * epoch_steps))
-    return optim.OPTIMIZERS[recipe.optimizer](schedule, momentum=recipe.momentum, nesterov=recipe.nesterov)
+    own = {"weight_decay": recipe.weight_decay} if recipe.optimizer in optim.DECOUPLED else {}
+    return optim.OPTIMIZERS[recipe.optimizer](schedule, momentum=recipe.momentum, nesterov=recipe.nesterov, **own)
+
+
+def added_weight_decay(recipe: hparams.Recipe) -> float:
+    """Return the weight decay that the training loop adds to gradients: none where the optimizer decays weights."""
+    return 0.0 if recipe.optimizer in optim.DECOUPLED else recipe.weight_decay
 
 
 def attacked_view(recipe: hparams.Recipe, model: keras.Model) -> Callable:

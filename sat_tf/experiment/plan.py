@@ -101,7 +101,7 @@ def calibrate(recipe: hparams.Recipe, classes: int, size: int, flops: float) -> 
         strategy=tf.distribute.get_strategy(),
         batch_size=batch,
         seed=0,
-        weight_decay=small.weight_decay,
+        weight_decay=assembly.added_weight_decay(small),
     )
     rng = np.random.default_rng(0)
     images = rng.random((batch, size, size, 3), np.float32), rng.integers(0, classes, batch, np.int32)

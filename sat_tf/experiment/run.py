@@ -98,7 +98,7 @@ class Run:
             strategy=self.strategy,
             batch_size=recipe.batch_size,
             seed=recipe.seed,
-            weight_decay=recipe.weight_decay,
+            weight_decay=assembly.added_weight_decay(recipe),
         )
         writer = tf.summary.create_file_writer(str(self.model_dir / "tensorboard"))
         first, saved, started = self.state.step, time.monotonic(), time.monotonic() - self.seconds
