@@ -12,7 +12,7 @@ from sat_tf.names import unknown
 FAMILIES = (resnet, efficientnet)  # packages with a table `VARIANTS` and `build(variant, act, classes, **options)`
 
 # Name -> what it is. about: a line for people. image_size: the side in pixels that it was made for. preprocess: the key
-# of `preprocess.EVALUATIONS` by which its release evaluates. rates: which of dropout, stochastic_depth and zero_gamma it takes.
+# of `preprocess.EVALUATIONS` by which its release evaluates. rates: which of dropout, stochastic_depth, zero_gamma.
 MODELS = {**resnet.VARIANTS, **efficientnet.VARIANTS}
 
 
