@@ -6,7 +6,21 @@ from collections.abc import Iterable
 from typing import Any
 
 from sat_tf.hparams import fields as f
+from sat_tf.hparams.catalogue import names
 from sat_tf.names import format_radius, unknown
+
+SOFT_LABELS = (  # methods that take the labels of mixed images, which are probabilities
+    "standard",
+    "sat",
+    "pgd-at",
+    "apgd-at",
+    "trades",
+    "fast",
+    "free",
+    "epsilon-warmup",
+    "sat-awp",
+    "trades-awp",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,6 +54,9 @@ class Recipe:
     )
     augment: str = f.field("none", f.named("augmentation"), "crop and flip of training images")
     policy: str = f.field("none", f.policy, "operations after it: autoaugment, randaugment:15 (its magnitude)")
+    mixup: float = f.field(0.0, f.number(0, 100), "MixUp of pairs: number of its Beta distribution, 0.8; 0: none")
+    cutmix: float = f.field(0.0, f.number(0, 100), "CutMix of pairs: number of its Beta distribution, 1; 0: none")
+    extra_share: float = f.field(0.0, f.number(0, 1), "of each batch, from the images of --extra_data")
     cache: str = f.field("none", f.one_of("none", "memory"), "memory: keep the files of images there")
     unreadable_limit: int = f.field(
         100, f.number(0, 10**7, whole=True), "training images that may be left out because they can't be read"
@@ -195,6 +212,10 @@ class Recipe:
         for name in ("dropout", "stochastic_depth", "zero_gamma"):
             if getattr(self, name) and not self.model.startswith("efficientnet"):
                 raise f.expected(f"an EfficientNet, which has {name}, or {name}=0", "model", self.model)
+        for name in ("mixup", "cutmix"):
+            if getattr(self, name) and self.method not in SOFT_LABELS:
+                known = ", ".join(method for method in SOFT_LABELS if method in names("method"))
+                raise f.expected(f"a method for mixed labels, of {known}, with {name}", "method", self.method)
         for name in ("validation_weights", "eval_weights"):
             if getattr(self, name) == "averaged" and not self.average_decay:
                 raise f.expected(f"an average_decay above 0, such as 0.9999, with {name}=averaged", "average_decay", 0)

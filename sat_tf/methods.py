@@ -52,8 +52,7 @@ class Standard:
     ) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         """Return losses `[batch]` of an update, and a dict of quantities `[batch]` whose means the step reports."""
         logits = self.backward.view(model, "update")(adversarial, training=True)
-        correct = tf.argmax(logits, -1, labels.dtype) == labels
-        return self.loss_fn(logits, labels), {"accuracy": tf.cast(correct, tf.float32)}
+        return self.loss_fn(logits, labels), {"accuracy": losses.correct(logits, labels)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

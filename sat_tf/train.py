@@ -38,6 +38,7 @@ class Loop:
       batch_size: images an update, over all replicas; losses are summed and divided by it.
       seed: an int; each step's randomness is the seed folded with step and replica.
       weight_decay: of the kernels.
+      soft_labels: whether labels are probabilities `[b, classes]`, as mixed images have them.
     """
 
     state: TrainState
@@ -46,10 +47,11 @@ class Loop:
     batch_size: int
     seed: int = 0
     weight_decay: float = 0.0
+    soft_labels: bool = False
 
     def step(self, images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """Perturb and update on one replica: float32 `[b, h, w, 3]`, int32 `[b]` -> its share of `{quantity: mean}`."""
-        images, labels = tf.cast(images, tf.float32), _classes(labels)
+        images, labels = tf.cast(images, tf.float32), labels if self.soft_labels else _classes(labels)
         model, optimizer = self.state.model, self.state.optimizer
         step = tf.cast(tf.convert_to_tensor(optimizer.iterations), tf.int32)
         replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int32)

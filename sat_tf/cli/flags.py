@@ -73,6 +73,9 @@ FLAGS = {
     "method": _recipe("method", "sat (the default): an attack before each update; or standard.", *OPENING),
     "dataset": _recipe("dataset", "Data set; fashion_mnist_12k, the default, comes with the package.", *OPENING),
     "data_dir": Flag(help="Where the data set lies.", jobs=(*TRAINING, *OPENING)),
+    "extra_data": Flag(
+        help="An .npz of more training images (image, label), for --set extra_share=0.7.", jobs=("train", "plan")
+    ),
     "model_dir": Flag(
         help="Folder of the run; default: runs/<model>-<act>-<method>-<dataset>-seed<seed>.", jobs=("train", *OPENING)
     ),

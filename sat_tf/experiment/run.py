@@ -80,6 +80,7 @@ class Run:
             "train": self.dataset.train.size,
             "image_size": self.image_size,
             "classes": list(self.dataset.classes),
+            **({"extra": self.dataset.extra_source} if self.dataset.extra_source else {}),
         }
 
     def train(self, on_progress: Callable | None = None) -> None:
@@ -99,6 +100,7 @@ class Run:
             batch_size=recipe.batch_size,
             seed=recipe.seed,
             weight_decay=assembly.added_weight_decay(recipe),
+            soft_labels=bool(assembly.mixed(recipe)),
         )
         writer = tf.summary.create_file_writer(str(self.model_dir / "tensorboard"))
         first, saved, started = self.state.step, time.monotonic(), time.monotonic() - self.seconds
@@ -191,13 +193,11 @@ class Run:
     def _batches(self, step):
         def per_host(context):
             hosts = context.num_input_pipelines
-            batches = data.train_batches(
-                self.dataset.train,
+            batches = assembly.train_batches(
+                self.recipe,
+                self.dataset,
+                self.image_size,
                 batch_size=self.recipe.batch_size // hosts,
-                image_size=self.image_size,
-                augment=self.recipe.augment,
-                policy=assembly.make_policy(self.recipe),
-                seed=self.recipe.seed,
                 start_step=step,
                 host=context.input_pipeline_id,
                 hosts=hosts,

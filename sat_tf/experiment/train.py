@@ -15,6 +15,7 @@ def train(
     model_dir: str | pathlib.Path,
     *,
     data_dir: str | pathlib.Path | None = None,
+    extra_data: str | pathlib.Path | None = None,
     command: str = "",
     on_progress: Callable | None = None,
 ) -> dict:
@@ -26,6 +27,7 @@ def train(
       recipe: what is trained, on what, and how it is evaluated.
       model_dir: folder of the run; nothing in it is ever wiped.
       data_dir: where the data set lies.
+      extra_data: an .npz of images to train on besides, `extra_share` of each batch.
       command: what the user typed, for the report.
       on_progress: is called with the share of the training that is done, in [0, 1].
 
@@ -39,10 +41,11 @@ def train(
       KeyboardInterrupt: stopped on demand; a checkpoint holds the state.
     """
     assembly.check_names(recipe)
+    assembly.check_extra(recipe, extra_data)
     model_dir = folders.check_folder(model_dir, recipe)
     assembly.make_deterministic(recipe.seed)
     with files.locked(model_dir), console.naming_failures() as failing:
-        failing.dataset = dataset = assembly.load_data(recipe, data_dir)
+        failing.dataset = dataset = assembly.load_data(recipe, data_dir, extra_data)
         strategy = assembly.make_strategy(recipe)
         run = Run(recipe, dataset, strategy, model_dir)
         run.restore()
