@@ -76,6 +76,9 @@ FLAGS = {
     "extra_data": Flag(
         help="An .npz of more training images (image, label), for --set extra_share=0.7.", jobs=("train", "plan")
     ),
+    "init": Flag(
+        help="A checkpoint to start from, such as the folder of a clean-trained run; its weights only.", jobs=("train",)
+    ),
     "model_dir": Flag(
         help="Folder of the run; default: runs/<model>-<act>-<method>-<dataset>-seed<seed>.", jobs=("train", *OPENING)
     ),

@@ -64,7 +64,9 @@ def train(
     **_: Any,
 ) -> int:
     """Train, or go on."""
-    experiment.train(recipe, model_dir, data_dir=given.data_dir, extra_data=given.extra_data, command=command)
+    experiment.train(
+        recipe, model_dir, data_dir=given.data_dir, extra_data=given.extra_data, init=given.init, command=command
+    )
     return 0
 
 

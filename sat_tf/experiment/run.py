@@ -48,12 +48,31 @@ class Run:
                 recipe.attack,
             )
 
-    def restore(self) -> None:
-        """Go on from the latest checkpoint, if there is one."""
+    def start_from(self, found: checkpoints.Checkpoint) -> None:
+        """Take the weights of a checkpoint, and its statistics; averages begin with them, the optimizer afresh.
+
+        Raises:
+          ValueError: it is of another network, or of other classes.
+        """
+        weights = saving.by_path(found.load(self.dataset.classes))
+        mine = saving.by_path(self.state.model)
+        lines = saving.differences(*({path: tuple(v.shape) for path, v in group.items()} for group in (weights, mine)))
+        if lines:
+            raise ValueError(
+                f"Expected --init of a checkpoint of {self.recipe.model} with {self.recipe.act}. Received: "
+                f"{found.path}, {found.recipe.model} with {found.recipe.act}, which differs: {'; '.join(lines)}."
+            )
+        for group in (mine, self.state.average.variables if self.state.average else {}):
+            for path, variable in group.items():
+                variable.assign(weights[path].numpy())
+        logging.info("Starting from the %s weights of %s.", found.weights, found.path)
+
+    def restore(self) -> bool:
+        """Go on from the latest checkpoint; return whether there is one."""
         try:
             path = saving.find(self.model_dir, "latest")
         except FileNotFoundError:
-            return
+            return False
         state = checkpoints.read_state(path)
         self._must_match(state)
         saving.restore(path, self.variables())
@@ -61,6 +80,7 @@ class Run:
         self.sums, self.summed = state["sums"], state["summed"]
         self.stopped = state.get("stopped")
         logging.info("Going on from step %d of %d, checkpoint %s.", self.state.step, self.total_steps, path)
+        return True
 
     def _must_match(self, state):
         """Refuse to go on from a checkpoint of another recipe or other data."""
