@@ -5,7 +5,7 @@ from collections.abc import Callable
 import keras
 
 from sat_tf.efficientnet.scaling import VARIANTS, sizes
-from sat_tf.layers import ConvNorm, DepthwiseConvNorm, Dropout, StochasticDepth, pinned
+from sat_tf.layers import Conv, ConvNorm, DepthwiseConvNorm, Dropout, StochasticDepth, pinned
 
 SCALES = {False: (2.0, -1.0), True: (255 / 128, -127 / 128)}  # by `lite`: what the weights of either family want
 
@@ -18,6 +18,7 @@ def build(
     *,
     dropout: float | None = 0.0,
     stochastic_depth: float = 0.0,
+    zero_gamma: bool = False,
     **norm: float,
 ) -> keras.Model:
     """Build one network of the family (Tan & Le 2019), for images of any size.
@@ -32,6 +33,7 @@ def build(
       classes: number of logits.
       dropout: rate before the classifier; None for the variant's own.
       stochastic_depth: block i of n drops its residual branch with probability `stochastic_depth * i / n`.
+      zero_gamma: let every residual branch start at zero by the gamma of its last normalisation (Goyal et al. 2017).
       **norm: `momentum` and `epsilon` of every batch normalisation.
 
     Returns:
@@ -45,7 +47,7 @@ def build(
     x = keras.layers.Rescaling(*SCALES[VARIANTS[variant].lite], name="scale")(inputs)
     x = act("stem_act")(ConvNorm(stem, 3, strides=2, name="stem", **norm)(x))
     for i, block in enumerate(blocks):
-        x = _block(x, f"block{i}", block, stochastic_depth * i / len(blocks), act, norm)
+        x = _block(x, f"block{i}", block, stochastic_depth * i / len(blocks), zero_gamma, act, norm)
     x = act("head_act")(ConvNorm(head, 1, name="head", **norm)(x))
     x = Dropout(dropout, name="dropout")(keras.layers.GlobalAveragePooling2D(name="pool")(x))
     bound = max(classes, 1000) ** -0.5
@@ -54,7 +56,7 @@ def build(
     return keras.Model(inputs, logits, name=variant)
 
 
-def _block(x, name, block, drop_rate, act, norm):
+def _block(x, name, block, drop_rate, zero_gamma, act, norm):
     shortcut = x
     if block.expansion > 1:
         x = act(f"{name}_expand_act")(ConvNorm(block.expanded, 1, name=f"{name}_expand", **norm)(x))
@@ -62,7 +64,8 @@ def _block(x, name, block, drop_rate, act, norm):
     x = act(f"{name}_depthwise_act")(x)
     if block.squeezed:
         x = _squeeze_excite(x, name, block, act)
-    x = ConvNorm(block.outputs, 1, name=f"{name}_project", **norm)(x)
+    zero_gamma = zero_gamma and block.residual
+    x = ConvNorm(block.outputs, 1, zero_gamma=zero_gamma, name=f"{name}_project", **norm)(x)
     if not block.residual:
         return x
     x = StochasticDepth(drop_rate, name=f"{name}_drop")(x)
@@ -72,8 +75,9 @@ def _block(x, name, block, drop_rate, act, norm):
 def _squeeze_excite(x, name, block, act):
     """Scale each channel by a gate in (0, 1) that the means of all channels decide."""
     initializer = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
-    conv = {"kernel_size": 1, "kernel_initializer": initializer}
     gate = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_se_pool")(x)
-    gate = act(f"{name}_se_act")(keras.layers.Conv2D(block.squeezed, name=f"{name}_se_reduce", **conv)(gate))
-    gate = keras.layers.Conv2D(block.expanded, activation="sigmoid", name=f"{name}_se_expand", **conv)(gate)
+    reduce = Conv(block.squeezed, 1, kernel_initializer=initializer, name=f"{name}_se_reduce")
+    gate = act(f"{name}_se_act")(reduce(gate))
+    expand = Conv(block.expanded, 1, activation="sigmoid", kernel_initializer=initializer, name=f"{name}_se_expand")
+    gate = expand(gate)
     return keras.layers.Multiply(name=f"{name}_se_scale")([x, gate])

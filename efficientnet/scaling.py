@@ -25,7 +25,7 @@ class Variant:
     about: str = dataclasses.field(kw_only=True)
     lite: bool = False
     preprocess: str = "crop_resize"
-    rates: tuple[str, ...] = ("dropout", "stochastic_depth")
+    rates: tuple[str, ...] = ("dropout", "stochastic_depth", "zero_gamma")
 
 
 VARIANTS = {

@@ -41,6 +41,9 @@ class Recipe:
     )
     augment: str = f.field("none", f.named("augmentation"), "crop and flip of training images")
     policy: str = f.field("none", f.policy, "operations after it: autoaugment, randaugment:15 (its magnitude)")
+    mixup: float = f.field(0.0, f.number(0, 100), "MixUp of pairs: number of its Beta distribution, 0.8; 0: none")
+    cutmix: float = f.field(0.0, f.number(0, 100), "CutMix of pairs: number of its Beta distribution, 1; 0: none")
+    extra_share: float = f.field(0.0, f.number(0, 1), "of each batch, from the images of --extra_data")
     cache: str = f.field("none", f.one_of("none", "memory"), "memory: keep the files of images there")
     unreadable_limit: int = f.field(
         100, f.number(0, 10**7, whole=True), "training images that may be left out because they can't be read"
@@ -109,6 +112,9 @@ class Recipe:
         0.0, f.optional(f.number(0, 0.99)), "EfficientNet: rate before the classifier; none: the model's own"
     )
     stochastic_depth: float = f.field(0.0, f.number(0, 0.99), "EfficientNet: rate at the last block, linear from 0")
+    zero_gamma: bool = f.field(
+        False, f.flag, "EfficientNet: residual branches start at zero, as those of the other families do"
+    )
     average_decay: float = f.field(0.0, f.number(0, 0.999999), "moving average of weights and statistics; 0: none")
     norm_momentum: float = f.field(0.9, f.number(0, 0.99999), "batch normalisation: memory of the moving statistics")
     norm_epsilon: float = f.field(1e-5, f.number(0, 1, above=True), "batch normalisation: added to the variance")
@@ -213,9 +219,9 @@ class Recipe:
                 "decay_epochs",
                 show("decay_epochs", self.decay_epochs),
             )
-        if self.optimizer == "rmsprop" and self.nesterov:
-            raise f.expected("nesterov=false with the optimizer rmsprop", "nesterov", self.nesterov)
-        for name in ("dropout", "stochastic_depth"):
+        if self.optimizer in ("rmsprop", "adamw") and self.nesterov:
+            raise f.expected(f"nesterov=false with the optimizer {self.optimizer}", "nesterov", self.nesterov)
+        for name in ("dropout", "stochastic_depth", "zero_gamma"):
             if getattr(self, name) and not self.model.startswith("efficientnet"):
                 raise f.expected(f"an EfficientNet, which has {name}, or {name}=0", "model", self.model)
         for name in ("validation_weights", "eval_weights"):

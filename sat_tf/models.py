@@ -12,7 +12,7 @@ from sat_tf.names import unknown
 FAMILIES = (resnet, efficientnet)  # packages with a table `VARIANTS` and `build(variant, act, classes, **options)`
 
 # Name -> what it is. about: a line for people. image_size: the side in pixels that it was made for. preprocess: the key
-# of `preprocess.EVALUATIONS` by which its release evaluates. rates: which of dropout and stochastic_depth it has.
+# of `preprocess.EVALUATIONS` by which its release evaluates. rates: which of dropout, stochastic_depth, zero_gamma.
 MODELS = {**resnet.VARIANTS, **efficientnet.VARIANTS}
 
 
@@ -25,6 +25,7 @@ def build(
     epsilon: float = 1e-5,
     dropout: float | None = 0.0,
     stochastic_depth: float = 0.0,
+    zero_gamma: bool = False,
 ) -> keras.Model:
     """Build a model by name.
 
@@ -35,6 +36,7 @@ def build(
       momentum, epsilon: of every batch normalisation.
       dropout: rate before the classifier, None for the model's own; only EfficientNets have it.
       stochastic_depth: rate at the last block, falling linearly to 0 at the first; only EfficientNets have it.
+      zero_gamma: let residual branches start at zero; only for EfficientNets, the other families say it themselves.
 
     Returns:
       A `keras.Model`: float32 RGB images `[batch, h, w, 3]` in [0, 1] -> float32 logits `[batch, classes]`.
@@ -46,7 +48,8 @@ def build(
         raise unknown("a known model", "model", name, MODELS)
     family = next(family for family in FAMILIES if name in family.VARIANTS)
     options = {"momentum": momentum, "epsilon": epsilon}
-    for rate, value in (("dropout", dropout), ("stochastic_depth", stochastic_depth)):
+    own = {"dropout": dropout, "stochastic_depth": stochastic_depth, "zero_gamma": zero_gamma}
+    for rate, value in own.items():
         if rate in MODELS[name].rates:
             options[rate] = value
         elif value:

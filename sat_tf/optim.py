@@ -53,7 +53,47 @@ class RMSProp(keras.optimizers.RMSprop):
             average.assign(tf.ones_like(average))
 
 
-OPTIMIZERS = {"sgd": sgd, "rmsprop": rmsprop}
+def adamw(
+    schedule: Callable[[Step], tf.Tensor], *, momentum: float, nesterov: bool = False, weight_decay: float = 0.0
+) -> keras.optimizers.Optimizer:
+    """Return Adam with decoupled weight decay, beta_1 = momentum, beta_2 = 0.999, epsilon 1e-8.
+
+    w = w - rate (m / (sqrt(v) + epsilon) + weight_decay w), the last term of kernels only, see `decays`; m and v are
+    the bias-corrected averages of gradient and square. Source: Loshchilov & Hutter 2019, "Decoupled Weight Decay
+    Regularization", Algorithm 2, with the rate as the multiplier of both terms.
+    """
+    if nesterov:
+        raise ValueError(f"Expected nesterov=false with the optimizer adamw. Received: nesterov={nesterov}.")
+    return AdamW(Schedule(schedule), beta_1=momentum, epsilon=1e-8, weight_decay=weight_decay, name="adamw")
+
+
+class AdamW(keras.optimizers.AdamW):
+    """Keras' AdamW whose decay acts on kernels only, and whose update is one operation a variable instead of ten."""
+
+    def build(self, variables: list[keras.Variable]) -> None:
+        if not self.built:
+            self.exclude_from_weight_decay([variable for variable in variables if not decays(variable)])
+            self.weight_decay = self.weight_decay or None  # none costs nothing
+        super().build(variables)
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
+        place, step = self._get_variable_index(variable), tf.cast(self.iterations + 1, variable.dtype)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[place].value.handle,
+            v=self._velocities[place].value.handle,
+            beta1_power=tf.pow(tf.cast(self.beta_1, variable.dtype), step),
+            beta2_power=tf.pow(tf.cast(self.beta_2, variable.dtype), step),
+            lr=tf.cast(learning_rate, variable.dtype),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=tf.cast(gradient, variable.dtype),
+        )
+
+
+OPTIMIZERS = {"sgd": sgd, "rmsprop": rmsprop, "adamw": adamw}
+DECOUPLED = ("adamw",)  # they take `weight_decay` and decay themselves; for all others the loop adds it to gradients
 
 
 def slots(optimizer: keras.optimizers.Optimizer) -> float:

@@ -20,6 +20,7 @@ ARROWS = {  # room or module: what of ours it may import
             "files",
             "names",
             "losses",
+            "mixing",
             "schedules",
             "decoding",
             "autoaugment",
@@ -40,7 +41,14 @@ ARROWS = {  # room or module: what of ours it may import
     "sat_tf.attacks": {"sat_tf.losses"},
     "sat_tf.evaluate": {"sat_tf.attacks", "sat_tf.losses", "sat_tf.files", "sat_tf.inputs", "sat_tf.models"},
     "sat_tf.preprocess": {"sat_tf.decoding"},
-    "sat_tf.data": {"sat_tf.decoding", "sat_tf.preprocess", "sat_tf.autoaugment", "sat_tf.files", "sat_tf.names"},
+    "sat_tf.data": {
+        "sat_tf.decoding",
+        "sat_tf.preprocess",
+        "sat_tf.autoaugment",
+        "sat_tf.mixing",
+        "sat_tf.files",
+        "sat_tf.names",
+    },
     "sat_tf.models": {"sat_tf.activations", "sat_tf.names", "sat_tf.layers", "sat_tf.resnet", "sat_tf.efficientnet"},
     "sat_tf.cost": {"sat_tf.layers"},
     "sat_tf.released": {

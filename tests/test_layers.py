@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sat_tf.layers import ConvNorm, DepthwiseConvNorm, Dropout, StochasticDepth, drawing_from
+from sat_tf.layers import Conv, ConvNorm, DepthwiseConvNorm, Dropout, Norm, StochasticDepth, drawing_from
 from sat_tf.layers.convolution import conv2d
 
 
@@ -38,6 +38,36 @@ def test_equals_convolution_then_normalisation(kernel_size, strides, training):
     np.testing.assert_allclose(
         layer(images, training=training), norm(conv(images), training=training), rtol=1e-4, atol=1e-4
     )
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_normalisation_alone_is_keras_own(training):
+    layer = randomised(Norm(), 5)
+    norm = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5)
+    norm.build((None, None, None, 5))
+    norm.set_weights([v.numpy() for v in (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)])
+    images = tf.constant(np.random.default_rng(1).normal(2.0, 3.0, size=[4, 9, 8, 5]), tf.float32)
+    np.testing.assert_allclose(layer(images, training=training), norm(images, training=training), rtol=1e-4, atol=1e-4)
+    assert layer.moving_mean.numpy() == pytest.approx(norm.moving_mean.numpy(), rel=1e-4)
+
+
+@pytest.mark.parametrize("kernel_size,strides,side", [(1, 1, 1), (1, 2, 6), (3, 1, 5)])
+def test_a_convolution_alone_is_keras_own_values_and_gradients(kernel_size, strides, side):
+    layer = Conv(6, kernel_size, strides=strides, activation="sigmoid")
+    twin = keras.layers.Conv2D(6, kernel_size, strides, "same", activation="sigmoid")
+    images = tf.constant(np.random.default_rng(1).normal(size=[4, side, side, 5]), tf.float32)
+    found = []
+    for convolve in (layer, twin):
+        convolve.build(images.shape)
+        convolve.set_weights(layer.get_weights())
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            values = convolve(images)
+            loss = tf.reduce_sum(tf.sin(values))
+        found.append([values, *tape.gradient(loss, [images, convolve.kernel, convolve.bias])])
+    for mine, theirs in zip(*found, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5)
+    assert layer.compute_output_shape(images.shape) == found[0][0].shape
 
 
 def test_folded_gradients_are_those_of_two_layers():

@@ -10,7 +10,7 @@ import tensorflow as tf
 from sat_tf import attacks, cost, efficientnet, methods, models, optim, preprocess, resnet, saving, train
 from sat_tf.export import formats
 
-ONE_OF_EACH_KIND = ("resnet8-w8", "resnet50", "resnext50-32x4d", "efficientnet-b0", "efficientnet-lite0")
+ONE_OF_EACH_KIND = ("resnet8-w8", "wrn-10-1", "resnet50", "resnext50-32x4d", "efficientnet-b0", "efficientnet-lite0")
 IMAGES = np.random.default_rng(0).random((4, 32, 32, 3), np.float32)
 LABELS = np.arange(4, dtype=np.int32)
 
@@ -22,6 +22,10 @@ TRAINED = {  # parameters: with ten classes for 32-pixel images, else with a tho
     "resnet20-w8": 68_050,
     "resnet32-w8": 116_882,
     "resnet20-w32": 1_073_962,
+    "preact-resnet18": 11_171_146,
+    "wrn-10-1": 77_850,
+    "wrn-28-10": 36_479_194,
+    "wrn-34-10": 46_160_474,
     "resnet50": 25_557_032,
     "resnet101": 44_549_160,
     "resnet152": 60_192_808,
@@ -53,6 +57,10 @@ SITES = {
     "resnet20-w8": 19,
     "resnet32-w8": 31,
     "resnet20-w32": 19,
+    "preact-resnet18": 16,
+    "wrn-10-1": 7,
+    "wrn-28-10": 25,
+    "wrn-34-10": 31,
     "resnet50": 49,
     "resnet101": 100,
     "resnet152": 151,
@@ -62,6 +70,8 @@ SITES = {
 }
 MULTIPLY_ADDS = {  # at each model's own size: the literature's count, and how far it was rounded
     "resnet20": (40.6e6, 0.01),
+    "preact-resnet18": (0.56e9, 0.01),
+    "wrn-28-10": (5.24e9, 0.01),
     "resnet50": (4.09e9, 0.01),
     "resnext50-32x4d": (4.23e9, 0.01),
     "efficientnet-b0": (0.39e9, 0.05),  # Tan & Le 2019, Table 2; its B4 has 4.2e9, all counts since 4.4e9
@@ -87,7 +97,7 @@ class Network:
 
     def __init__(self, name):
         self.name, self.made = name, []
-        self.classes = 10 if name in resnet.SMALL_VARIANTS else 1000
+        self.classes = 10 if models.image_size(name) == 32 else 1000
         with cost.weightless():
             self.model = models.build(name, self.act, self.classes)
 

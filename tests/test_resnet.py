@@ -39,7 +39,60 @@ def test_parameters_of_small_networks_by_pencil_and_paper(variant):
 
 
 @pytest.mark.parametrize(
-    "variant,sizes", [("resnet50", (32, 64, 224, 299, 380)), ("resnext50-32x4d", (32, 64)), ("resnet20", (32, 33, 64))]
+    ("variant", "blocks", "widths", "stem", "final_norm", "expected"),
+    [
+        ("preact-resnet18", 2, (64, 128, 256, 512), 64, False, 11_171_146),
+        ("wrn-28-10", 4, (160, 320, 640), 16, True, 36_479_194),
+        ("wrn-34-10", 5, (160, 320, 640), 16, True, 46_160_474),
+    ],
+)
+def test_parameters_of_preactivation_networks_by_pencil_and_paper(variant, blocks, widths, stem, final_norm, expected):
+    count, before = 27 * stem, stem  # the first convolution has no normalisation
+    for width in widths:
+        for block in range(blocks):
+            inputs = before if block == 0 else width
+            count += 2 * inputs + 9 * inputs * width + 2 * width + 9 * width**2
+            count += inputs * width if inputs != width else 0
+        before = width
+    count += 2 * before * final_norm + (before + 1) * 10
+    assert cost.parameters(weightless(variant, classes=10)) == count == expected
+
+
+def test_a_preactivation_network_against_its_definition():
+    """One block with a projection and one after it, in NumPy's terms: normalise, activate, convolve, add."""
+    model = resnet.build("wrn-10-1", activations.factory("swish"), 10)
+    rng = np.random.default_rng(0)
+    for variable in model.variables:
+        variable.assign(rng.uniform(0.5, 1.5, variable.shape) * (0.1 if variable.name == "kernel" else 1.0))
+    images = tf.constant(rng.random((2, 32, 32, 3)), tf.float32)
+
+    def norm(x, layer):
+        return layer.gamma * (x - layer.moving_mean) / tf.sqrt(layer.moving_variance + 1e-5) + layer.beta
+
+    def conv(x, layer, strides=1):
+        x = tf.pad(x, [[0, 0], *[[layer.kernel.shape[0] // 2] * 2] * 2, [0, 0]])
+        return tf.nn.conv2d(x, tf.convert_to_tensor(layer.kernel), strides, "VALID")
+
+    x, layer = conv(2 * images - 1, model.get_layer("conv0")), model.get_layer
+    for group in range(3):
+        name, strides = f"group{group}_block0", 2 if group else 1
+        first = tf.nn.silu(norm(x, layer(f"{name}_norm")))
+        shortcut = conv(first, layer(f"{name}_convshortcut"), strides) if group else x
+        x = tf.nn.silu(norm(conv(first, layer(f"{name}_conv1"), strides), layer(f"{name}_conv1")))
+        x = conv(x, layer(f"{name}_conv2")) + shortcut
+    x = tf.reduce_mean(tf.nn.silu(norm(x, layer("final_norm"))), [1, 2])
+    wanted = x @ tf.convert_to_tensor(layer("linear").kernel) + layer("linear").bias
+    np.testing.assert_allclose(model(images, training=False), wanted, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "variant,sizes",
+    [
+        ("wrn-10-1", (32, 33)),
+        ("resnet50", (32, 64, 224, 299, 380)),
+        ("resnext50-32x4d", (32, 64)),
+        ("resnet20", (32, 33, 64)),
+    ],
 )
 def test_any_input_size(variant, sizes):
     model = resnet.build(variant, activations.factory("swish"), 7)

@@ -81,6 +81,7 @@ def test_every_activation_keeps_the_logits(act):
     "name, act, rates, size",
     [
         ("resnet50", "gelu", {}, 45),
+        ("wrn-10-1", "swish", {}, 32),
         ("resnext50-32x4d", "celu:2", {}, 32),
         ("efficientnet-b0", "gelu_tanh", NOISE, 47),
         ("efficientnet-lite0", "relu6", {}, 64),

@@ -70,9 +70,17 @@ def _switch(make, *arguments, **rest):
 FLAGS = {
     "model": _recipe("model", "Architecture, such as resnet20 (the default), resnet50.", *OPENING),
     "act": _recipe("act", "Activation, its number after a colon: swish (the default), celu:1.5.", *OPENING),
-    "method": _recipe("method", "sat (the default): an attack before each update; standard, trades, p-sat, ...", *OPENING),
+    "method": _recipe(
+        "method", "sat (the default): an attack before each update; standard, trades, p-sat, ...", *OPENING
+    ),
     "dataset": _recipe("dataset", "Data set; fashion_mnist_12k, the default, comes with the package.", *OPENING),
     "data_dir": Flag(help="Where the data set lies.", jobs=(*TRAINING, *OPENING)),
+    "extra_data": Flag(
+        help="An .npz of more training images (image, label), for --set extra_share=0.7.", jobs=("train", "plan")
+    ),
+    "init": Flag(
+        help="A checkpoint to start from, such as the folder of a clean-trained run; its weights only.", jobs=("train",)
+    ),
     "model_dir": Flag(
         help="Folder of the run; default: runs/<model>-<act>-<method>-<dataset>-seed<seed>.", jobs=("train", *OPENING)
     ),

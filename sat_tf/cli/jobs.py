@@ -64,13 +64,17 @@ def train(
     **_: Any,
 ) -> int:
     """Train, or go on."""
-    experiment.train(recipe, model_dir, data_dir=given.data_dir, command=command)
+    experiment.train(
+        recipe, model_dir, data_dir=given.data_dir, extra_data=given.extra_data, init=given.init, command=command
+    )
     return 0
 
 
 def plan(given: flags.FlagValues, experiment: ModuleType, *, recipe: hparams.Recipe, **_: Any) -> int:
     """Print what training would cost."""
-    lines = experiment.plan(recipe, data_dir=given.data_dir, images_per_second=given.images_per_second)
+    lines = experiment.plan(
+        recipe, data_dir=given.data_dir, extra_data=given.extra_data, images_per_second=given.images_per_second
+    )
     print("\n".join(f"{name + ':':28}{value}" for name, value in lines.items()))
     return 0
 

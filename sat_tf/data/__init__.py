@@ -7,6 +7,8 @@ import dataclasses
 import os
 
 from sat_tf.data.batches import evaluation_batches, one_replica_each, steps_per_epoch, train_batches
+from sat_tf.data.composition import composed_batches, extra_count
+from sat_tf.data.extra import extra_images, identity
 from sat_tf.data.fashion import fashion_mnist, fashion_mnist_12k
 from sat_tf.data.folders import folder
 from sat_tf.data.left_out import left_out
@@ -22,8 +24,12 @@ __all__ = [
     "DATASETS",
     "Data",
     "Split",
+    "composed_batches",
     "evaluation_batches",
+    "extra_count",
+    "extra_images",
     "from_arrays",
+    "identity",
     "imagenet_classes",
     "left_out",
     "load",

@@ -41,6 +41,8 @@ def seen(dataset: Data) -> Seen | None:
     if any(getattr(dataset, part).digests is None for part in ("train", "validation", "test")):
         return None
     train, held, test = (np.sort(getattr(dataset, part).digests()) for part in ("train", "validation", "test"))
+    if dataset.extra is not None:
+        train = np.sort(np.concatenate([train, dataset.extra.digests()]))
     known = np.concatenate([train, held])
     return Seen(train=train, validation=held, doubles=np.unique(test[np.isin(test, known)]))
 

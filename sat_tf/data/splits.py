@@ -82,6 +82,8 @@ class Data:
       notes: what is worth knowing of the images, e.g. how many are PNG though their name says JPEG.
       diagnose: reads the files once more and says which one became unreadable since, None if all are
         well. Worth its time after a tf.errors.OpError in the input pipeline.
+      extra: images to train on besides, see `extra.extra_images`; None for none.
+      extra_source: what tells their file from another; empty without one.
     """
 
     name: str
@@ -93,6 +95,8 @@ class Data:
     test: Split
     notes: tuple[str, ...] = ()
     diagnose: Callable[[], str | None] = lambda: None
+    extra: Split | None = None
+    extra_source: str = ""
 
 
 def indexed(size: int, decode: Callable[[dict], tuple], **fields: Any) -> Split:

@@ -46,18 +46,83 @@ def build_model(recipe: hparams.Recipe, classes: int) -> keras.Model:
         epsilon=recipe.norm_epsilon,
         dropout=recipe.dropout,
         stochastic_depth=recipe.stochastic_depth,
+        zero_gamma=recipe.zero_gamma,
     )
 
 
-def load_data(recipe: hparams.Recipe, data_dir: str | pathlib.Path | None) -> data.Data:
-    """Return the recipe's data set, its test part cut to what the recipe evaluates by."""
+def load_data(
+    recipe: hparams.Recipe, data_dir: str | pathlib.Path | None, extra_data: str | pathlib.Path | None = None
+) -> data.Data:
+    """Return the recipe's data set, its test part cut to what the recipe evaluates by.
+
+    Args:
+      recipe: says which.
+      data_dir: where it lies.
+      extra_data: an .npz of images to train on besides; None for none.
+    """
     dataset = data.load(recipe.dataset, data_dir=data_dir, validation=recipe.validation, cache=recipe.cache)
+    if extra_data is not None:
+        dataset = _with_extra(recipe, dataset, extra_data)
     if recipe.eval_images is None or recipe.eval_images >= dataset.test.size:
         return dataset
     note = f"evaluated on {recipe.eval_images} of the {dataset.test.size} test images, the same ones every time"
     return dataclasses.replace(
         dataset, test=data.sampled(dataset.test, recipe.eval_images), notes=(*dataset.notes, note)
     )
+
+
+def _with_extra(recipe, dataset, path):
+    """Return a data set with extra images to train on."""
+    side = dataset.image_size or image_size(recipe, dataset)
+    extra = data.extra_images(path, classes=len(dataset.classes), side=side, of=dataset.name)
+    count = data.extra_count(recipe.batch_size, recipe.extra_share)
+    source = data.identity(path)
+    note = f"{count} images of each batch of {recipe.batch_size} are from {extra.size:,} extra ones of {source}"
+    return dataclasses.replace(dataset, extra=extra, extra_source=source, notes=(*dataset.notes, note))
+
+
+def check_extra(recipe: hparams.Recipe, extra_data: str | pathlib.Path | None) -> None:
+    """Refuse a file of extra images without a share of them, and a share without a file, before anything is read."""
+    if extra_data is not None and not recipe.extra_share:
+        raise ValueError(
+            f"Expected a share of extra images in each batch, such as --set extra_share=0.7, with "
+            f"--extra_data={extra_data}. Received: extra_share=0."
+        )
+    if extra_data is None and recipe.extra_share:
+        raise ValueError(
+            f"Expected --extra_data=FILE.npz, the extra images that extra_share={recipe.extra_share:g} is about. "
+            "Received: none. Without them say --set extra_share=0."
+        )
+    if recipe.extra_share:
+        data.extra_count(recipe.batch_size, recipe.extra_share)
+
+
+def train_batches(recipe: hparams.Recipe, dataset: data.Data, size: int, **places: int) -> tf.data.Dataset:
+    """Return the batches that a recipe trains on.
+
+    Args:
+      recipe: says how images are drawn, changed and mixed.
+      dataset: where they come from.
+      size: their side in pixels.
+      **places: batch_size, start_step, host, hosts as `data.train_batches` takes them.
+    """
+    return data.composed_batches(
+        dataset.train,
+        image_size=size,
+        augment=recipe.augment,
+        policy=make_policy(recipe),
+        seed=recipe.seed,
+        extra=dataset.extra,
+        extra_share=recipe.extra_share,
+        classes=len(dataset.classes),
+        alphas=mixed(recipe),
+        **places,
+    )
+
+
+def mixed(recipe: hparams.Recipe) -> dict[str, float]:
+    """Return `{key of mixing.MIXTURES: number}` of what a recipe mixes."""
+    return {name: getattr(recipe, name) for name in ("mixup", "cutmix") if getattr(recipe, name)}
 
 
 def image_size(recipe: hparams.Recipe, dataset: data.Data) -> int:
@@ -157,6 +222,12 @@ def make_method(recipe: hparams.Recipe, epoch_steps: int = 1000) -> methods.Stan
             f"Expected the attack that the method {recipe.method} itself has, {_in_words(method.attack)}. "
             f"Received: attack={recipe.attack}, {_in_words(attack)}. Leave attack and step size out."
         )
+    if (recipe.mixup or recipe.cutmix) and not method.takes_mixed:
+        mixing = f"mixup={recipe.mixup:g}, cutmix={recipe.cutmix:g}"
+        raise ValueError(
+            f"Expected mixup=0 and cutmix=0 with the method {recipe.method}, which needs one class an image. "
+            f"Received: {mixing}."
+        )
     return method
 
 
@@ -184,7 +255,13 @@ def make_optimizer(recipe: hparams.Recipe, epoch_steps: int, total_steps: int) -
         decay_rate=recipe.decay_rate,
     )
     schedule = schedules.warm_up(schedule, round(recipe.warmup_epochs * epoch_steps))
-    return optim.OPTIMIZERS[recipe.optimizer](schedule, momentum=recipe.momentum, nesterov=recipe.nesterov)
+    own = {"weight_decay": recipe.weight_decay} if recipe.optimizer in optim.DECOUPLED else {}
+    return optim.OPTIMIZERS[recipe.optimizer](schedule, momentum=recipe.momentum, nesterov=recipe.nesterov, **own)
+
+
+def added_weight_decay(recipe: hparams.Recipe) -> float:
+    """Return the weight decay that the training loop adds to gradients: none where the optimizer decays weights."""
+    return 0.0 if recipe.optimizer in optim.DECOUPLED else recipe.weight_decay
 
 
 def attacked_view(recipe: hparams.Recipe, model: keras.Model) -> Callable:

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from sat_tf import attacks, cost, hparams, models, optim, train
+from sat_tf import attacks, cost, data, hparams, models, optim, train
 from sat_tf.data.splits import validation_size
 from sat_tf.experiment import assembly, validation
 
@@ -23,13 +23,18 @@ CALIBRATION_STEPS = 3
 
 
 def plan(
-    recipe: hparams.Recipe, *, data_dir: str | pathlib.Path | None = None, images_per_second: float | None = None
+    recipe: hparams.Recipe,
+    *,
+    data_dir: str | pathlib.Path | None = None,
+    extra_data: str | pathlib.Path | None = None,
+    images_per_second: float | None = None,
 ) -> dict[str, str]:
     """Return what a recipe would cost, as `{line: value}` for people; nothing is trained or written.
 
     Args:
       recipe: what would be trained.
       data_dir: where the data set lies; not looked at for sets of `KNOWN` sizes.
+      extra_data: the .npz of extra images, to be checked; the cost does not depend on it.
       images_per_second: training images a second on one accelerator; None for a calibration on this machine.
 
     Raises:
@@ -38,6 +43,9 @@ def plan(
     assembly.check_names(recipe)
     train_size, validated, test_size, classes, side = _sizes(recipe, data_dir)
     size = recipe.image_size or side or models.image_size(recipe.model)
+    if extra_data is not None:
+        assembly.check_extra(recipe, extra_data)
+        data.extra_images(extra_data, classes=classes, side=side or size, of=recipe.dataset)
     with cost.weightless():
         model = assembly.build_model(recipe, classes)
     if recipe.batch_size > train_size:
@@ -108,7 +116,7 @@ def calibrate(recipe: hparams.Recipe, classes: int, size: int, flops: float) -> 
         strategy=tf.distribute.get_strategy(),
         batch_size=batch,
         seed=0,
-        weight_decay=small.weight_decay,
+        weight_decay=assembly.added_weight_decay(small),
     )
     rng = np.random.default_rng(0)
     images = rng.random((batch, size, size, 3), np.float32), rng.integers(0, classes, batch, np.int32)
@@ -125,7 +133,7 @@ def _sizes(recipe, data_dir):
     if recipe.dataset in KNOWN:
         total, test, most, classes, side = KNOWN[recipe.dataset]
         validation = validation_size(recipe.validation, total, most)
-        return total - validation, validation, test, classes, side
+        return total - validation, validation, min(test, recipe.eval_images or test), classes, side
     dataset = assembly.load_data(recipe, data_dir)
     return dataset.train.size, dataset.validation.size, dataset.test.size, len(dataset.classes), dataset.image_size
 

@@ -52,11 +52,30 @@ class Run:
                 recipe.attack,
             )
 
-    def restore(self) -> None:
-        """Go on from the latest checkpoint, if there is one."""
+    def start_from(self, found: checkpoints.Checkpoint) -> None:
+        """Take the weights of a checkpoint, and its statistics; averages begin with them, the optimizer afresh.
+
+        Raises:
+          ValueError: it is of another network, or of other classes.
+        """
+        weights = saving.by_path(found.load(self.dataset.classes))
+        mine = saving.by_path(self.state.model)
+        lines = saving.differences(*({path: tuple(v.shape) for path, v in group.items()} for group in (weights, mine)))
+        if lines:
+            raise ValueError(
+                f"Expected --init of a checkpoint of {self.recipe.model} with {self.recipe.act}. Received: "
+                f"{found.path}, {found.recipe.model} with {found.recipe.act}, which differs: {'; '.join(lines)}."
+            )
+        for group in (mine, self.state.average.variables if self.state.average else {}):
+            for path, variable in group.items():
+                variable.assign(weights[path].numpy())
+        logging.info("Starting from the %s weights of %s.", found.weights, found.path)
+
+    def restore(self) -> bool:
+        """Go on from the latest whole checkpoint; return whether there is one."""
         path = saving.find_whole(self.model_dir)
         if path is None:
-            return
+            return False
         state = checkpoints.read_state(path)
         self._must_match(state)
         saving.restore(path, self.variables())
@@ -64,6 +83,7 @@ class Run:
         self.sums, self.summed = state["sums"], state["summed"]
         self.stopped = state.get("stopped")
         logging.info("Going on from step %d of %d, checkpoint %s.", self.state.step, self.total_steps, path)
+        return True
 
     def _must_match(self, state):
         """Refuse to go on from a checkpoint of another recipe or other data."""
@@ -83,6 +103,7 @@ class Run:
             "train": self.dataset.train.size,
             "image_size": self.image_size,
             "classes": list(self.dataset.classes),
+            **({"extra": self.dataset.extra_source} if self.dataset.extra_source else {}),
         }
 
     def train(self, on_progress: Callable | None = None) -> None:
@@ -101,7 +122,8 @@ class Run:
             strategy=self.strategy,
             batch_size=recipe.batch_size,
             seed=recipe.seed,
-            weight_decay=recipe.weight_decay,
+            weight_decay=assembly.added_weight_decay(recipe),
+            soft_labels=bool(assembly.mixed(recipe)),
         )
         writer = tf.summary.create_file_writer(str(self.model_dir / "tensorboard"))
         first, saved, started = self.state.step, time.monotonic(), time.monotonic() - self.seconds
@@ -230,13 +252,11 @@ class Run:
     def _batches(self, step):
         def per_host(context):
             hosts = context.num_input_pipelines
-            batches = data.train_batches(
-                self.dataset.train,
+            batches = assembly.train_batches(
+                self.recipe,
+                self.dataset,
+                self.image_size,
                 batch_size=self.recipe.batch_size // hosts,
-                image_size=self.image_size,
-                augment=self.recipe.augment,
-                policy=assembly.make_policy(self.recipe),
-                seed=self.recipe.seed,
                 start_step=step,
                 host=context.input_pipeline_id,
                 hosts=hosts,

@@ -15,6 +15,8 @@ def train(
     model_dir: str | pathlib.Path,
     *,
     data_dir: str | pathlib.Path | None = None,
+    extra_data: str | pathlib.Path | None = None,
+    init: str | pathlib.Path | None = None,
     command: str = "",
     on_progress: Callable | None = None,
 ) -> dict:
@@ -26,6 +28,9 @@ def train(
       recipe: what is trained, on what, and how it is evaluated.
       model_dir: folder of the run; nothing in it is ever wiped.
       data_dir: where the data set lies.
+      extra_data: an .npz of images to train on besides, `extra_share` of each batch.
+      init: a checkpoint whose weights a new run starts from, as `checkpoints.open_checkpoint` names them; the optimizer
+        starts afresh, and a run that goes on takes its own checkpoint.
       command: what the user typed, for the report.
       on_progress: is called with the share of the training that is done, in [0, 1].
 
@@ -39,13 +44,16 @@ def train(
       KeyboardInterrupt: stopped on demand; a checkpoint holds the state.
     """
     assembly.check_names(recipe)
+    assembly.check_extra(recipe, extra_data)
+    first = init and checkpoints.open_checkpoint(init, {}, "released")
     model_dir = folders.check_folder(model_dir, recipe)
     assembly.make_deterministic(recipe.seed)
     with files.locked(model_dir), console.naming_failures() as failing:
-        failing.dataset = dataset = assembly.load_data(recipe, data_dir)
+        failing.dataset = dataset = assembly.load_data(recipe, data_dir, extra_data)
         strategy = assembly.make_strategy(recipe)
         run = Run(recipe, dataset, strategy, model_dir)
-        run.restore()
+        if not run.restore() and first:
+            run.start_from(first)
         overlap.remember(model_dir, dataset, overlap.whole(recipe, data_dir))
         folders.write_recipe(model_dir, recipe)
         run.train(on_progress)

@@ -104,6 +104,21 @@ def _convolve_and_normalise(layer, x, convolution, sizes):
     return x
 
 
+def _conv(layer, x):
+    conv = keras.layers.Conv2D.from_config(layer.get_config())
+    x = conv(x)
+    conv.set_weights(layer.get_weights())
+    return x
+
+
+def _norm(layer, x):
+    same = {"dtype": layer.dtype_policy, "trainable": layer.trainable}
+    norm = keras.layers.BatchNormalization(momentum=layer.momentum, epsilon=layer.epsilon, name=layer.name, **same)
+    x = norm(x)
+    norm.set_weights(_numbers(layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance))
+    return x
+
+
 def _numbers(*variables):
     return [keras.ops.convert_to_numpy(variable) for variable in variables]
 
@@ -179,6 +194,8 @@ def _smooth_relu(layer, x):
 STOCK = {  # layer class: function (layer, its input) -> its output, of Keras' own layers and operations
     layers.ConvNorm: _conv_norm,
     layers.DepthwiseConvNorm: _depthwise_conv_norm,
+    layers.Conv: _conv,
+    layers.Norm: _norm,
     layers.Dropout: _dropout,
     layers.StochasticDepth: _stochastic_depth,
     Subsample: _subsample,

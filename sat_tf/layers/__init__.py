@@ -1,7 +1,8 @@
 """Layers that every architecture shares."""
 
-from sat_tf.layers.convolution import ConvNorm, DepthwiseConvNorm
+from sat_tf.layers.convolution import Conv, ConvNorm, DepthwiseConvNorm
 from sat_tf.layers.noise import Dropout, StochasticDepth, drawing_from
+from sat_tf.layers.normalisation import Norm
 from sat_tf.layers.settings import pinned
 
-__all__ = ["ConvNorm", "DepthwiseConvNorm", "Dropout", "StochasticDepth", "drawing_from", "pinned"]
+__all__ = ["Conv", "ConvNorm", "DepthwiseConvNorm", "Dropout", "Norm", "StochasticDepth", "drawing_from", "pinned"]

@@ -5,8 +5,9 @@ import dataclasses
 import keras
 import tensorflow as tf
 
+from sat_tf import losses
 from sat_tf.methods.adversarial import AdversarialTraining
-from sat_tf.methods.standard import Report, correct
+from sat_tf.methods.standard import Report
 from sat_tf.methods.trades import beside, divergence
 
 
@@ -26,6 +27,7 @@ class Mart(AdversarialTraining):
     beta: float = 5.0
 
     words = "by MART (Wang et al. 2020)"
+    takes_mixed = False
     update_equivalents = 2 * 3
 
     def perturb(
@@ -48,8 +50,8 @@ class Mart(AdversarialTraining):
         distance = divergence(tf.nn.log_softmax(logits), tf.nn.log_softmax(attacked))
         values = self.loss_fn(attacked, labels) + margin + self.beta * distance * (1.0 - sure)
         report = {
-            "accuracy": correct(attacked, labels),
-            "clean_accuracy": correct(logits, labels),
+            "accuracy": losses.correct(attacked, labels),
+            "clean_accuracy": losses.correct(logits, labels),
             "divergence": distance,
         }
         return values, report
