@@ -79,3 +79,17 @@ def test_one_trace_for_all_batches():
     for _ in range(2):
         counter.count(padded(images, labels, 8))
     assert counter._count.experimental_get_tracing_count() == 1
+
+
+def test_what_is_no_number_is_never_right():
+    images, labels = photos()
+    poisoned = np.arange(37) < 9
+
+    def with_nan(inputs, training):
+        logits = model(inputs, training)
+        return tf.where(tf.reduce_max(inputs, [1, 2, 3], keepdims=True)[:, :, 0, 0] > 1.5, np.nan, logits)
+
+    images[poisoned] = 2.0
+    counter = evaluate.Counter(with_nan, lambda loss_fn, x, seed: x, losses.cross_entropy)
+    expected = int((model(images, False).numpy().argmax(-1) == labels)[~poisoned].sum())
+    assert counter.count(padded(images, np.where(poisoned, 0, labels).astype(np.int32), 10)) == (expected, 37)

@@ -214,3 +214,18 @@ def test_an_unknown_layer_is_named(layer, needed):
 def test_a_model_that_is_not_functional_is_refused():
     with pytest.raises(ValueError, match="Expected a functional model"):
         stock.to_stock(Doubled())
+
+
+def test_the_users_settings_have_no_part_in_it():
+    model = models.build("resnet8-w8", "swish", 10)
+    before = keras.config.floatx(), keras.config.image_data_format()
+    try:
+        keras.config.set_floatx("float16")
+        keras.config.set_image_data_format("channels_first")
+        own = stock.to_stock(model)
+    finally:
+        keras.config.set_floatx(before[0])
+        keras.config.set_image_data_format(before[1])
+    images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    np.testing.assert_allclose(own(images, training=False), model(images, training=False), rtol=1e-5, atol=1e-5)
+    assert {variable.dtype for variable in own.variables} == {"float32"}

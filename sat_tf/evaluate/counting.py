@@ -52,7 +52,9 @@ class Counter:
     def _count_replica(self, images, labels, mask, places):
         seeds = tf.stack([tf.fill(tf.shape(places), self.seed), places], 1)
         moved = self.attack(lambda x: self.loss_fn(self.model(x, training=False), labels), images, seeds)
-        right = tf.cast(tf.argmax(self.model(moved, training=False), -1, labels.dtype) == labels, tf.float32)
+        logits = self.model(moved, training=False)
+        read = tf.argmax(logits, -1, labels.dtype) == labels  # which takes what is no number for the largest
+        right = tf.cast(read & ~tf.reduce_any(tf.math.is_nan(logits), -1), tf.float32)
         return tf.cast(tf.stack([tf.reduce_sum(right * mask), tf.reduce_sum(mask)]), tf.int32)
 
 

@@ -8,6 +8,7 @@ from sat_tf import activations, layers
 from sat_tf.resnet.small import Subsample
 
 
+@layers.pinned()
 def to_stock(model: keras.Model) -> keras.Model:
     """Rebuild a model of Keras' own layers and operations only, with the same logits in inference mode.
 
