@@ -6,8 +6,25 @@ import tensorflow as tf
 
 
 def cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Return -log softmax(logits)[label]: `[batch, classes]`, int `[batch]` -> float32 `[batch]`."""
+    """Return -log softmax(logits)[label]: `[batch, classes]`, int `[batch]` -> float32 `[batch]`.
+
+    Labels may be probabilities, `[batch, classes]`: then it is -sum(labels * log softmax(logits)).
+    """
+    if is_soft(labels):
+        return tf.nn.softmax_cross_entropy_with_logits(tf.cast(labels, tf.float32), tf.cast(logits, tf.float32))
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, tf.cast(logits, tf.float32))
+
+
+def is_soft(labels: tf.Tensor) -> bool:
+    """Say whether labels are probabilities, float `[batch, classes]`, as mixed images have them, and not classes."""
+    labels = tf.convert_to_tensor(labels)
+    return labels.shape.rank == 2 and labels.dtype.is_floating
+
+
+def correct(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Return 1 where the largest logit is the label's, of soft labels the most probable one's, else 0: `[batch]`."""
+    labels = tf.argmax(labels, -1, tf.int32) if is_soft(labels) else labels
+    return tf.cast(tf.argmax(logits, -1, labels.dtype) == labels, tf.float32)
 
 
 def smoothed_cross_entropy(smoothing: float) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:

@@ -180,10 +180,7 @@ def check_attack(scope):
 
 
 def check_method(scope):
-    method, model = (
-        methods.METHODS["alp"](attacks.PGD(epsilon=0.1, step_size=0.1, steps=1)),
-        models.build("resnet14"),
-    )
+    method, model = (methods.METHODS["alp"](attacks.PGD(epsilon=0.1, step_size=0.1, steps=1)), models.build("resnet14"))
     images, labels = a_batch()
     adversarial = method.perturb(model, images, labels, 0, tf.constant([0, 1]))
     values, report = method.loss(model, images, adversarial, labels)
@@ -297,7 +294,9 @@ def test_links_and_paths_lead_somewhere(page):
     ] == []
 
 
-@pytest.mark.parametrize("page,kind", [("evaluate", "attack"), ("methods", "method"), ("train", "data set"), ("export", "export format")])
+@pytest.mark.parametrize(
+    "page,kind", [("evaluate", "attack"), ("methods", "method"), ("train", "data set"), ("export", "export format")]
+)
 def test_pages_name_every_row_of_their_table(page, kind):
     text = PAGES[f"docs/{page}.md"].read_text(encoding="utf-8")
     assert [name for name in hparams.names(kind) if f"`{name}`" not in text] == []

@@ -19,10 +19,7 @@ STEPS = {  # a word of the page's code: the file that gets it, its table and row
     "def adam": ("optim.py", "OPTIMIZERS", '"adam": adam', {"optim.": ""}),
     "def linear": ("schedules.py", "SCHEDULES", '"linear": linear', {}),
 }
-IMPORTS = {
-    "attacks/table.py": "from sat_tf.attacks.pgd import input_gradient, linf_ball\n",
-    "methods/table.py": "from sat_tf.methods.standard import correct\n",
-}
+IMPORTS = {"attacks/table.py": "from sat_tf.attacks.pgd import input_gradient, linf_ball\n"}
 COMMANDS = """
 import sys
 from sat_tf import cli, saving
@@ -32,8 +29,8 @@ def run(*words):
     if status:
         sys.exit(f"{words}: status {status}")
 
-made = ["--dataset=stripes", "--model=resnet8-w8", "--act=squareplus:4", "--method=alp", "--set", "beta=0.4", "--attack=momentum-2",
-        "--set", "optimizer=adam", "--set", "schedule=linear", "--epochs=2", "--batch_size=40",
+made = ["--dataset=stripes", "--model=resnet8-w8", "--act=squareplus:4", "--method=alp", "--set", "beta=0.4",
+        "--attack=momentum-2", "--set", "optimizer=adam", "--set", "schedule=linear", "--epochs=2", "--batch_size=40",
         "--set", "validation=15", "--set", "validation_attack=momentum-3", "--eval_attacks=clean,momentum-2"]
 run("--list")
 run("--plan", "--images_per_second=10", *made)
@@ -103,7 +100,11 @@ def test_it_trains_reports_its_own_scalar_and_evaluates(extended):
     trained = json.loads((home / "run" / "report.json").read_text())
     evaluated = json.loads((home / "run" / "evaluations" / "001" / "report.json").read_text())
     assert trained["training"]["attack"].startswith("MOMENTUM-2 at epsilon 8/255")
-    assert trained["recipe"]["method"] == "alp" and trained["recipe"]["beta"] == 0.4 and trained["recipe"]["optimizer"] == "adam"
+    assert (
+        trained["recipe"]["method"] == "alp"
+        and trained["recipe"]["beta"] == 0.4
+        and trained["recipe"]["optimizer"] == "adam"
+    )
     assert [row["attack"] for row in evaluated["evaluations"]] == ["clean", "momentum-2", "pgd-2"]
     assert all(row["count"] == 50 and 0 <= row["accuracy"] <= 1 for row in evaluated["evaluations"])
     assert evaluated["evaluations"][1]["accuracy"] <= evaluated["evaluations"][0]["accuracy"]

@@ -70,7 +70,9 @@ def _switch(make, *arguments, **rest):
 FLAGS = {
     "model": _recipe("model", "Architecture, such as resnet20 (the default), resnet50.", *OPENING),
     "act": _recipe("act", "Activation, its number after a colon: swish (the default), celu:1.5.", *OPENING),
-    "method": _recipe("method", "sat (the default): an attack before each update; standard, trades, p-sat, ...", *OPENING),
+    "method": _recipe(
+        "method", "sat (the default): an attack before each update; standard, trades, p-sat, ...", *OPENING
+    ),
     "dataset": _recipe("dataset", "Data set; fashion_mnist_12k, the default, comes with the package.", *OPENING),
     "data_dir": Flag(help="Where the data set lies.", jobs=(*TRAINING, *OPENING)),
     "model_dir": Flag(

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 import keras
 import tensorflow as tf
 
-from sat_tf import attacks
+from sat_tf import attacks, losses
 from sat_tf.methods.adversarial import AdversarialTraining, climber
 from sat_tf.methods.replicas import gathered
-from sat_tf.methods.standard import Batch, Report, Updater, correct
+from sat_tf.methods.standard import Batch, Report, Updater
 
 RADII = "radii"
 
@@ -60,13 +60,13 @@ class Customized(AdversarialTraining):
         attack = dataclasses.replace(self.attack, epsilon=tried[:, None, None, None])
         points = tf.stop_gradient(self.climbed(attack, model, batch.images, batch.labels, batch.seed))
         logits = self.backward.view(model, "attack")(points, training=False)
-        withstood = correct(logits, batch.labels)
+        withstood = losses.correct(logits, batch.labels)
         radii = tf.where(withstood > 0, tried, before)
         draws = tf.random.experimental.stateless_fold_in(batch.seed, 2)
 
         def update():
             answer = self.backward.view(model, "update")(points, training=True)
-            report = {"accuracy": correct(answer, batch.labels), "radius": radii, "withstood": withstood}
+            report = {"accuracy": losses.correct(answer, batch.labels), "radius": radii, "withstood": withstood}
             return self.smoothed(answer, batch.labels, radii, draws), report
 
         report = updater(update)[0]

@@ -5,8 +5,9 @@ import dataclasses
 import keras
 import tensorflow as tf
 
+from sat_tf import losses
 from sat_tf.methods.adversarial import AdversarialTraining
-from sat_tf.methods.standard import Report, correct
+from sat_tf.methods.standard import Report, class_of
 from sat_tf.methods.trades import beside, divergence
 
 
@@ -41,15 +42,15 @@ class Mart(AdversarialTraining):
         """Return losses `[batch]`, and how many images are right under attack and clean."""
         updated = self.backward.view(model, "update")
         logits, attacked = (tf.cast(updated(each, training=True), tf.float32) for each in (clean, adversarial))
-        label = tf.one_hot(labels, tf.shape(logits)[-1])
+        label = tf.one_hot(class_of(labels), tf.shape(logits)[-1])
         sure = tf.reduce_sum(tf.nn.softmax(logits) * label, -1)
         other = tf.reduce_max(tf.nn.softmax(attacked) - 2.0 * label, -1)
         margin = -tf.math.log(1.0001 - other)  # as the authors' code; 1 - other may be 0
         distance = divergence(tf.nn.log_softmax(logits), tf.nn.log_softmax(attacked))
         values = self.loss_fn(attacked, labels) + margin + self.beta * distance * (1.0 - sure)
         report = {
-            "accuracy": correct(attacked, labels),
-            "clean_accuracy": correct(logits, labels),
+            "accuracy": losses.correct(attacked, labels),
+            "clean_accuracy": losses.correct(logits, labels),
             "divergence": distance,
         }
         return values, report

@@ -20,7 +20,7 @@ class Batch:
 
     Attributes:
       images: float32 `[batch, h, w, 3]` in [0, 1].
-      labels: int32 `[batch]`.
+      labels: int32 `[batch]`, or of mixed images probabilities, float32 `[batch, classes]`.
       step: int32 `[]`, the batches before this one.
       seed: int32 `[2]`, the step's and the replica's own.
       ids: int `[batch]`, the images' numbers in the training set; None where nobody gives them.
@@ -116,7 +116,7 @@ class Standard:
     ) -> tuple[tf.Tensor, Report]:
         """Return losses `[batch]` of an update, and a dict of quantities `[batch]` whose means the step reports."""
         logits = self.backward.view(model, "update")(adversarial, training=True)
-        return self.loss_fn(logits, labels), {"accuracy": correct(logits, labels)}
+        return self.loss_fn(logits, labels), {"accuracy": losses.correct(logits, labels)}
 
     def learn(self, model: keras.Model, batch: Batch, updater: Updater) -> Report:
         """Perturb a batch and update the model by it; return what the updates report."""
@@ -130,6 +130,6 @@ class Standard:
         return updater(update)[0]
 
 
-def correct(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Return 1 where the largest logit is the label's, else 0: float32 `[batch]`."""
-    return tf.cast(tf.argmax(logits, -1, labels.dtype) == labels, tf.float32)
+def class_of(labels: tf.Tensor) -> tf.Tensor:
+    """Return int `[batch]`: the labels, or of soft labels `[batch, classes]` the most probable class."""
+    return tf.argmax(labels, -1, tf.int32) if losses.is_soft(labels) else labels

@@ -6,9 +6,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from sat_tf import attacks
+from sat_tf import attacks, losses
 from sat_tf.methods.adversarial import AdversarialTraining
-from sat_tf.methods.standard import Report, correct
+from sat_tf.methods.standard import Report
 
 START = 0.001  # standard deviation of the normal noise that the attack starts with
 
@@ -66,8 +66,8 @@ class Trades(AdversarialTraining):
         distance = divergence(*(tf.nn.log_softmax(tf.cast(each, tf.float32)) for each in (logits, attacked)))
         values = self.loss_fn(logits, labels)
         report = {
-            "accuracy": correct(attacked, labels),
-            "clean_accuracy": correct(logits, labels),
+            "accuracy": losses.correct(attacked, labels),
+            "clean_accuracy": losses.correct(logits, labels),
             "divergence": distance,
         }
         return values + self.beta * distance if self.beta else values, report
