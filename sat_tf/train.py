@@ -65,6 +65,7 @@ class Loop:
       batch_size: images an update, over all replicas; losses are summed and divided by it.
       seed: an int; each step's randomness is the seed folded with step and replica.
       weight_decay: of the kernels.
+      soft_labels: whether labels are probabilities `[b, classes]`, as mixed images have them.
     """
 
     state: TrainState
@@ -73,16 +74,17 @@ class Loop:
     batch_size: int
     seed: int = 0
     weight_decay: float = 0.0
+    soft_labels: bool = False
 
     def step(self, images: tf.Tensor, labels: tf.Tensor, ids: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """Let the method learn from a batch on one replica, and return its share of `{quantity: mean}`.
 
         Args:
           images: float `[b, h, w, 3]`.
-          labels: int `[b]`, `[b, 1]` or one-hot.
+          labels: int `[b]`, `[b, 1]` or one-hot; with `soft_labels` probabilities `[b, classes]`.
           ids: int `[b]`, the images' numbers in the training set, for methods that ask for them.
         """
-        images, labels = tf.cast(images, tf.float32), _classes(labels)
+        images, labels = tf.cast(images, tf.float32), labels if self.soft_labels else _classes(labels)
         step = tf.cast(tf.convert_to_tensor(self.state.optimizer.iterations), tf.int32) // self.state.updates
         replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int32)
         seed = tf.constant([0, self.seed])

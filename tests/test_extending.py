@@ -29,8 +29,9 @@ def run(*words):
     if status:
         sys.exit(f"{words}: status {status}")
 
-made = ["--dataset=stripes", "--model=resnet8-w8", "--act=squareplus:4", "--method=alp", "--set", "beta=0.4",
-        "--attack=momentum-2", "--set", "optimizer=adam", "--set", "schedule=linear", "--epochs=2", "--batch_size=40",
+made = ["--dataset=stripes", "--model=resnet8-w8", "--act=squareplus:4", "--method=alp",
+        "--set", "beta=0.4", "--attack=momentum-2",
+        "--set", "optimizer=adam", "--set", "schedule=linear", "--epochs=2", "--batch_size=40",
         "--set", "validation=15", "--set", "validation_attack=momentum-3", "--eval_attacks=clean,momentum-2"]
 run("--list")
 run("--plan", "--images_per_second=10", *made)

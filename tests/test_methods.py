@@ -149,7 +149,8 @@ def test_trains_compiled_by_xla(name):
     images, labels = small_batch(size=8)
     step = tf.function(loop.step, jit_compile=True)
     values = [float(step(images, labels)["loss"]) for _ in range(6)]
-    assert np.isfinite(values).all() and min(values[1:]) < values[0]
+    grows = name == "epsilon-warmup"  # the attack is stronger from step to step
+    assert np.isfinite(values).all() and (grows or min(values[1:]) < values[0])
     assert loop.state.step == 6
 
 
@@ -379,7 +380,7 @@ def test_trades_takes_auto_pgd(model):
     assert 0 < tf.reduce_max(tf.abs(adversarial - images)) <= 8 / 255
 
 
-@pytest.mark.parametrize("name", methods.METHODS)
+@pytest.mark.parametrize("name", [name for name in methods.METHODS if make(name).takes_mixed])
 def test_soft_labels_of_one_class_are_that_class(name):
     """As mixed images have them: the loss and the report are those of the class itself."""
     images, labels = small_batch()

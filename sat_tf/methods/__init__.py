@@ -11,7 +11,7 @@ from sat_tf.methods.difficulty import Convergence, Difficulty, HeadCurvature, Pr
 from sat_tf.methods.free import Free
 from sat_tf.methods.mart import Mart
 from sat_tf.methods.replicas import added
-from sat_tf.methods.standard import Batch, Report, Standard, Update, Updater, class_of
+from sat_tf.methods.standard import Batch, Report, Standard, Update, Updater
 from sat_tf.methods.table import METHODS, Length, Method, at_worst_weights, pace, sat, standard
 from sat_tf.methods.trades import Trades
 from sat_tf.methods.warmup import GrowingRadius
@@ -21,5 +21,5 @@ __all__ = [
     "AdversarialTraining", "Batch", "Convergence", "Curriculum", "Customized", "Difficulty", "Fast", "Free",
     "GrowingRadius", "HeadCurvature", "Length", "METHODS", "Mart", "Method", "MultiStep", "ProbabilityGap", "Report",
     "Seen", "Standard", "Steps", "Trades", "Update", "Updater", "WeightPerturbed", "added", "at_worst_weights",
-    "class_of", "fosc", "pace", "perturbed", "sat", "standard",
+    "fosc", "pace", "perturbed", "sat", "standard",
 ]  # fmt: skip

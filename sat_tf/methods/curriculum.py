@@ -34,6 +34,7 @@ class Curriculum(AdversarialTraining):
     words: str = "by a curriculum of adversarial images (Sitawarin et al. 2021)"
 
     ends_early = True
+    takes_mixed = False
 
     def __post_init__(self):
         climber(self.attack, "a curriculum")

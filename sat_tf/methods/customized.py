@@ -38,6 +38,7 @@ class Customized(AdversarialTraining):
 
     words = "by customized adversarial training (Cheng et al. 2020)"
     wants_ids = True
+    takes_mixed = False
 
     def __post_init__(self):
         climber(self.attack, "customized adversarial training")

@@ -8,7 +8,6 @@ import keras
 import tensorflow as tf
 
 from sat_tf.methods.replicas import gathered
-from sat_tf.methods.standard import class_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,7 +17,7 @@ class Seen:
     Attributes:
       images: `[batch, h, w, 3]`, where the attack came from.
       points: `[batch, h, w, 3]`, where it is.
-      labels: int32 `[batch]`, or probabilities `[batch, classes]`.
+      labels: int32 `[batch]`.
       logits: `[batch, classes]` at the points.
       features: `[batch, n]`, what the last layer sees, for metrics that ask for it.
       gradient: `[batch, h, w, 3]`, of each image's loss to its point.
@@ -66,7 +65,7 @@ class ProbabilityGap(Difficulty):
 
     def __call__(self, seen: Seen) -> tf.Tensor:
         probabilities = tf.nn.softmax(tf.cast(seen.logits, tf.float32))
-        label = tf.one_hot(class_of(seen.labels), tf.shape(probabilities)[-1])
+        label = tf.one_hot(seen.labels, tf.shape(probabilities)[-1])
         others = tf.reduce_max(probabilities - 2.0 * label, -1)
         return others - tf.reduce_sum(probabilities * label, -1)
 
@@ -135,7 +134,7 @@ class Steps(Difficulty):
     most: int
 
     def __call__(self, seen: Seen) -> tf.Tensor:
-        return tf.fill(tf.shape(seen.logits)[:1], (seen.steps + 1.0) / self.most)
+        return tf.fill(tf.shape(seen.labels), (seen.steps + 1.0) / self.most)
 
 
 def fosc(images: tf.Tensor, points: tf.Tensor, gradient: tf.Tensor, epsilon: Any) -> tf.Tensor:

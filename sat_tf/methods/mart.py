@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from sat_tf import losses
 from sat_tf.methods.adversarial import AdversarialTraining
-from sat_tf.methods.standard import Report, class_of
+from sat_tf.methods.standard import Report
 from sat_tf.methods.trades import beside, divergence
 
 
@@ -27,6 +27,7 @@ class Mart(AdversarialTraining):
     beta: float = 5.0
 
     words = "by MART (Wang et al. 2020)"
+    takes_mixed = False
     update_equivalents = 2 * 3
 
     def perturb(
@@ -42,7 +43,7 @@ class Mart(AdversarialTraining):
         """Return losses `[batch]`, and how many images are right under attack and clean."""
         updated = self.backward.view(model, "update")
         logits, attacked = (tf.cast(updated(each, training=True), tf.float32) for each in (clean, adversarial))
-        label = tf.one_hot(class_of(labels), tf.shape(logits)[-1])
+        label = tf.one_hot(labels, tf.shape(logits)[-1])
         sure = tf.reduce_sum(tf.nn.softmax(logits) * label, -1)
         other = tf.reduce_max(tf.nn.softmax(attacked) - 2.0 * label, -1)
         margin = -tf.math.log(1.0001 - other)  # as the authors' code; 1 - other may be 0

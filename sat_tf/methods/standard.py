@@ -20,7 +20,7 @@ class Batch:
 
     Attributes:
       images: float32 `[batch, h, w, 3]` in [0, 1].
-      labels: int32 `[batch]`, or of mixed images probabilities, float32 `[batch, classes]`.
+      labels: int32 `[batch]`; of mixed images probabilities, float32 `[batch, classes]`.
       step: int32 `[]`, the batches before this one.
       seed: int32 `[2]`, the step's and the replica's own.
       ids: int `[batch]`, the images' numbers in the training set; None where nobody gives them.
@@ -85,6 +85,7 @@ class Standard:
     attack_equivalents = 0  # forward passes that the perturbation costs
     ends_early = False  # whether the perturbation may cost less than that
     wants_ids = False  # whether a batch should say which images it holds
+    takes_mixed = True  # whether labels may be probabilities, as those of mixed images are
 
     @property
     def forward_equivalents(self) -> int:
@@ -128,8 +129,3 @@ class Standard:
             return values, {**report, **told}
 
         return updater(update)[0]
-
-
-def class_of(labels: tf.Tensor) -> tf.Tensor:
-    """Return int `[batch]`: the labels, or of soft labels `[batch, classes]` the most probable class."""
-    return tf.argmax(labels, -1, tf.int32) if losses.is_soft(labels) else labels

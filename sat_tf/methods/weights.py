@@ -53,6 +53,11 @@ class WeightPerturbed(Standard):
         return self.method.best_by
 
     @property
+    def takes_mixed(self) -> bool:
+        """Whether labels may be probabilities."""
+        return self.method.takes_mixed
+
+    @property
     def updates(self) -> int:
         """Updates of the weights, a batch."""
         return self.method.updates
