@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from small_methods import attack_of, linear, loop_of, make, network, small_batch
 
-from sat_tf import attacks, losses, methods, models, passes
+from sat_tf import attacks, losses, methods, models, passes, train
 
 ATTACK = attacks.PGD(epsilon=8 / 255, step_size=8 / 255, steps=2)
 ROOT = pathlib.Path(__file__).parents[1]
@@ -378,3 +378,26 @@ def test_trades_takes_auto_pgd(model):
     attack = attacks.for_training("apgd-2", epsilon=8 / 255)
     adversarial = make("trades", attack).perturb(model, images, labels, 0, tf.constant([0, 1]))
     assert 0 < tf.reduce_max(tf.abs(adversarial - images)) <= 8 / 255
+
+
+@pytest.mark.parametrize("name", [name for name in methods.METHODS if make(name).takes_mixed])
+def test_soft_labels_of_one_class_are_that_class(name):
+    """As mixed images have them: the loss and the report are those of the class itself."""
+    images, labels = small_batch()
+    reports = []
+    for given in (labels, tf.one_hot(labels, 4)):
+        loop = loop_of(make(name), linear())
+        batch = methods.Batch(
+            images=images, labels=given, step=tf.constant(0), seed=tf.constant([0, 1]), memory=loop.state.memory
+        )
+        updates = train.Updates(
+            model=loop.state.model,
+            seed=batch.seed,
+            total=lambda losses, penalties: tf.reduce_mean(losses),
+            apply=lambda gradients: None,
+            mean=tf.reduce_mean,
+        )
+        reports.append(loop.method.learn(loop.state.model, batch, updates))
+    assert set(reports[0]) == set(reports[1])
+    for quantity, value in reports[0].items():
+        np.testing.assert_allclose(value, reports[1][quantity], rtol=1e-5, atol=1e-6)

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from small_methods import make, state_of
 
 from sat_tf import attacks, methods, models, optim, saving, train
 
@@ -21,13 +22,10 @@ def make_loop(*, strategy=None, method="sat", seed=0, batch_size=8, weight_decay
         model = models.build("resnet8-w8", "swish", 10)
         optimizer = optim.sgd(lambda step: rate * tf.ones([]), momentum=0.9)
         optimizer.build(model.trainable_variables)
+        method = make(method, ATTACK)
+        state = state_of(method, model, optimizer, batch_size=batch_size)
     return train.Loop(
-        state=train.TrainState(model=model, optimizer=optimizer),
-        method=methods.METHODS[method](ATTACK),
-        strategy=strategy,
-        batch_size=batch_size,
-        seed=seed,
-        weight_decay=weight_decay,
+        state=state, method=method, strategy=strategy, batch_size=batch_size, seed=seed, weight_decay=weight_decay
     )
 
 
@@ -82,16 +80,18 @@ def test_same_seed_same_bits_other_seed_other_bits():
     assert not np.array_equal(histories[0], histories[2])
 
 
-def test_steps_per_call_and_resuming_change_nothing(tmp_path):
-    whole, parts = make_loop(), make_loop()
+@pytest.mark.parametrize("method", ["sat", "p-sat", "free", "cat", "trades-awp"])
+def test_steps_per_call_and_resuming_change_nothing(method, tmp_path):
+    whole, parts = make_loop(method=method), make_loop(method=method)
     history = run(whole, 6, steps_per_call=6)
     first = run(parts, 3, steps_per_call=2)
 
     def groups(loop):
-        return {"model": saving.by_path(loop.state.model), "optimizer": saving.by_path(loop.state.optimizer)}
+        kept = {"memory": loop.state.memory} if loop.state.memory else {}
+        return kept | {"model": saving.by_path(loop.state.model), "optimizer": saving.by_path(loop.state.optimizer)}
 
     path = saving.save(tmp_path, groups(parts), {"step": 3})
-    resumed = make_loop(seed=0)
+    resumed = make_loop(method=method)
     run(resumed, 1)  # whatever it held before is replaced
     saving.restore(path, groups(resumed))
     assert resumed.state.step == 3
@@ -115,6 +115,9 @@ def test_two_replicas_train(method, two_replicas):
     data = strategy.distribute_datasets_from_function(lambda context: batches(replicas=2))
     metrics = rows(loop.run(data, until=2))
     assert np.isfinite(metrics).all() and loop.state.step == 2
+    for variable in loop.state.memory.values():
+        np.testing.assert_array_equal(*(copy.numpy() for copy in strategy.experimental_local_results(variable)))
+        assert variable.numpy().any()
     for variable in loop.state.model.variables:
         copies = [copy.numpy() for copy in strategy.experimental_local_results(variable.value)]
         assert len(copies) == 2
