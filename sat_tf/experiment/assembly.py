@@ -12,7 +12,20 @@ import numpy as np
 import tensorflow as tf
 
 import sat_tf
-from sat_tf import activations, attacks, autoaugment, data, hparams, losses, methods, models, optim, passes, schedules
+from sat_tf import (
+    activations,
+    attacks,
+    autoaugment,
+    data,
+    hparams,
+    losses,
+    methods,
+    mixing,
+    models,
+    optim,
+    passes,
+    schedules,
+)
 
 
 def check_names(recipe: hparams.Recipe) -> None:
@@ -108,7 +121,7 @@ def train_batches(recipe: hparams.Recipe, dataset: data.Data, size: int, **place
 
 def mixed(recipe: hparams.Recipe) -> dict[str, float]:
     """Return `{key of mixing.MIXTURES: number}` of what a recipe mixes."""
-    return {name: getattr(recipe, name) for name in ("mixup", "cutmix") if getattr(recipe, name)}
+    return {name: getattr(recipe, name) for name in mixing.MIXTURES if getattr(recipe, name)}
 
 
 def image_size(recipe: hparams.Recipe, dataset: data.Data) -> int:
