@@ -12,8 +12,7 @@ from unittest import mock
 
 from absl.testing import flagsaver
 
-import main
-from sat_tf import experiment, grid
+from sat_tf import cli, experiment, grid
 from sat_tf.data import make_fashion_mnist_12k, make_shards
 from sat_tf.serving import client, server
 
@@ -70,7 +69,7 @@ def start_main(words, tmp_path):
 def run_main(words):
     """Run the command line in this process; return its exit status."""
     with flagsaver.flagsaver():
-        return main.main([*words])
+        return cli.main([*words])
 
 
 def start_script(module, worker, result, words, tmp_path):

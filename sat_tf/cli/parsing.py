@@ -112,7 +112,7 @@ def parse(argv: list[str]) -> flags.FlagValues:
 
 def _spell_list(words):
     """Return the words with `--list` alone written as absl wants a flag: with a value."""
-    following = [*words[1:], "-"]
+    following = [*words[1:], "-"][: len(words)]
     return [
         f"--list={EVERYTHING}" if word in ("--list", "-list") and after.startswith("-") else word
         for word, after in zip(words, following, strict=True)
