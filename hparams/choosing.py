@@ -34,7 +34,7 @@ def choose(changes: dict[str, Any], name: str | None = None) -> Recipe:
     if name:
         recipe = get(name)
     elif not on_imagenet:
-        recipe = get("fashion-efficientnet" if model in EFFICIENTNETS else "fashion")
+        recipe = get("fashion-efficientnet-adamw" if model in EFFICIENTNETS else "fashion")
     elif model in RECIPES:
         recipe = get(model)
     else:

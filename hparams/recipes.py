@@ -43,6 +43,31 @@ def fashion_efficientnet() -> Recipe:
     )
 
 
+def fashion_efficientnet_adamw() -> Recipe:
+    """Short recipe for EfficientNets on the embedded Fashion-MNIST and other 32-pixel sets, B0 to B7 and Lite.
+
+    Command: python main.py --model=efficientnet-b7 --act=swish
+    Ours: no published counterpart. As `fashion`, with what a network of 55 blocks learns by in 425 updates: AdamW
+    with half an epoch of warm-up, and residual branches that start at zero. So that B7 ends within a quarter of an hour
+    on two fast cores it is validated twice, and evaluated on 1,000 of the 2,000 test images under PGD-20 alone, which
+    the report says; --eval_attacks=clean,pgd-1,pgd-20 --set eval_images=none is the evaluation of `fashion`.
+    """
+    return dataclasses.replace(
+        fashion(),
+        name="fashion-efficientnet-adamw",
+        model="efficientnet-b0",
+        epochs=5,
+        optimizer="adamw",
+        learning_rate=0.003,
+        weight_decay=0.05,
+        warmup_epochs=0.5,
+        zero_gamma=True,
+        validation_every=2.5,
+        eval_attacks=("clean", "pgd-20"),
+        eval_images=1000,
+    )
+
+
 def _imagenet(model, image_size=224):
     return Recipe(
         name=model if image_size == 224 else f"{model}-{image_size}",
@@ -126,6 +151,7 @@ def resnext152_32x8d_380() -> Recipe:
 RECIPES = {
     "fashion": fashion,
     "fashion-efficientnet": fashion_efficientnet,
+    "fashion-efficientnet-adamw": fashion_efficientnet_adamw,
     "resnet50": resnet50,
     "resnet50-299": resnet50_299,
     "resnet50-380": resnet50_380,

@@ -113,6 +113,18 @@ def test_initial_weights():
     assert np.abs(linear).max() <= 1 / np.sqrt(1000) < 1.01 * np.abs(linear).max()
 
 
+def test_residual_branches_start_at_zero_where_asked(narrow_b0):
+    images = tf.constant(np.random.default_rng(0).random((2, 32, 32, 3)), tf.float32)
+    model = build("b0", classes=10, zero_gamma=True)
+    zero = {layer.name for layer in model.layers if hasattr(layer, "gamma") and not tf.reduce_any(layer.gamma != 0)}
+    residual = [f"block{i}_project" for i, block in enumerate(efficientnet.sizes(narrow_b0)[1]) if block.residual]
+    assert zero == set(residual) and residual
+    for name in residual:  # the sum is its shortcut: the branch may be anything
+        before = model(images, training=False)
+        model.get_layer(name).kernel.assign(model.get_layer(name).kernel + 1.0)
+        np.testing.assert_array_equal(model(images, training=False), before)
+
+
 def test_stochastic_depth_follows_the_linear_rule():
     rates = [layer.rate for layer in build("b0", stochastic_depth=0.2).layers if layer.name.endswith("_drop")]
     wanted = [0.2 * i / 16 for i, block in enumerate(scaling.sizes("efficientnet-b0")[1]) if block.residual]

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from sat_tf import hparams
+from sat_tf.hparams import trades
 
 
 def test_tables_are_read_without_tensorflow_and_are_the_tables():
@@ -118,9 +119,9 @@ def test_the_optimizer_of_the_release():
 @pytest.mark.parametrize(
     "changes,recipe,act",
     [
-        ({"model": "efficientnet-b7"}, "fashion-efficientnet", "swish"),
-        ({"model": "efficientnet-lite0"}, "fashion-efficientnet", "relu6"),
-        ({"model": "efficientnet-lite0", "act": "swish"}, "fashion-efficientnet", "swish"),
+        ({"model": "efficientnet-b7"}, "fashion-efficientnet-adamw", "swish"),
+        ({"model": "efficientnet-lite0"}, "fashion-efficientnet-adamw", "relu6"),
+        ({"model": "efficientnet-lite0", "act": "swish"}, "fashion-efficientnet-adamw", "swish"),
         ({"model": "efficientnet-lite2", "dataset": "imagenet2012"}, "efficientnet-lite2", "relu6"),
         ({"dataset": "imagenet2012"}, "resnet50", "swish"),
     ],
@@ -136,9 +137,61 @@ def test_a_named_recipe_keeps_its_activation_unless_the_architecture_has_another
     assert hparams.choose({"epochs": "3"}, "fashion").act == "swish"
 
 
-def test_rmsprop_knows_no_nesterov():
-    with pytest.raises(ValueError, match="nesterov=false"):
-        hparams.choose({"optimizer": "rmsprop", "nesterov": "true"})
+@pytest.mark.parametrize("optimizer", ["rmsprop", "adamw"])
+def test_optimizers_that_know_no_nesterov(optimizer):
+    with pytest.raises(ValueError, match=f"nesterov=false with the optimizer {optimizer}"):
+        hparams.choose({"optimizer": optimizer, "nesterov": "true"})
+
+
+def test_robust_imagenet_networks_of_2023():
+    """Singh, Croce & Hein 2023 and their code: APGD-2 from the image, AdamW, MixUp or CutMix, averages."""
+    expected = {
+        "attack": "apgd-2",
+        "epsilon": 4 / 255,
+        "clean_start": 1.0,
+        "random_start": False,
+        "optimizer": "adamw",
+        "weight_decay": 0.05,
+        "mixup": 0.8,
+        "cutmix": 1.0,
+        "policy": "randaugment:9",
+        "label_smoothing": 0.1,
+        "average_decay": 0.9999,
+        "validation_weights": "averaged",
+    }
+    recipe = hparams.get("imagenet-apgd2-resnet50")
+    assert {name: getattr(recipe, name) for name in expected} == expected
+    assert recipe.learning_rate * recipe.batch_size / 256 == pytest.approx(1e-3)
+
+
+@pytest.mark.skipif("trades" not in hparams.names("method"), reason="the method trades is not there")
+def test_robust_cifar_networks_of_2023():
+    """The published command of Wang et al. 2023 for WRN-28-10."""
+    expected = {
+        "model": "wrn-28-10",
+        "act": "swish",
+        "beta": 5.0,
+        "attack": "pgd-10",
+        "step_size": 2 / 255,
+        "epochs": 400,
+        "batch_size": 512,
+        "nesterov": True,
+        "weight_decay": 5e-4,
+        "label_smoothing": 0.1,
+        "average_decay": 0.995,
+    }
+    recipe = trades.cifar10_trades_wrn28_10()
+    assert {name: getattr(recipe, name) for name in expected} == expected
+    assert recipe.learning_rate * recipe.batch_size / 256 == pytest.approx(0.2)
+
+
+def test_mixed_labels_need_a_method_that_takes_them(monkeypatch):
+    from sat_tf.hparams import recipe
+
+    assert hparams.choose({"mixup": "0.8", "cutmix": "1"}).mixup == 0.8
+    monkeypatch.setattr(recipe, "SOFT_LABELS", ("standard",))
+    with pytest.raises(ValueError, match="a method for mixed labels, of standard, with cutmix. Received: method=sat"):
+        hparams.choose({"cutmix": "1"})
 
 
 def test_changes_are_read_without_a_recipe():
@@ -231,6 +284,10 @@ BAD = [
     ("cache", "disk", "one of none"),
     ("eval_preprocess", "crop-resize", "Did you mean crop_resize"),
     ("unreadable_limit", "-1", "at least 0"),
+    ("zero_gamma", "true", "an EfficientNet, which has zero_gamma"),
+    ("mixup", "-1", "at least 0"),
+    ("cutmix", "yes", "a number"),
+    ("extra_share", "70", "at most 1"),
 ]
 
 

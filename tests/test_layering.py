@@ -86,6 +86,7 @@ ARROWS = {  # room or module: what of ours it may import
                 "data",
                 "evaluate",
                 "export",
+                "mixing",
                 "files",
                 "interruption",
                 "losses",

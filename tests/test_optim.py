@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sat_tf import models, optim
+from sat_tf import hparams, models, optim
+from sat_tf.experiment import assembly
 
 
 def test_only_kernels_decay():
@@ -55,7 +56,51 @@ def test_rmsprop_knows_no_nesterov():
         optim.rmsprop(lambda step: 0.1, momentum=0.9, nesterov=True)
 
 
-@pytest.mark.parametrize(("name", "kept"), [("sgd", 1), ("rmsprop", 2)])
+def test_adamw_against_numpy():
+    """Kernels shrink by rate * decay and by nothing else of it; averages are corrected for their start at zero."""
+    rates, decay = (0.1, 0.01, 0.01), 0.5
+    optimizer = optim.adamw(lambda step: tf.where(step < 1, 0.1, 0.01), momentum=0.9, weight_decay=decay)
+    kernel, bias = keras.Variable([1.0, -2.0], name="kernel"), keras.Variable([1.0, -2.0], name="bias")
+    values = {"kernel": np.array([1.0, -2.0]), "bias": np.array([1.0, -2.0])}
+    first, second = np.zeros(2), np.zeros(2)
+    for step, (rate, gradient) in enumerate(zip(rates, ([2.0, 0.1], [-1.0, 3.0], [0.5, 0.0]), strict=True), 1):
+        optimizer.apply([tf.constant(gradient)] * 2, [kernel, bias])
+        first = 0.9 * first + 0.1 * np.array(gradient)
+        second = 0.999 * second + 0.001 * np.square(gradient)
+        move = rate * first / (1 - 0.9**step) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
+        for name, value in values.items():
+            values[name] = value * (1 - rate * decay * (name == "kernel")) - move
+    np.testing.assert_allclose(kernel, values["kernel"], rtol=1e-4)
+    np.testing.assert_allclose(bias, values["bias"], rtol=1e-4)
+    assert int(optimizer.iterations) == 3
+
+
+def test_adamw_knows_no_nesterov_and_its_decay_is_its_own():
+    with pytest.raises(ValueError, match="nesterov=false"):
+        optim.adamw(lambda step: 0.1, momentum=0.9, nesterov=True)
+    assert set(optim.DECOUPLED) <= set(optim.OPTIMIZERS)
+    for name in optim.OPTIMIZERS:
+        recipe = hparams.choose({"optimizer": name, "weight_decay": 0.1})
+        assert assembly.added_weight_decay(recipe) == (0.0 if name in optim.DECOUPLED else 0.1)
+        assert (assembly.make_optimizer(recipe, 10, 100).weight_decay or 0.0) == (0.1 if name in optim.DECOUPLED else 0)
+
+
+def test_adamw_on_two_replicas_is_that_on_one(two_replicas):
+    def updated(strategy):
+        with strategy.scope():
+            weight = keras.Variable([1.0, -2.0], name="kernel")
+            optimizer = optim.adamw(lambda step: 0.1, momentum=0.9, weight_decay=0.5)
+            optimizer.build([weight])
+        gradient = tf.constant([1.0, -3.0]) / strategy.num_replicas_in_sync
+        step = tf.function(lambda: strategy.run(lambda: optimizer.apply([gradient], [weight])))
+        for _ in range(2):
+            step()
+        return weight.numpy()
+
+    np.testing.assert_allclose(updated(two_replicas), updated(tf.distribute.get_strategy()), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "kept"), [("sgd", 1), ("rmsprop", 2), ("adamw", 2)])
 def test_what_an_optimizer_keeps_beside_each_weight_is_counted(name, kept):
     assert optim.slots(optim.OPTIMIZERS[name](lambda step: 0.1, momentum=0.9)) == kept
 

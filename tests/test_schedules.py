@@ -36,6 +36,13 @@ def test_cosine_ends_at_zero():
     np.testing.assert_allclose(values(schedule, [0, 50, 100, 120]), [2, 1, 0, 0], atol=1e-6)
 
 
+def test_cyclic_is_a_triangle():
+    half = schedules.cyclic(peak=2.0, total_steps=100)
+    np.testing.assert_allclose(values(half, [0, 24, 49, 50, 75, 100, 120]), [0.04, 1, 2, 2, 1, 0, 0], atol=1e-6)
+    early = schedules.cyclic(peak=1.0, total_steps=100, decay_steps=[20])
+    np.testing.assert_allclose(values(early, [9, 19, 20, 60, 99]), [0.5, 1, 1, 0.5, 1 / 80], rtol=1e-5)
+
+
 def test_constant():
     np.testing.assert_allclose(values(schedules.constant(peak=0.3), [0, 10**6]), [0.3, 0.3])
 

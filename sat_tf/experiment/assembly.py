@@ -20,6 +20,7 @@ from sat_tf import (
     hparams,
     losses,
     methods,
+    mixing,
     models,
     optim,
     passes,
@@ -122,7 +123,7 @@ def train_batches(recipe: hparams.Recipe, dataset: data.Data, size: int, **place
 
 def mixed(recipe: hparams.Recipe) -> dict[str, float]:
     """Return `{key of mixing.MIXTURES: number}` of what a recipe mixes."""
-    return {name: getattr(recipe, name) for name in ("mixup", "cutmix") if getattr(recipe, name)}
+    return {name: getattr(recipe, name) for name in mixing.MIXTURES if getattr(recipe, name)}
 
 
 def image_size(recipe: hparams.Recipe, dataset: data.Data) -> int:

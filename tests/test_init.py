@@ -1,0 +1,62 @@
+"""Training that starts from the weights of a checkpoint: what is taken, what starts afresh, what is refused."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from sat_tf import hparams, saving
+from sat_tf.experiment import assembly, checkpoints, run
+
+TINY = {"model": "resnet8-w8", "dataset": "synthetic", "epochs": 1, "batch_size": 64, "validation": 40}
+
+
+def fresh(folder, seed=0, **changes):
+    recipe = hparams.choose({**TINY, "seed": seed, **changes})
+    assembly.make_deterministic(seed)
+    return run.Run(recipe, assembly.load_data(recipe, None), tf.distribute.get_strategy(), folder)
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """Return a run without an attack, whose checkpoint is there, and the folder of it."""
+    folder = tmp_path_factory.mktemp("clean")
+    begun = fresh(folder, seed=1, method="standard")
+    for variable in begun.state.model.variables:
+        variable.assign(variable + 0.25)
+    begun.best = {"step": 0, "score": [0.5]}
+    begun.save(("best",))
+    return begun, folder
+
+
+def test_weights_statistics_and_averages_are_taken_and_the_optimizer_is_not(first, tmp_path):
+    begun, folder = first
+    started = fresh(tmp_path, average_decay=0.9)
+    assert not started.restore()
+    started.start_from(checkpoints.open_checkpoint(folder, {}))
+    wanted = {path: variable.numpy() for path, variable in saving.by_path(begun.state.model).items()}
+    for group in (saving.by_path(started.state.model), started.state.average.variables):
+        assert group.keys() == wanted.keys()
+        for path, variable in group.items():
+            np.testing.assert_array_equal(variable, wanted[path])
+    assert started.state.step == 0
+    assert not any(np.any(v.numpy()) for v in started.state.optimizer.variables if len(v.shape))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (
+            {"model": "resnet14"},
+            "a checkpoint of resnet14 with swish. Received: .*resnet8-w8 with swish, which differs",
+        ),
+        ({"act": "smoothrelu"}, "with smoothrelu. Received: .*resnet8-w8 with swish, which differs"),
+        ({"dataset": "fashion_mnist_12k", "validation": None}, "Expected the 10 classes that"),
+    ],
+)
+def test_another_network_and_other_classes_are_refused(first, tmp_path, changes, says):
+    with pytest.raises(ValueError, match=says):
+        fresh(tmp_path, **changes).start_from(checkpoints.open_checkpoint(first[1], {}))
+
+
+def test_an_activation_without_parameters_may_be_another(first, tmp_path):
+    fresh(tmp_path, act="gelu").start_from(checkpoints.open_checkpoint(first[1], {}))
