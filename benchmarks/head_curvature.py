@@ -36,7 +36,7 @@ def trained(model, split, method, steps):
 
 
 def top_eigenvalue_of_all_weights(model, image, label, iterations, tolerance=1e-3):
-    """Return the eigenvalue of largest magnitude of one image's Hessian, by power iteration in inference mode.
+    """Return the spectral norm of one image's Hessian, by power iteration in inference mode.
 
     Args:
       model: images to logits.
@@ -72,7 +72,8 @@ def top_eigenvalue_of_all_weights(model, image, label, iterations, tolerance=1e-
     def go_on(i, value, old, _):
         return (i < 3) | ((i < iterations) & (tf.abs(value - old) > tolerance * tf.abs(value)))
 
-    return tf.while_loop(go_on, body, (0, tf.constant(0.0), tf.constant(1.0), start), parallel_iterations=1)[1]
+    first = (0, tf.constant(0.0), tf.constant(1.0), start)
+    return tf.abs(tf.while_loop(go_on, body, first, parallel_iterations=1)[1])
 
 
 def ranks(values):

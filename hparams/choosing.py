@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from sat_tf.hparams import apgd2, paper, recipes
+from sat_tf.hparams import apgd2, curricula, paper, recipes
 from sat_tf.hparams import fields as f
 from sat_tf.hparams.catalogue import settings
 from sat_tf.hparams.efficientnets import EFFICIENTNETS, act_of
 from sat_tf.hparams.recipe import Recipe
 from sat_tf.names import unknown
 
-RECIPES = {**recipes.RECIPES, **apgd2.RECIPES, **paper.RECIPES}
+RECIPES = {**recipes.RECIPES, **apgd2.RECIPES, **curricula.RECIPES, **paper.RECIPES}
 
 
 def get(name: str) -> Recipe:

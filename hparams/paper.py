@@ -9,67 +9,13 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from sat_tf.hparams import curriculum, small
 from sat_tf.hparams import fields as f
-from sat_tf.hparams import recipes, small
 from sat_tf.hparams.efficientnets import named
 from sat_tf.hparams.recipe import Recipe, show
-
-SCALES = ("paper", *small.SETTINGS)
+from sat_tf.hparams.rows import SCALES, Experiment, Row
 
 SUBSTITUTE = "parametric_softplus:10"
-ATTACKS = ("clean", "pgd-1", "pgd-10", "pgd-20", "pgd-200")  # the last is the paper's robustness: step size 1/255
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Row:
-    """One row of a table, or one point of a figure.
-
-    label: what it is, for people. changes: `{field: value}` against its base. base: the recipe it starts from at the
-    paper's scale. paper: `{quantity: number}` as the paper has it: clean and robust accuracy in %, train_loss; under
-    another attack than PGD-200 the quantity is that attack's name. source: where in the paper. small: whether it makes
-    sense on the small base, with the same changes.
-    """
-
-    label: str
-    source: str
-    paper: dict
-    changes: dict = dataclasses.field(default_factory=dict)
-    base: str = "resnet50"
-    small: bool = True
-    note: str = ""
-
-    def make_recipe(self, name: str) -> Recipe:
-        """Return the row's recipe at the paper's scale."""
-        recipe = recipes.RECIPES[self.base]().replace(**self.changes, eval_attacks=ATTACKS)
-        return dataclasses.replace(recipe, name=name)
-
-    @property
-    def words(self) -> str:
-        """What the paper says comes out."""
-        names = {"clean": "{} clean", "robust": "{} under PGD-200", "train_loss": "training loss {}"}
-        listed = [
-            names.get(quantity, f"{{}} under {quantity.upper()}").format(number)
-            for quantity, number in self.paper.items()
-        ]
-        return ", ".join(listed) or "only drawn"
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Experiment:
-    """A table or figure: its title, its rows by name, the row that differences are taken to.
-
-    connected: names of rows that its figure joins by a line.
-    """
-
-    title: str
-    rows: dict
-    baseline: str
-    connected: tuple = ()
-
-    @property
-    def scales(self) -> tuple[str, ...]:
-        """The scales at which there is a row to run."""
-        return SCALES if any(row.small for row in self.rows.values()) else SCALES[:1]
 
 
 def _activation(act, source, **paper):
@@ -280,6 +226,7 @@ EXPERIMENTS = {
             ),
         },
     ),
+    **curriculum.EXPERIMENTS,
 }
 
 DRAWN = {  # figures of activations and their derivatives: which ones
@@ -319,9 +266,10 @@ def row_recipe(experiment: str, name: str, scale: str, changes: dict[str, Any] |
             f"Expected flags that leave the rows of {experiment} what they are, made by "
             f"{', '.join(sorted(fixed))}. Received: {both[0]}={changes[both[0]]}."
         )
+    setting = EXPERIMENTS[experiment].settings.get(scale, {})
     if scale == "paper":
-        return row.make_recipe(f"{experiment}-{name}").replace(**changes)
-    base = small.SETTINGS[scale](changes.get("dataset", small.DATASET)).replace(**changes, **row.changes)
+        return row.make_recipe(f"{experiment}-{name}", setting).replace(**changes)
+    base = small.SETTINGS[scale](changes.get("dataset", small.DATASET)).replace(**{**setting, **changes, **row.changes})
     return dataclasses.replace(base, name=f"{experiment}-{name}-{scale}")
 
 
@@ -330,7 +278,8 @@ def _fixed(experiment, scale):
     rows = {name: EXPERIMENTS[experiment].rows[name] for name in rows_of(experiment, scale)}
     fixed = {field for row in rows.values() for field in row.changes}
     if scale == "paper":  # their bases differ, too
-        values = [{k: v for k, v in row.make_recipe("").to_dict().items() if k != "name"} for row in rows.values()]
+        made = [row.make_recipe("", EXPERIMENTS[experiment].settings.get(scale, {})) for row in rows.values()]
+        values = [{k: v for k, v in recipe.to_dict().items() if k != "name"} for recipe in made]
         fixed |= {field for field in values[0] if any(other[field] != values[0][field] for other in values)}
     return fixed
 
@@ -339,6 +288,7 @@ def run_name(experiment: str, name: str, scale: str) -> str:
     """Return what to call a row's runs: rows of several experiments that are the same row have the same name."""
     row = EXPERIMENTS[experiment].rows[name]
     words = [row.base] if scale == "paper" else []
+    words += [EXPERIMENTS[experiment].family] if EXPERIMENTS[experiment].family else []
     words += [row.changes.get("act", "swish")]
     words += [f"{field}={show(field, value)}" for field, value in row.changes.items() if field != "act"]
     return re.sub(r"[^\w.=-]+", "_", "-".join(words))
@@ -347,14 +297,15 @@ def run_name(experiment: str, name: str, scale: str) -> str:
 def _documented(experiment, name):
     """Return the recipe function of a row: what it is, its command, its cost, what to expect."""
     row, full = EXPERIMENTS[experiment].rows[name], f"{experiment}-{name}"
-    recipe = row.make_recipe(full)
+    setting = EXPERIMENTS[experiment].settings.get("paper", {})
+    recipe = row.make_recipe(full, setting)
     return named(
-        lambda: row.make_recipe(full),
-        f"""SAT paper, {row.source}: {row.label}; {row.words}.
+        lambda: row.make_recipe(full, setting),
+        f"""{row.origin}, {row.source}: {row.label}; {row.words}.
 
     Command: python main.py --recipe={full} --data_dir=DIR
-    Cost: {recipe.epochs} epochs, and some 470 forward passes a test image for the evaluation (PGD-200); --plan tells
-    forward passes, FLOPs, memory and accelerator-hours.
+    Cost: {recipe.epochs} epochs, and the evaluation, {", ".join(recipe.eval_attacks[1:])}; --plan tells forward
+    passes, FLOPs, memory and accelerator-hours.
     {row.note}
     """,
     )

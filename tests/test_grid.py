@@ -113,6 +113,8 @@ def test_the_papers_numbers_are_all_there():
         "section5.1": [33.0, 39.4, 36.7, 36.9, 46.3],
         "figure4": [37.6, 57.0, 65.1, 79.8, 80.5, 58.0],
         "table4": [82.2, 58.6, 84.1],
+        "curriculum": [49.1, 28.0, 78.05, 8.9, 66.2, 30.3, 69.1, 35.45, 72.2, 31.25],
+        "curriculum-large": [42.55, 21.05, 68.5, 1.9, 52.5, 24.5, 47.5, 27.75, 62.15, 20.0],
     }
     assert quoted.keys() == hparams.EXPERIMENTS.keys()
     for name, numbers in quoted.items():

@@ -80,7 +80,7 @@ def test_same_seed_same_bits_other_seed_other_bits():
     assert not np.array_equal(histories[0], histories[2])
 
 
-@pytest.mark.parametrize("method", ["sat", "p-sat", "free", "cat", "trades-awp"])
+@pytest.mark.parametrize("method", ["sat", "p-sat", "free", "cat"])
 def test_steps_per_call_and_resuming_change_nothing(method, tmp_path):
     whole, parts = make_loop(method=method), make_loop(method=method)
     history = run(whole, 6, steps_per_call=6)

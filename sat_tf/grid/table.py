@@ -60,7 +60,7 @@ def write(
 ) -> dict[str, Any]:
     """Gather the reports of the runs that have ended into table.json, table.md and figure.png; return the table.
 
-    `robust` is the accuracy under the attack of the most steps.
+    `robust` is the accuracy under the attack of the most stages, and of those the most steps.
     """
     experiment = hparams.EXPERIMENTS[name]
     reports = {}
@@ -118,7 +118,7 @@ def _row(name, row, runs, baseline):
 
 
 def _strongest(evaluations):
-    return max(evaluations, key=lambda row: row["steps"] or 0)["attack"]
+    return max(evaluations, key=lambda row: (len(row["stages"]), row["steps"] or 0))["attack"]
 
 
 def _all(facts):

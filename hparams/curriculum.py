@@ -1,0 +1,55 @@
+"""The experiment that asks what Sitawarin et al. 2021 claim of their curricula, at a moderate and at a large radius."""
+
+from sat_tf.hparams.rows import Experiment, Row
+
+METHODS = {  # clean accuracy and under AutoAttack on Imagenette at 16/255, and at 24/255 (slide 19)
+    "pgd-at": ("adversarial training", (49.10, 28.00), (42.55, 21.05)),
+    "trades": ("TRADES", (78.05, 8.90), (68.50, 1.90)),
+    "dynamic": ("Dynamic AT", (66.20, 30.30), (52.50, 24.50)),
+    "h-sat": ("H-SAT", (69.10, 35.45), (47.50, 27.75)),
+    "p-sat": ("P-SAT", (72.20, 31.25), (62.15, 20.00)),
+}
+JUDGED = {"eval_attacks": ("clean", "pgd-20", "autoattack"), "eval_images": 1000}
+SMALL = {"attack": "pgd-5", "validation_attack": "pgd-10", **JUDGED}
+
+
+def _rows(radius):
+    rows = {}
+    for act in ("relu", "swish"):
+        for method, (label, *numbers) in METHODS.items():
+            clean, robust = numbers[radius]
+            rows[method if act == "relu" else f"{method}-{act}"] = Row(
+                label=f"{label}, {act}",
+                source=f"Imagenette at {(16, 24)[radius]}/255, slide 19",
+                paper={"clean": clean, "autoattack": robust} if act == "relu" else {},
+                changes={"act": act, "method": method},
+                base="imagenette-p-sat",
+                origin="Curriculum SAT paper",
+                without="no number: the paper has no smooth activation",
+                note="The paper's network is not known to be this one, nor is its H-SAT this project's form.",
+            )
+    return rows
+
+
+EXPERIMENTS = {
+    "curriculum": Experiment(
+        title="Curriculum SAT: a curriculum against its rivals at a moderate radius (16/255; 8/255 on small images)",
+        baseline="pgd-at",
+        rows=_rows(0),
+        family="moderate",
+        settings={
+            "paper": JUDGED,
+            **dict.fromkeys(("small", "long"), {"epsilon": 8 / 255, "step_size": 2 / 255, **SMALL}),
+        },
+    ),
+    "curriculum-large": Experiment(
+        title="Curriculum SAT: a curriculum against its rivals at a large radius (24/255; 16/255 on small images)",
+        baseline="pgd-at",
+        rows=_rows(1),
+        family="large",
+        settings={
+            "paper": {"epsilon": 24 / 255, "step_size": 6 / 255, **JUDGED},
+            **dict.fromkeys(("small", "long"), {"epsilon": 16 / 255, "step_size": 4 / 255, **SMALL}),
+        },
+    ),
+}
