@@ -180,6 +180,8 @@ class Run:
             "validation_weights": self.recipe.validation_weights,
             "best_step": self.best["step"],
             f"best_validation_{self.method.best_by}_accuracy": self.best["score"][0],
+            "validation_images": self.validation.size,
+            "validations": stopping.beside(self.history, self.best, self.method.best_by) if self.history else [],
         }
 
     def _attack_words(self):
@@ -236,7 +238,7 @@ class Run:
         self.history.append(row)
         self.sums, self.summed = {}, 0
         validation.log(row, self.recipe)
-        self.best = stopping.best_of(self.history, self.method.best_by)
+        self.best = stopping.better(self.history, self.best, self.method.best_by, self.validation.size)
         self.stopped = stopping.reason_to_stop(
             self.history,
             self.method.best_by,

@@ -266,9 +266,31 @@ def _published(report: dict) -> str:
     )
 
 
+def _validations(report: dict) -> str:
+    """Return validation of the best checkpoint and of the last, "" where none is known."""
+    training = report["training"] or {}
+    if not training.get("validations"):
+        return ""
+    rows = [
+        [
+            row["checkpoint"],
+            str(row["step"]),
+            *(f"{100 * row[name]:.1f} %" for name in ("clean_accuracy", "robust_accuracy")),
+        ]
+        for row in training["validations"]
+    ]
+    attack = attack_title(training["validation_attack"])
+    return (
+        f"{table(['checkpoint', 'step', 'clean', f'under {attack}'], rows)}\n\nOn {training['validation_images']} "
+        "training images that were set aside. Differences within a standard error of so many images choose nothing: of "
+        "such checkpoints the last is the best. The test images are evaluated at the best checkpoint."
+    )
+
+
 def _training(report: dict) -> str:
     """Return how long training took, where it ran here, and every field of the recipe."""
-    run = facts(report["training"]) if report["training"] else "Not trained by this run: it evaluated a checkpoint."
+    shown = {name: value for name, value in (report["training"] or {}).items() if name != "validations"}
+    run = facts(shown) if shown else "Not trained by this run: it evaluated a checkpoint."
     return f"{run}\n\nThe recipe:\n\n{facts(report['recipe'])}"
 
 
@@ -283,6 +305,7 @@ def markdown(report: dict, figures: list[str]) -> str:
         "Corruptions and noise": _extras(report),
         "Published and measured": _published(report),
         "Figures": "\n\n".join(f"![{os.path.basename(name)[:-4].replace('_', ' ')}]({name})" for name in figures),
+        "Best and last checkpoint": _validations(report),
         "How it was trained": _training(report),
         "Data": facts(report["dataset"] | {"classes": _few(report["dataset"]["classes"])}),
         "Checkpoint and model": facts({**(report["checkpoint"] or {}), **parameters}),
