@@ -6,6 +6,7 @@ from sat_tf.hparams.fields import radius, split_attack
 from sat_tf.hparams.paper import DRAWN, EXPERIMENTS, ROWS, SCALES, row_recipe, rows_of, run_name
 from sat_tf.hparams.recipe import EVALUATION_FIELDS, Recipe, fields_help, read, show
 from sat_tf.hparams.releases import ATTACKS, RELEASES, release
+from sat_tf.hparams.stored import place_of, read_file
 from sat_tf.names import format_radius
 
 __all__ = [
@@ -24,8 +25,10 @@ __all__ = [
     "format_radius",
     "get",
     "names",
+    "place_of",
     "radius",
     "read",
+    "read_file",
     "release",
     "row_recipe",
     "rows_of",

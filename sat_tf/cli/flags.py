@@ -72,12 +72,16 @@ FLAGS = {
     "act": _recipe("act", "Activation, its number after a colon: swish (the default), celu:1.5.", *OPENING),
     "method": _recipe("method", "sat (the default): an attack before each update; or standard.", *OPENING),
     "dataset": _recipe("dataset", "Data set; fashion_mnist_12k, the default, comes with the package.", *OPENING),
-    "data_dir": Flag(help="Where the data set lies.", jobs=(*TRAINING, *OPENING)),
+    "data_dir": Flag(
+        help="Where the data set lies; default: where it lay in the run's training.", jobs=(*TRAINING, *OPENING)
+    ),
     "model_dir": Flag(
-        help="Folder of the run; default: runs/<model>-<act>-<method>-<dataset>-seed<seed>.", jobs=("train", *OPENING)
+        help="Folder of the run; default: runs/<model>-<act>-<method>-<dataset>-seed<seed>, and what was changed.",
+        jobs=("train", *OPENING),
     ),
     "recipe": Flag(
-        help="Recipe to start from; default: the paper's for imagenet2012, else fashion.", jobs=("train", "plan")
+        help="Recipe to start from, its file, or the folder of a run; default: one that suits the data.",
+        jobs=("train", "plan"),
     ),
     "epochs": _recipe("epochs", "Passes over the training images."),
     "batch_size": _recipe("batch_size", "Images an update; with --mode=eval images at a time.", "eval", "verify"),

@@ -12,9 +12,9 @@ from absl import flags
 
 from sat_tf import hparams
 from sat_tf.cli import checks
+from sat_tf.cli.naming import default_model_dir, evaluated_model_dir, why_anew
 from sat_tf.cli.parsing import changes_of, job_of
 
-NAMING_FIELDS = ("model", "act", "method", "dataset", "seed")  # what names the default folder of a run
 WITHHELD = 3  # exit status where a number failed its checks
 
 
@@ -34,24 +34,16 @@ def run(given: flags.FlagValues, command: str) -> int:
     recipe = None
     if job in ("train", "plan"):
         recipe = hparams.choose(changes, given.recipe)
-        model_dir = model_dir or default_model_dir(recipe)
+        model_dir = model_dir or default_model_dir(recipe, given.data_dir)
     else:
         changes = hparams.read(changes)
         if not (model_dir or given.checkpoint or job == "merge"):
-            model_dir = default_model_dir(hparams.choose({n: v for n, v in changes.items() if n in NAMING_FIELDS}))
+            model_dir = evaluated_model_dir(changes, given.data_dir)
     with quiet_start():
         from sat_tf import experiment  # TensorFlow takes seconds: everything above answers at once
 
         experiment.start()
     return JOBS[job](given, experiment, recipe=recipe, changes=changes, model_dir=model_dir, command=command)
-
-
-def default_model_dir(recipe: hparams.Recipe) -> pathlib.Path:
-    """Return the folder of a run that the user did not name."""
-    act = recipe.act.replace(":", "_")
-    named = recipe.name.startswith(recipe.model) or recipe.name in hparams.ROWS
-    start = recipe.name if named else recipe.model  # efficientnet-b0-enhanced, table1-both
-    return pathlib.Path("runs") / f"{start}-{act}-{recipe.method}-{recipe.dataset}-seed{recipe.seed}"
 
 
 def train(
@@ -64,13 +56,15 @@ def train(
     **_: Any,
 ) -> int:
     """Train, or go on."""
-    experiment.train(recipe, model_dir, data_dir=given.data_dir, command=command)
+    if not given.model_dir and (words := why_anew(recipe, model_dir)):
+        print(words, file=sys.stderr)
+    experiment.train(recipe, model_dir, data_dir=_data_dir(given), command=command)
     return 0
 
 
 def plan(given: flags.FlagValues, experiment: ModuleType, *, recipe: hparams.Recipe, **_: Any) -> int:
     """Print what training would cost."""
-    lines = experiment.plan(recipe, data_dir=given.data_dir, images_per_second=given.images_per_second)
+    lines = experiment.plan(recipe, data_dir=_data_dir(given), images_per_second=given.images_per_second)
     print("\n".join(f"{name + ':':28}{value}" for name, value in lines.items()))
     return 0
 
@@ -164,6 +158,15 @@ JOBS = {
     "convert": convert,
     "download": download,
 }
+
+
+def _data_dir(given):
+    """Return where the data lies: as the user said, or as the run remembers whose recipe is taken."""
+    if given.data_dir or not given.recipe or given.dataset or not (place := hparams.place_of(given.recipe)):
+        return given.data_dir
+    from sat_tf.experiment import places
+
+    return places.read(place).get("data_dir")
 
 
 def _places(given, model_dir):

@@ -2,15 +2,17 @@
 
 import os
 import pathlib
+import time
 
 import keras
 import numpy as np
 from absl import logging
 
 from sat_tf import console, corruptions, evaluate, report
-from sat_tf.evaluate import saved
+from sat_tf.evaluate import sanity, saved
 from sat_tf.experiment import record
 from sat_tf.experiment.subject import Subject
+from sat_tf.progress import in_words
 
 CORRUPTED = 2000  # images at most that are corrupted, by 15 kinds in 5 severities
 PANEL = 8  # images that the panel shows at most, one a class
@@ -39,8 +41,10 @@ class Measurement:
             self.examples = evaluate.read_examples(
                 subject.batches, subject.count, subject.dataset.test.places, self.work, progress.update
             )
+        begun = time.monotonic()
         with console.make_progress(subject.count, "clean", "image") as progress:
             self.logits = self.attacker.logits(self.examples.images, progress.update)
+        self.pass_seconds = (time.monotonic() - begun) / max(subject.count, 1)  # of one image, one forward pass
         labels = self.examples.labels
         self.shown = np.array([np.flatnonzero(labels == label)[0] for label in np.unique(labels)[:PANEL]])
         self.kept = None if keep_all or self.recipe.eval_radii else self.shown
@@ -164,6 +168,7 @@ class Measurement:
         """Return the sanity checks of model and images, none where the recipe asks for none; warn of failures."""
         if not self.recipe.eval_checks:
             return []
+        self._announce("model and images", sanity.BEFORE)
         found = evaluate.before(
             self.attacker, self.examples, self.logits, recorded=recorded, sample=self.recipe.eval_checks
         )
@@ -176,7 +181,8 @@ class Measurement:
         """Return the sanity checks of what the attacks found, none where the recipe asks for none."""
         if not self.recipe.eval_checks:
             return []
-        with console.make_progress(100, "checks", "%", passing=True) as progress:
+        self._announce("what the attacks found", sanity.AFTER, sibling)
+        with console.make_progress(100, "checks", "%") as progress:
             add = console.whole_steps(progress)
             return evaluate.after(
                 self.attacker,
@@ -187,6 +193,14 @@ class Measurement:
                 sample=self.recipe.eval_checks,
                 progress=lambda share: add(100 * share),
             )
+
+    def _announce(self, what, checks, sibling=None):
+        """Say what is checked, and for how long at the pace of the clean images."""
+        count = min(self.recipe.eval_checks, len(self.logits))
+        seconds = sum(sanity.passes_of(checks, sibling).values()) * count * self.pass_seconds
+        logging.info(
+            "Sanity checks of %s: %d checks on %d images, about %s.", what, len(checks), count, in_words(seconds)
+        )
 
     def table(self) -> list[dict]:
         """Return a dict for each attack and image, as images.csv has its lines."""

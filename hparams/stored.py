@@ -1,0 +1,45 @@
+"""A recipe out of a file: a run's recipe.json or report.json, or one that the user wrote."""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+from sat_tf.names import expected
+
+FILE = "recipe.json"  # in the folder of a run
+
+
+def is_stored(name: str) -> bool:
+    """Say whether a name is that of a file or a folder, not of a recipe in the code."""
+    return name.endswith(".json") or "/" in name or os.sep in name or os.path.exists(os.path.expanduser(name))
+
+
+def read_file(name: str) -> dict[str, Any]:
+    """Return `{field: value}` of a file of JSON, or of recipe.json in the folder of a run; fields may be missing.
+
+    Raises:
+      FileNotFoundError: it is not there.
+      ValueError: it holds no recipe.
+    """
+    path = pathlib.Path(name).expanduser()
+    file = path / FILE if path.is_dir() else path
+    if not file.is_file():
+        what = "the folder of a run" if path.is_dir() else "a recipe's name, its file or the folder of a run"
+        raise FileNotFoundError(
+            f"Expected {what}. Received: recipe={name}; there is no file {file}. --list shows names."
+        )
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        values = content.get("recipe", content)
+        return {str(field): value for field, value in values.items()}
+    except (ValueError, AttributeError) as error:
+        wanted = 'a file that holds a recipe, such as {"model": "resnet20", "epochs": 10}'
+        raise expected(wanted, "recipe", name, f"{file} is damaged: {error}.") from None
+
+
+def place_of(name: str) -> pathlib.Path | None:
+    """Return the folder of the run that a recipe's name means, None where it means none."""
+    path = pathlib.Path(name).expanduser()
+    path = path if path.is_dir() else path.parent
+    return path if is_stored(name) and (path / FILE).is_file() else None
