@@ -165,6 +165,7 @@ def report_on(
     full = record.header(subject) | {
         **facts,
         "evaluations": rows,
+        "by_class": found.by_class(),
         "curve": found.curve(),
         "radii": radii,
         "extras": extras,

@@ -10,11 +10,13 @@ from absl import logging
 
 from sat_tf import console, corruptions, evaluate, report
 from sat_tf.evaluate import sanity, saved
+from sat_tf.evaluate.results import classes
 from sat_tf.experiment import record
 from sat_tf.experiment.subject import Subject
 from sat_tf.progress import in_words
 
 CORRUPTED = 2000  # images at most that are corrupted, by 15 kinds in 5 severities
+KEPT = 2**26  # bytes of images up to which every adversarial one is kept anyway
 PANEL = 8  # images that the panel shows at most, one a class
 
 
@@ -47,6 +49,7 @@ class Measurement:
         self.pass_seconds = (time.monotonic() - begun) / max(subject.count, 1)  # of one image, one forward pass
         labels = self.examples.labels
         self.shown = np.array([np.flatnonzero(labels == label)[0] for label in np.unique(labels)[:PANEL]])
+        keep_all = keep_all or self.examples.images.nbytes <= KEPT
         self.kept = None if keep_all or self.recipe.eval_radii else self.shown
         self.results = {}
 
@@ -101,6 +104,29 @@ class Measurement:
             "steps": [0, *steps],
             "accuracy": [self.correct / count, *steps.values()],
         }
+
+    def by_class(self) -> dict:
+        """Return accuracies and confusions class by class, for the report."""
+        labels, count = self.examples.labels, len(self.subject.dataset.classes)
+        predicted = {"clean": classes(self.logits)}
+        right = {"clean": predicted["clean"] == labels, **{name: each.robust for name, each in self.results.items()}}
+        strongest = min(self.results, key=lambda name: self.results[name].robust_accuracy, default=None)
+        if strongest and self.kept is None:
+            predicted[strongest] = self._attacked_classes(self.results[strongest])
+        return report.by_class.counted(labels, right, predicted, count)
+
+    def _attacked_classes(self, result):
+        """Return the class that the model says of every image as an attack leaves it: that of fooled ones is read."""
+        said = np.where(result.robust, result.labels, result.predictions)
+        size = min(self.attacker.batch_size, len(self.logits))
+        places = np.flatnonzero(result.stage >= 0)
+        with console.make_progress(len(places), "reading adversarial images", "image", passing=True) as progress:
+            for begin in range(0, len(places), size):
+                some = places[begin : begin + size]
+                filled = np.resize(some, size)  # one shape for every batch
+                said[some] = classes(self.attacker.read(result.adversarial_of(filled)))[: len(some)]
+                progress.update(len(some))
+        return said
 
     def radii(self) -> dict | None:
         """Return accuracy against the radius under the last attack, for the report; None where none is asked for."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from sat_tf import files
 from sat_tf.names import format_radius
+from sat_tf.report import by_class, html
 from sat_tf.report.figures import draw, png
 from sat_tf.report.joined import joined
 from sat_tf.report.robustbench import robustbench
@@ -24,6 +25,7 @@ from sat_tf.report.words import describe, failures, markdown, published, score, 
 __all__ = [
     "SCHEMA_VERSION",
     "WHOLE",
+    "by_class",
     "csv_text",
     "describe",
     "failures",
@@ -44,7 +46,7 @@ WHOLE = "after all its epochs"  # how a report says that a training was not stop
 
 
 def write(directory: str | os.PathLike, report: dict, history: list[dict], panel: dict | None) -> dict[str, str]:
-    """Write report.json, report.md and figures/*.png, each to a temporary name that then replaces the old file.
+    """Write report.json, report.md, report.html and figures/*.png, each to a temporary name that then replaces the old.
 
     Args:
       directory: where to; created when missing.
@@ -67,7 +69,8 @@ def write(directory: str | os.PathLike, report: dict, history: list[dict], panel
     report, history = _plain(report), _plain(history)
     figures = draw(report, history, panel)
     files = {f"figures/{name}.png": png(figure) for name, figure in figures.items()}
-    files["report.md"] = markdown(report, list(files)).encode()
+    text = markdown(report, list(files))
+    files |= {"report.html": html.page(text, files).encode(), "report.md": text.encode()}
     files["report.json"] = _json(report)
     return _replace_all(directory, files)
 

@@ -1,10 +1,12 @@
 """The words of a report: accuracies, intervals, tables, and the whole of report.md."""
 
-import json
 import math
 import os
 
 from sat_tf.names import attack_title, format_radius
+from sat_tf.report import by_class
+from sat_tf.report.cells import table, text
+from sat_tf.report.verdict import failures, withheld
 
 _DEFINITIONS = """\
 * **Accuracy** is correct / count, every image of the split counted once.
@@ -71,18 +73,6 @@ def _interval(row: dict) -> str:
     return f"{100 * low:.2f} to {100 * high:.2f} %"
 
 
-def _text(value) -> str:
-    """Return `value` as a table cell: numbers in full, so that a recipe can be repeated exactly."""
-    text = value if isinstance(value, str) else "none" if value is None else json.dumps(value)
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
 def _few(names: list[str], most: int = 20) -> str:
     """Return the first of many names, and how many there are."""
     listed = ", ".join(names[:most])
@@ -91,7 +81,7 @@ def _few(names: list[str], most: int = 20) -> str:
 
 def facts(facts: dict) -> str:
     """Return a dict as a table of two columns."""
-    return table(["what", "value"], [[_text(name), _text(value)] for name, value in facts.items()])
+    return table(["what", "value"], [[text(name), text(value)] for name, value in facts.items()])
 
 
 def _evaluation_cells(row: dict) -> list[str]:
@@ -136,21 +126,11 @@ def _headline(report: dict) -> str:
     return "\n".join(lines or ["Nothing was evaluated."])
 
 
-def failures(report: dict, hard: bool = True) -> list[dict]:
-    """Return the hard checks that failed, or the soft ones."""
-    return [check for check in report["checks"] if check["hard"] == hard and check["passed"] is False]
-
-
-def withheld(report: dict) -> bool:
-    """Say whether the accuracy under attack is not to be shown as a result."""
-    return bool(failures(report)) and not report["forced"]
-
-
 def _checks(report: dict) -> str:
     """Return what was checked, with its figures; "" where nothing was."""
     words = {True: "passed", False: "**failed**", None: "not possible"}
     rows = [
-        [check["name"], "hard" if check["hard"] else "soft", words[check["passed"]], _text(check["figure"])]
+        [check["name"], "hard" if check["hard"] else "soft", words[check["passed"]], text(check["figure"])]
         for check in report["checks"]
     ]
     if not rows:
@@ -168,7 +148,7 @@ def _stages(report: dict) -> str:
             row["attack"],
             stage["attack"],
             f"{stage['correct']} / {row['count']}",
-            _text({k: v for k, v in stage.items() if k not in ("attack", "correct")}),
+            text({k: v for k, v in stage.items() if k not in ("attack", "correct")}),
         ]
         for row in report["evaluations"]
         if len(row["stages"]) > 1
@@ -301,6 +281,7 @@ def markdown(report: dict, figures: list[str]) -> str:
         "Evaluations": _evaluations(report),
         "Stages": _stages(report),
         "Checks": _checks(report),
+        "Accuracy by class": by_class.words(report),
         "Accuracy by radius": _radii(report),
         "Corruptions and noise": _extras(report),
         "Published and measured": _published(report),
