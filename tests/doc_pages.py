@@ -46,7 +46,7 @@ def words_of(command):
 def start_main(words, tmp_path):
     """Run the real command line with recorders in the place of what works; they refuse what the workers would."""
     whole = {"trusted": True, "forced": False}
-    results = {"train": None, "evaluate": whole, "merge": whole, "verify": ([], {}), "plan": {}}
+    results = {"train": None, "evaluate": whole, "merge": whole, "compare": None, "verify": ([], {}), "plan": {}}
     results |= {"export": None, "convert": None, "download": None, "draw": tmp_path, "start": None}
     (tmp_path / "table.md").touch()
 

@@ -9,7 +9,7 @@ from sat_tf import hparams
 from sat_tf.hparams.fields import number
 from sat_tf.names import nearest
 
-MODES = ("train", "eval", "verify", "merge", "export", "download", "convert")
+MODES = ("train", "eval", "verify", "merge", "compare", "export", "download", "convert")
 JOBS = (*MODES, "experiment", "plan")
 TRAINING = ("train", "plan", "experiment")
 OPENING = ("eval", "verify", "export", "convert")  # a checkpoint: its fields may be repeated there, not changed
@@ -21,6 +21,7 @@ MODE_ALIASES = {
     "fit": "train",
     "save": "export",
     "check": "verify",
+    "diff": "compare",
 }
 
 
@@ -144,6 +145,11 @@ FLAGS = {
     "sibling": _evaluation("Another checkpoint of the same data; attacks on it must not be stronger."),
     "force": _switch(_evaluation, "Show an accuracy that failed a check, with the warning.", "eval"),
     "parts": _evaluation("merge: the folders of all parts' reports.", "merge", define=flags.DEFINE_list),
+    "runs": _evaluation(
+        "compare: the folders of runs, DIR,DIR or 'runs/*'; the first is the baseline.",
+        "compare",
+        define=flags.DEFINE_list,
+    ),
     "adversarial": Flag(help="A file that --save_adversarial wrote.", group="Verify", jobs=("verify",)),
     "format": Flag(
         help="Formats of saved_model (the default), keras, litert, onnx.",
@@ -192,9 +198,9 @@ FLAGS = {
         read=number(1, 10**4, whole=True),
     ),
     "results_dir": Flag(
-        help="Folder of its runs and tables; default: runs/experiments.",
+        help="Folder of its runs and tables; default: runs/experiments; of compare: a new one in runs/comparisons.",
         group="Experiments",
-        jobs=("experiment",),
+        jobs=("experiment", "compare"),
         default="runs/experiments",
     ),
     "plan": _switch(

@@ -37,7 +37,7 @@ def run(given: flags.FlagValues, command: str) -> int:
         model_dir = model_dir or default_model_dir(recipe, given.data_dir)
     else:
         changes = hparams.read(changes)
-        if not (model_dir or given.checkpoint or job == "merge"):
+        if not (model_dir or given.checkpoint or job in ("merge", "compare")):
             model_dir = evaluated_model_dir(changes, given.data_dir)
     with quiet_start():
         from sat_tf import experiment  # TensorFlow takes seconds: everything above answers at once
@@ -97,6 +97,12 @@ def merge(given: flags.FlagValues, experiment: ModuleType, *, command: str, **_:
     return _trusted(experiment.merge(given.parts, command))
 
 
+def compare(given: flags.FlagValues, experiment: ModuleType, *, command: str, **_: Any) -> int:
+    """Put runs beside one another."""
+    experiment.compare(given.runs, given.results_dir if given["results_dir"].present else None, command)
+    return 0
+
+
 def verify(
     given: flags.FlagValues,
     experiment: ModuleType,
@@ -153,6 +159,7 @@ JOBS = {
     "plan": plan,
     "eval": evaluate,
     "merge": merge,
+    "compare": compare,
     "verify": verify,
     "export": export,
     "convert": convert,

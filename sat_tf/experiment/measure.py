@@ -232,8 +232,14 @@ class Measurement:
         """Return a dict for each attack and image, as images.csv has its lines."""
         test = self.subject.dataset.test
         names = test.names() if test.names and test.random_access else None
+        known = test.digests() if test.digests and test.random_access else None
         return [
-            {"attack": attack, **row, **({"name": names[place]} if names is not None else {})}
+            {
+                "attack": attack,
+                **row,
+                **({"name": names[place]} if names is not None else {}),
+                **({"image": f"{int(known[place]) & (2**64 - 1):016x}"} if known is not None else {}),
+            }
             for attack, result in self.results.items()
             for place, row in enumerate(result.table())
         ]

@@ -17,8 +17,8 @@ _DEFINITIONS = """\
   not tell the two apart.
 * **Right alone**: images that only this run, and only the baseline, gets right.
 * **p** is that of McNemar's exact test: how probable so uneven a split of those images is if the two are equally good.
-* Intervals and p are of the sampling of the images. They hold no variation between training seeds, and nothing of what a
-  stronger attack might find; of many comparisons some have a small p by chance."""
+* Intervals and p are of the sampling of the images. They hold no variation between training seeds, and nothing of what
+  a stronger attack might find; of many comparisons some have a small p by chance."""
 COLUMNS = (
     "run", "attack", "images", "correct", "accuracy", "low", "high", "common_images", "right_alone",
     "baseline_right_alone", "difference", "difference_low", "difference_high", "mcnemar_p",
@@ -67,7 +67,7 @@ def _range(low, high):
 
 
 def csv_text(content: dict[str, Any]) -> str:
-    """Return comparison.csv: a line for each run and attack, then a line for each field that differs."""
+    """Return comparison.csv: a line for each run and attack."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)

@@ -22,8 +22,8 @@ def difference(both: int, first: int, second: int, neither: int) -> tuple[float,
     Raises:
       ValueError: a count is negative, or there is no image.
 
-    Source: Newcombe 1998, "Improved confidence intervals for the difference between binomial proportions based on paired
-    data", method 10.
+    Source: Newcombe 1998, "Improved confidence intervals for the difference between binomial proportions based on
+    paired data", method 10.
     """
     counts = both, first, second, neither
     total = sum(counts)
