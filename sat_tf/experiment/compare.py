@@ -21,14 +21,14 @@ KNOWN = ("trained on", "images in training", "checkpoint", "ended")  # what is c
 class Outcome:
     """What became of each image under an attack.
 
-    title: the attack in words. source: of the data. classes: their names. rows: `{image: (label, right)}`. by_digest:
-    whether images are known by what they show, wherever they lie, or by their places in the data.
+    title: the attack in words. source: of the data. classes: their names. right: `{image: right}`. by_digest: whether
+    images are known by what they show, wherever they lie, or by their places in the data.
     """
 
     title: str
     source: str
     classes: tuple[str, ...]
-    rows: dict[Any, tuple[int, bool]]
+    right: dict[tuple, bool]
     by_digest: bool
 
 
@@ -195,19 +195,18 @@ def _outcomes(folder, content):
         key = tuple(round(row[name], 9) if isinstance(row[name], float) else row[name] for name in ABOUT)
         by_digest = bool(mine[0].get("image"))
         title = report.describe(row).replace(" accuracy", "")
-        found[key] = Outcome(title=title, rows=_rows(mine, clean, by_digest), by_digest=by_digest, **shared)
+        found[key] = Outcome(title=title, right=_right(mine, clean, by_digest), by_digest=by_digest, **shared)
     return found
 
 
-def _rows(lines, clean, by_digest):
-    """Return `{image: (label, right)}`; copies of an image are counted, the first, the second, ..."""
-    rows, copies = {}, {}
+def _right(lines, clean, by_digest):
+    """Return `{(digest or id, label, number): right}`; copies of an image are numbered 1, 2, ..."""
+    found, copies = {}, {}
     for line in lines:
-        name = line["image"] if by_digest else line["id"]
+        name = line["image" if by_digest else "id"], line["label"]
         copies[name] = copies.get(name, 0) + 1
-        right = line["clean_prediction"] == line["label"] if clean else not line["fooled_by"]
-        rows[name, copies[name]] = int(line["label"]), right
-    return rows
+        found[*name, copies[name]] = line["clean_prediction"] == line["label"] if clean else not line["fooled_by"]
+    return found
 
 
 def common(one: Outcome, other: Outcome) -> list[Any] | str:
@@ -218,12 +217,8 @@ def common(one: Outcome, other: Outcome) -> list[Any] | str:
         return f"it was evaluated on {other.source}, the other on {one.source}"
     if one.by_digest != other.by_digest:
         return "the table of one of the two does not tell which image is which. Evaluate it again: --mode=eval"
-    shared = [image for image in one.rows if image in other.rows]
-    if not shared:
-        return "they were evaluated on no common image"
-    if any(one.rows[image][0] != other.rows[image][0] for image in shared):
-        return "the same images have other labels"
-    return shared
+    shared = [image for image in one.right if image in other.right]
+    return shared or "they were evaluated on no common image"
 
 
 def unlike(baseline: Compared, other: Compared) -> str | None:
@@ -239,14 +234,14 @@ def accuracies(run: Compared, baseline: Compared) -> list[dict[str, Any]]:
     """Return a row for each attack: the accuracy of a run, and its paired difference to the baseline's."""
     found = []
     for attack, outcome in run.outcomes.items():
-        right = sum(right for _, right in outcome.rows.values())
-        row = {"run": run.label, "attack": outcome.title} | report.accuracy_of(right, len(outcome.rows))
+        row = {"run": run.label, "attack": outcome.title}
+        row |= report.accuracy_of(sum(outcome.right.values()), len(outcome.right))
         row |= dict.fromkeys(("common_images", "right_alone", "baseline_right_alone"))
         row |= dict.fromkeys(("difference", "difference_low", "difference_high", "mcnemar_p"))
         other = baseline.outcomes.get(attack)
         shared = common(other, outcome) if other and run is not baseline else ""
         if not isinstance(shared, str):
-            row |= _paired([(outcome.rows[image][1], other.rows[image][1]) for image in shared])
+            row |= _paired([(outcome.right[image], other.right[image]) for image in shared])
         found.append(row)
     return found
 
