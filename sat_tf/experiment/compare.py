@@ -205,7 +205,8 @@ def _right(lines, clean, by_digest):
     for line in lines:
         name = line["image" if by_digest else "id"], line["label"]
         copies[name] = copies.get(name, 0) + 1
-        found[*name, copies[name]] = line["clean_prediction"] == line["label"] if clean else not line["fooled_by"]
+        right = line["clean_prediction"] == line["label"] if clean else not line["fooled_by"]
+        found[(*name, copies[name])] = right
     return found
 
 
