@@ -22,8 +22,8 @@ from sat_tf import experiment
 NOTEBOOK = ROOT / "docs/notebooks/own_folder.ipynb"
 SMALL = {  # what makes it small
     "COUNT = 60": "COUNT = 11",
-    "--epochs=40": "--epochs=1 --model=resnet8-w8 --set batch_size=16 --set validation_attack=pgd-1 --set warmup_epochs=0 "
-    "--eval_attacks=clean,pgd-1",
+    "--epochs=40": "--epochs=1 --model=resnet8-w8 --set batch_size=16 --set validation_attack=pgd-1 "
+    "--set warmup_epochs=0 --eval_attacks=clean,pgd-1",
     "pgd-50 --set eval_checks=20": "pgd-2 --set eval_checks=0",
 }
 
@@ -38,9 +38,9 @@ def run_cells(cells):
                 assert run_main(shlex.split(cell[1:])) == 0, said.getvalue()
             else:
                 shown = run_code(cell, scope)
-        outputs = (
-            [{"name": "stdout", "output_type": "stream", "text": lines(said.getvalue())}] if said.getvalue() else []
-        )
+        outputs = []
+        if text := said.getvalue():
+            outputs.append({"name": "stdout", "output_type": "stream", "text": lines(text)})
         if shown is not None:
             outputs.append({"data": as_data(shown), "metadata": {}, "output_type": "display_data"})
         yield cell, outputs
