@@ -7,7 +7,7 @@ from typing import Any
 
 from sat_tf.names import expected
 
-FILE = "recipe.json"  # in the folder of a run
+FILE, DATA = "recipe.json", "data.json"  # in the folder of a run
 
 
 def is_stored(name: str) -> bool:
@@ -43,3 +43,12 @@ def place_of(name: str) -> pathlib.Path | None:
     path = pathlib.Path(name).expanduser()
     path = path if path.is_dir() else path.parent
     return path if is_stored(name) and (path / FILE).is_file() else None
+
+
+def data_of(folder: str | os.PathLike) -> dict[str, Any]:
+    """Return `{"dataset", "data_dir"}` of the data that a run remembers, an empty dict where it remembers none."""
+    try:
+        content = json.loads(pathlib.Path(folder, DATA).read_text(encoding="utf-8"))
+        return content if {"dataset", "data_dir"} <= set(content) else {}
+    except (OSError, ValueError, TypeError):
+        return {}

@@ -122,9 +122,11 @@ def test_places_are_whole(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert places.whole("photos") == places.whole("~/photos") == str(tmp_path / "photos")
     assert places.whole("gs://bucket/photos") == "gs://bucket/photos" and places.whole(None) is None
-    for broken in ("", "[]", "{}"):
-        (tmp_path / places.FILE).write_text(broken)
-        assert places.read(tmp_path) == {}
+    for damaged in ("", "[]", "{}"):
+        (tmp_path / "data.json").write_text(damaged)
+        assert hparams.data_of(tmp_path) == {}
+    places.remember(tmp_path, small(), "photos")
+    assert hparams.data_of(tmp_path) == {"dataset": "folder", "data_dir": str(tmp_path / "photos")}
 
 
 def test_a_log_has_what_a_program_that_shows_warnings_alone_does_not(tmp_path, capfd):

@@ -34,7 +34,7 @@ def run(given: flags.FlagValues, command: str) -> int:
     recipe = None
     if job in ("train", "plan"):
         recipe = hparams.choose(changes, given.recipe)
-        model_dir = model_dir or default_model_dir(recipe, given.data_dir)
+        model_dir = model_dir or default_model_dir(recipe, _data_dir(given))
     else:
         changes = hparams.read(changes)
         if not (model_dir or given.checkpoint or job in ("merge", "compare")):
@@ -169,11 +169,10 @@ JOBS = {
 
 def _data_dir(given):
     """Return where the data lies: as the user said, or as the run remembers whose recipe is taken."""
-    if given.data_dir or not given.recipe or given.dataset or not (place := hparams.place_of(given.recipe)):
-        return given.data_dir
-    from sat_tf.experiment import places
-
-    return places.read(place).get("data_dir")
+    place = hparams.place_of(given.recipe) if given.recipe and not given.data_dir else None
+    remembered = hparams.data_of(place) if place else {}
+    same = given.dataset in (None, remembered.get("dataset"))
+    return remembered.get("data_dir") if same and remembered else given.data_dir
 
 
 def _places(given, model_dir):

@@ -9,8 +9,6 @@ from absl import logging
 from sat_tf import files, hparams
 from sat_tf.experiment import checkpoints, folders
 
-FILE = "data.json"  # in the folder of a run
-
 
 def whole(data_dir: str | os.PathLike | None) -> str | None:
     """Return a folder as it is found from anywhere: in full, ~ written out; addresses such as gs://... as they are."""
@@ -22,17 +20,8 @@ def whole(data_dir: str | os.PathLike | None) -> str | None:
 def remember(model_dir: pathlib.Path, recipe: hparams.Recipe, data_dir: str | os.PathLike | None) -> None:
     """Write down where the data of a run lies, None for data that needs no folder or lies in its usual place."""
     content = {"dataset": recipe.dataset, "data_dir": whole(data_dir)}
-    if read(model_dir) != content:
-        files.write(pathlib.Path(model_dir) / FILE, json.dumps(content, indent=1) + "\n")
-
-
-def read(model_dir: pathlib.Path) -> dict:
-    """Return what `remember` wrote, an empty dict where that is nothing or can't be read."""
-    try:
-        content = json.loads((pathlib.Path(model_dir) / FILE).read_text())
-        return content if {"dataset", "data_dir"} <= set(content) else {}
-    except (OSError, ValueError, TypeError):
-        return {}
+    if hparams.data_of(model_dir) != content:
+        files.write(pathlib.Path(model_dir) / hparams.DATA, json.dumps(content, indent=1) + "\n")
 
 
 def of_run(
@@ -43,7 +32,7 @@ def of_run(
     Raises:
       FileNotFoundError: the run remembers a place that is no more.
     """
-    return _found(read(pathlib.Path(model_dir)), recipe, data_dir, model_dir)
+    return _found(hparams.data_of(model_dir), recipe, data_dir, model_dir)
 
 
 def of_checkpoint(found: checkpoints.Checkpoint, data_dir: str | os.PathLike | None) -> str | os.PathLike | None:
@@ -52,7 +41,7 @@ def of_checkpoint(found: checkpoints.Checkpoint, data_dir: str | os.PathLike | N
     Raises:
       FileNotFoundError: it remembers a place that is no more.
     """
-    remembered = read(folders.run_of(found.path)) if found.source == "run" else {}
+    remembered = hparams.data_of(folders.run_of(found.path)) if found.source == "run" else {}
     if not remembered:
         remembered = {"dataset": found.state["recipe"]["dataset"], "data_dir": found.state["data"].get("data_dir")}
     return _found(remembered, found.recipe, data_dir, found.path)
