@@ -16,6 +16,7 @@ from sat_tf.experiment.subject import Subject
 from sat_tf.progress import in_words
 
 CORRUPTED = 2000  # images at most that are corrupted, by 15 kinds in 5 severities
+TRACED = 2.0  # seconds that a check takes before it computes, about
 KEPT = 2**26  # bytes of images up to which every adversarial one is kept anyway
 PANEL = 8  # images that the panel shows at most, one a class
 
@@ -43,10 +44,8 @@ class Measurement:
             self.examples = evaluate.read_examples(
                 subject.batches, subject.count, subject.dataset.test.places, self.work, progress.update
             )
-        begun = time.monotonic()
         with console.make_progress(subject.count, "clean", "image") as progress:
             self.logits = self.attacker.logits(self.examples.images, progress.update)
-        self.pass_seconds = (time.monotonic() - begun) / max(subject.count, 1)  # of one image, one forward pass
         labels = self.examples.labels
         self.shown = np.array([np.flatnonzero(labels == label)[0] for label in np.unique(labels)[:PANEL]])
         keep_all = keep_all or self.examples.images.nbytes <= KEPT
@@ -221,9 +220,12 @@ class Measurement:
             )
 
     def _announce(self, what, checks, sibling=None):
-        """Say what is checked, and for how long at the pace of the clean images."""
-        count = min(self.recipe.eval_checks, len(self.logits))
-        seconds = sum(sanity.passes_of(checks, sibling).values()) * count * self.pass_seconds
+        """Say what is checked, and about how long it takes by a forward pass of one batch, which is compiled by now."""
+        count, few = min(self.recipe.eval_checks, len(self.logits)), self.examples.images[: self.attacker.batch_size]
+        begun = time.monotonic()
+        self.attacker.read(few)
+        each = (time.monotonic() - begun) / len(few)
+        seconds = sum(sanity.passes_of(checks, sibling).values()) * count * each + TRACED * len(checks)
         logging.info(
             "Sanity checks of %s: %d checks on %d images, about %s.", what, len(checks), count, in_words(seconds)
         )
