@@ -7,11 +7,13 @@ import pathlib
 import shutil
 
 import pytest
+import tensorflow as tf
 import test_experiment
 from absl import logging as absl_logging
 
-from sat_tf import console, experiment, hparams, progress, saving
-from sat_tf.experiment import folders, places
+from sat_tf import console, data, experiment, hparams, progress, saving
+from sat_tf.experiment import folders, overlap, places
+from sat_tf.experiment import run as run_of
 
 SMALL = {
     "model": "resnet8-w8",
@@ -115,6 +117,23 @@ def test_an_evaluation_need_not_say_where_the_data_lies(home, tmp_path):
     assert places.of_run(run, recipe, None) is None
     found = experiment.checkpoints.open_checkpoint(run, {"dataset": "synthetic"})
     assert places.of_checkpoint(found, None) is None  # of another data set nothing is remembered
+
+
+def test_data_that_was_moved_is_known_again(home, tmp_path):
+    """The images are the same; of another image in it the run would say so."""
+    run = tmp_path / "run"
+    shutil.copytree(home / "grown", run, ignore=shutil.ignore_patterns("evaluations", "tensorboard"))
+    shutil.copytree(home / "photos", tmp_path / "moved")
+    dataset = data.load("folder", data_dir=tmp_path / "moved", validation=4)
+    assert overlap.same(run, dataset) and overlap.same(run, data.load("folder", data_dir=home / "photos", validation=4))
+    one = run_of.Run(small(epochs=2), dataset, tf.distribute.get_strategy(), run)
+    one.restore()
+    assert one.state.step == 8
+    others = test_experiment.write_images(tmp_path / "b", 1, 20, ("ant", "bee"))
+    other = data.load("folder", data_dir=others, validation=4)
+    assert not overlap.same(run, other)
+    with pytest.raises(ValueError, match="source: .*photos.* there, .*b.* here"):
+        run_of.Run(small(epochs=2), other, tf.distribute.get_strategy(), run).restore()
 
 
 def test_places_are_whole(monkeypatch, tmp_path):

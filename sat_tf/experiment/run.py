@@ -9,7 +9,7 @@ import tensorflow as tf
 from absl import logging
 
 from sat_tf import console, data, files, hparams, interruption, names, report, saving, stopping, train
-from sat_tf.experiment import assembly, checkpoints, folders, validation
+from sat_tf.experiment import assembly, checkpoints, folders, overlap, validation
 
 CALL_SECONDS = 5.0  # so that progress moves, and Ctrl-C is heard
 
@@ -105,7 +105,10 @@ class Run:
         """Refuse to go on from a checkpoint of another recipe or other data."""
         differences = folders.differences(hparams.Recipe.from_dict(state["recipe"]), self.recipe)
         mine, theirs = self._identity(), {key: state["data"].get(key) for key in self._identity()}
-        differences += [f"{key}: {theirs[key]} there, {mine[key]} here" for key in mine if mine[key] != theirs[key]]
+        unequal = [key for key in mine if mine[key] != theirs[key]]
+        if "source" in unequal and overlap.same(self.model_dir, self.dataset):
+            unequal.remove("source")  # it was moved
+        differences += [f"{key}: {theirs[key]} there, {mine[key]} here" for key in unequal]
         if differences:
             raise ValueError(
                 f"Expected the recipe and the data of the run in {self.model_dir}. Received others: "
