@@ -19,16 +19,13 @@ def read_file(name: str) -> dict[str, Any]:
     """Return `{field: value}` of a file of JSON, or of recipe.json in the folder of a run; fields may be missing.
 
     Raises:
-      FileNotFoundError: it is not there.
-      ValueError: it holds no recipe.
+      ValueError: it is not there, or holds no recipe.
     """
     path = pathlib.Path(name).expanduser()
     file = path / FILE if path.is_dir() else path
     if not file.is_file():
         what = "the folder of a run" if path.is_dir() else "a recipe's name, its file or the folder of a run"
-        raise FileNotFoundError(
-            f"Expected {what}. Received: recipe={name}; there is no file {file}. --list shows names."
-        )
+        raise expected(what, "recipe", name, f"There is no file {file}; --list shows names.")
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         values = content.get("recipe", content)

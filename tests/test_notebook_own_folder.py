@@ -22,7 +22,7 @@ from sat_tf import experiment
 NOTEBOOK = ROOT / "docs/notebooks/own_folder.ipynb"
 SMALL = {  # what makes it small
     "COUNT = 60": "COUNT = 11",
-    "--epochs=30": "--epochs=1 --model=resnet8-w8 --set batch_size=16 --set validation_attack=pgd-1 "
+    "--epochs=30": "--epochs=1 --set batch_size=16 --set validation_attack=pgd-1 "
     "--set warmup_epochs=0 --eval_attacks=clean,pgd-1",
     "pgd-50": "pgd-2",
 }

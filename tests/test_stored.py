@@ -46,7 +46,7 @@ def test_a_file_that_holds_no_recipe_is_a_sentence(tmp_path, content, says):
         hparams.choose({}, name)
     assert "bad.json" in str(error.value) and "\n" not in str(error.value)
     for missing in (str(tmp_path / "none.json"), str(tmp_path)):
-        with pytest.raises(FileNotFoundError, match="There is no|there is no"):
+        with pytest.raises(ValueError, match="Expected .* Received: recipe=.* There is no file .*json; --list shows"):
             hparams.choose({}, missing)
 
 

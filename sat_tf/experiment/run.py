@@ -73,7 +73,7 @@ class Run:
         sizes = [f"{getattr(dataset, part).size:,}" for part in ("train", "validation", "test")]
         logging.info(
             "Training %s with %s by %s, %s parameters; %s: %d classes, %s images for training, %s for validation, "
-            "%s for testing, %d pixels a side; attack: %s; %d epochs of %d steps; in %s.",
+            "%s for testing, %d pixels a side; attack: %s; %d epoch%s of %d steps; in %s.",
             recipe.model,
             recipe.act,
             recipe.method,
@@ -84,6 +84,7 @@ class Run:
             self.image_size,
             self._attack_words() or "none",
             recipe.epochs,
+            "s" if recipe.epochs > 1 else "",
             self.epoch_steps,
             self.model_dir,
         )
