@@ -6,10 +6,12 @@ from sat_tf.hparams.fields import radius, split_attack
 from sat_tf.hparams.paper import DRAWN, EXPERIMENTS, ROWS, SCALES, row_recipe, rows_of, run_name
 from sat_tf.hparams.recipe import EVALUATION_FIELDS, Recipe, fields_help, read, show
 from sat_tf.hparams.releases import ATTACKS, RELEASES, release
+from sat_tf.hparams.stored import DATA, data_of, place_of, read_file
 from sat_tf.names import format_radius
 
 __all__ = [
     "ATTACKS",
+    "DATA",
     "DRAWN",
     "EVALUATION_FIELDS",
     "EXPERIMENTS",
@@ -20,12 +22,15 @@ __all__ = [
     "TABLES",
     "Recipe",
     "choose",
+    "data_of",
     "fields_help",
     "format_radius",
     "get",
     "names",
+    "place_of",
     "radius",
     "read",
+    "read_file",
     "release",
     "row_recipe",
     "rows_of",

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sat_tf.hparams import apgd2, curricula, paper, recipes
+from sat_tf.hparams import apgd2, curricula, paper, recipes, stored
 from sat_tf.hparams import fields as f
 from sat_tf.hparams.catalogue import settings
 from sat_tf.hparams.efficientnets import EFFICIENTNETS, act_of
@@ -27,12 +27,16 @@ def choose(changes: dict[str, Any], name: str | None = None) -> Recipe:
 
     Args:
       changes: `{field: value}`, as the command line names them.
-      name: the recipe to start from; None to have it chosen.
+      name: the recipe to start from, of `RECIPES`, or a file of one, or the folder of a run; None to have it chosen.
     """
+    if name and name not in RECIPES and stored.is_stored(name):
+        return _of_file(changes, name)
     on_imagenet = changes.get("dataset") == "imagenet2012"
     model = f.named("model")("model", changes.get("model", "resnet50" if on_imagenet else "resnet20"))
     if name:
         recipe = get(name)
+    elif changes.get("dataset") == "folder":
+        recipe = get("folder-efficientnet" if model in EFFICIENTNETS else "folder")
     elif not on_imagenet:
         recipe = get("fashion-efficientnet-adamw" if model in EFFICIENTNETS else "fashion")
     elif model in RECIPES:
@@ -42,6 +46,11 @@ def choose(changes: dict[str, Any], name: str | None = None) -> Recipe:
     if "model" in changes or not name:
         own = {"model": model} if act_of(model) == act_of(recipe.model) else {"model": model, "act": act_of(model)}
         changes = {**own, **changes}
+    return _changed(recipe, changes)
+
+
+def _changed(recipe, changes):
+    """Return a recipe with changes, and with what goes with them where they do not say it."""
     changes = {**_of_method(recipe, changes), **changes}
     if {"attack", "attack_steps"} & set(changes) and recipe.replace(**changes).attack != recipe.attack:
         changes = {"step_size": None, **changes}  # the recipe's suits the recipe's attack
@@ -60,3 +69,17 @@ def _of_method(recipe, changes):
         epsilon = f.radius("epsilon", changes.get("epsilon", recipe.epsilon))
         found["step_size"] = min(given["step"] * epsilon, 1.0) if given.get("step") else None
     return found
+
+
+def _of_file(changes, name):
+    """Return the recipe of a file with the changes made; fields that the file lacks are as without it."""
+    values = stored.read_file(name)
+    known = values.pop("name", None)
+    try:
+        recipe = choose(values, known if known in RECIPES else None)
+    except ValueError as error:
+        raise ValueError(f"{error} (in the recipe {name})") from None
+    model = f.named("model")("model", changes.get("model", recipe.model))
+    if act_of(model) != act_of(recipe.model):  # as where a recipe is named
+        changes = {"act": act_of(model), **changes}
+    return _changed(recipe, changes)

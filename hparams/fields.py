@@ -115,9 +115,9 @@ def several(read_one: Reader) -> Reader:
     return read
 
 
-def optional(read_one: Reader) -> Reader:
+def optional(read_one: Reader, nothing: tuple = (None, "", "none", "None")) -> Reader:
     """Return a reader that also takes nothing: None, "" or "none"."""
-    return lambda name, value: None if value in (None, "", "none", "None") else read_one(name, value)
+    return lambda name, value: None if value in nothing else read_one(name, value)
 
 
 def attack(name: str, value: Any) -> str:

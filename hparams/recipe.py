@@ -6,8 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from sat_tf.hparams import fields as f
-from sat_tf.hparams.catalogue import settings
+from sat_tf.hparams.catalogue import names, settings
 from sat_tf.names import format_radius, unknown
+
+OPEN_ENDED = ("constant", "steps", "exponential")  # schedules that do not look at the number of epochs
+SEEN, EPOCHS = 80_000, (10, 100)  # images that a training of epochs=none sees in all, and its least and most epochs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +52,11 @@ class Recipe:
         100, f.number(0, 10**7, whole=True), "training images that may be left out because they can't be read"
     )
     batch_size: int = f.field(128, f.number(1, 2**20, whole=True), "images an update, over all replicas")
-    epochs: int = f.field(10, f.number(1, 10**5, whole=True), "passes over the training images")
+    epochs: int | None = f.field(
+        10,
+        f.optional(f.number(1, 10**5, whole=True), (None, "none", "None")),
+        "passes over the training images; none: by their number, 10 to 100",
+    )
 
     epsilon: float = f.field(8 / 255, f.radius, "training attack: radius of the L-infinity ball")
     attack: str = f.field("pgd-1", f.attack, "training attack with its steps: pgd-1, fgsm, apgd-2")
@@ -268,6 +275,18 @@ class Recipe:
     def evaluated_epsilon(self) -> float:
         """The radius that evaluations take: their own, or the training attack's."""
         return self.epsilon if self.eval_epsilon is None else self.eval_epsilon
+
+    @property
+    def tied_to_epochs(self) -> str | None:
+        """What depends on how many epochs there are, so that more of them are another training; None: they go on."""
+        if self.schedule not in OPEN_ENDED:
+            return f"the schedule {self.schedule}"
+        return f"the method {self.method}" if self.method in names("method", having="length") else None
+
+    def sized(self, images: int = SEEN) -> "Recipe":
+        """Return the recipe with its number of epochs: for so many training images, where it does not say one."""
+        few, most = EPOCHS
+        return self if self.epochs else self.replace(epochs=min(most, max(few, round(SEEN / max(images, 1)))))
 
     def replace(self, /, **changes: Any) -> "Recipe":
         """Return a copy with other values; an unknown field is an error that names the nearest one."""

@@ -1,14 +1,23 @@
-"""What a user sees while an experiment runs: log lines, progress bars, and errors that say what to do."""
+"""What a user sees while an experiment runs: log lines, log.txt, progress, and errors that say what to do."""
 
 import contextlib
+import datetime
 import logging
+import os
+import pathlib
 import sys
 import types
 from collections.abc import Callable, Iterator
+from typing import Any, TextIO
 
 import tensorflow as tf
 from absl import logging as absl_logging
 from tqdm import tqdm
+
+from sat_tf import progress as progress_of
+from sat_tf.progress import make_progress
+
+__all__ = ["Above", "LogFile", "LogLines", "logged", "make_progress", "naming_failures", "say", "start", "whole_steps"]
 
 
 class LogLines(logging.Handler):
@@ -16,8 +25,45 @@ class LogLines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
-        if record.levelno >= logging.WARNING or "sat_tf" in record.pathname:
+        if _is_ours(record):
             tqdm.write(record.getMessage(), file=sys.stderr)
+
+
+class LogFile(logging.Handler):
+    """Log records, and whatever else is said, as lines of a file with their time."""
+
+    def __init__(self, file: TextIO) -> None:
+        super().__init__()
+        self.file = file
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        if _is_ours(record):
+            self.write(record.getMessage())
+
+    def write(self, text: str) -> None:
+        """Write lines."""
+        now = datetime.datetime.now().isoformat(" ", "seconds")
+        with contextlib.suppress(OSError):  # a full disk is said by what can't do without it
+            self.file.writelines(f"{now} {line}\n" for line in text.splitlines())
+            self.file.flush()
+
+
+class Above(logging.Handler):
+    """Hand records from a level on to the logger above, if they went there before."""
+
+    def __init__(self, logger: logging.Logger, level: int) -> None:
+        super().__init__(level)
+        self.above = logger.parent if logger.propagate else None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand on one record."""
+        if self.above:
+            self.above.handle(record)
+
+
+def _is_ours(record):
+    return record.levelno >= logging.WARNING or "sat_tf" in record.pathname
 
 
 def start() -> None:
@@ -29,25 +75,74 @@ def start() -> None:
     tf.config.list_logical_devices()
 
 
-def make_progress(total: float, what: str, unit: str, done: float = 0, *, passing: bool = False) -> tqdm:
-    """Return a progress bar with ETA on stderr; less often where that is a file.
+@contextlib.contextmanager
+def logged(path: str | os.PathLike, first: str = "") -> Iterator[None]:
+    """Write what is said meanwhile, and the error that ends it, to the end of a file, too.
 
-    A `passing` bar disappears when it is done, and is not shown in a file.
+    Nothing is written twice where the process's stderr is that file already, as in the runs of an experiment.
+
+    Args:
+      path: the file.
+      first: a line to begin with, such as the command.
     """
-    return tqdm(
-        total=total,
-        initial=done,
-        desc=what,
-        unit=unit,
-        dynamic_ncols=True,
-        mininterval=0.5 if sys.stderr.isatty() else 10,
-        smoothing=0.1,
-        leave=not passing,
-        disable=None if passing else False,
-    )
+    if _is_stderr(path):
+        yield
+        return
+    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+    logger = absl_logging.get_absl_logger()
+    with open(path, "a", encoding="utf-8", errors="replace") as file, _heard(logger):
+        handler = LogFile(file)
+        logger.addHandler(handler)
+        progress_of.LISTENERS.append(handler.write)
+        try:
+            handler.write(first)
+            yield
+        except BaseException as error:
+            handler.write(str(error) or type(error).__name__)
+            raise
+        finally:
+            progress_of.LISTENERS.remove(handler.write)
+            logger.removeHandler(handler)
 
 
-def whole_steps(progress: tqdm) -> Callable[[float], None]:
+@contextlib.contextmanager
+def _heard(logger):
+    """Let information reach the handlers to come, also where a program shows warnings alone: others see no more."""
+    least, level, propagate = logger.getEffectiveLevel(), logger.level, logger.propagate
+    before = [(handler, handler.level) for handler in logger.handlers]
+    if least > logging.INFO:
+        logger.setLevel(logging.INFO)
+        for handler, own in before:
+            handler.setLevel(max(own, least))
+        above = Above(logger, least)
+        logger.addHandler(above)
+        logger.propagate = False
+    try:
+        yield
+    finally:
+        if least > logging.INFO:
+            logger.removeHandler(above)
+        logger.propagate = propagate
+        logger.setLevel(level)
+        for handler, own in before:
+            handler.setLevel(own)
+
+
+def _is_stderr(path):
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(2))
+    except OSError:
+        return False
+
+
+def say(text: str) -> None:
+    """Print a result on stdout, and into what is `logged`."""
+    print(text, flush=True)
+    for listen in progress_of.LISTENERS:
+        listen(text)
+
+
+def whole_steps(progress: Any) -> Callable[[float], None]:
     """Return a function that adds fractions to a progress bar, which shows whole numbers."""
     done = 0.0
 

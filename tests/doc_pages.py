@@ -12,7 +12,7 @@ from unittest import mock
 
 from absl.testing import flagsaver
 
-from sat_tf import cli, experiment, grid
+from sat_tf import cli, experiment, grid, hparams
 from sat_tf.data import make_fashion_mnist_12k, make_shards
 from sat_tf.serving import client, server
 
@@ -46,9 +46,11 @@ def words_of(command):
 def start_main(words, tmp_path):
     """Run the real command line with recorders in the place of what works; they refuse what the workers would."""
     whole = {"trusted": True, "forced": False}
-    results = {"train": None, "evaluate": whole, "merge": whole, "verify": ([], {}), "plan": {}}
+    results = {"train": None, "evaluate": whole, "merge": whole, "compare": None, "verify": ([], {}), "plan": {}}
     results |= {"export": None, "convert": None, "download": None, "draw": tmp_path, "start": None}
     (tmp_path / "table.md").touch()
+    (tmp_path / "DIR").mkdir(exist_ok=True)  # a run, whose recipe may be taken
+    (tmp_path / "DIR/recipe.json").write_text(json.dumps(hparams.choose({}).to_dict()))
 
     def planned(name, *, data_dir, jobs, command, **where):
         """Stand for a grid's runs, which are planned."""

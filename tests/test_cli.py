@@ -1,6 +1,7 @@
 """The real command line: instant answers, one line for every mistake, the documented commands, Ctrl-C."""
 
 import itertools
+import json
 import multiprocessing
 import os
 import pathlib
@@ -185,6 +186,8 @@ def test_one_table_is_listed(wanted, answer):
         (["--mode=trian"], "train|eval|verify"),
         (["--set", "epochs"], "field=value"),
         (["--recipe=fasion"], "Did you mean fashion"),
+        (["--mode=compare"], "--runs=DIR,DIR"),
+        (["--runs=a,b"], "--mode=compare"),
         (["--checkpoint=x"], "--mode=eval"),
         (["--plan", "--mode=eval"], "--mode=train"),
         (["--images_per_second=3"], "--plan"),
@@ -358,14 +361,17 @@ def documented_commands():
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     texts = [page.read_text(encoding="utf-8") for page in pages] + [help.usage("sat-tf")]
     found = re.findall(
-        r"(?:python main\.py|python -m sat_tf|sat-tf)((?: --?[\w=./,:-]+(?: \w+=[^\s`]+)?)+)", "\n".join(texts)
+        r"(?:python main\.py|python -m sat_tf|sat-tf)((?: --?[\w=./,:*'-]+(?: \w+=[^\s`]+)?)+)", "\n".join(texts)
     )
     return sorted({command.strip() for command in found})
 
 
 @pytest.mark.parametrize("command", documented_commands())
-def test_documented_commands_are_right(command):
+def test_documented_commands_are_right(command, tmp_path, monkeypatch):
     """Every command that README, documentation or help shows passes the checks and makes a recipe."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "DIR").mkdir()
+    (tmp_path / "DIR/recipe.json").write_text(json.dumps(hparams.choose({}).to_dict()))
     given = parsing.parse(["sat-tf", *shlex.split(command)])
     if given.help or given.version or given.list is not None:
         return

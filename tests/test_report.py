@@ -200,7 +200,7 @@ def test_says_when_not_every_test_image_was_evaluated(tmp_path, content):
 def test_evaluation_without_attack_curve_training_or_panel(tmp_path, content):
     content.update(mode="eval", training=None, curve=None, evaluations=[evaluation("clean", 1722)])
     written = report.write(tmp_path, content, [], None)
-    assert set(written) == {"report.md", "report.json"} == all_files(tmp_path)
+    assert set(written) == {"report.md", "report.html", "report.json"} == all_files(tmp_path)
     text = read(tmp_path, "report.md")
     assert "Not trained by this run" in text and "## Images" not in text
 
@@ -212,7 +212,7 @@ def test_returns_every_written_file_and_leaves_nothing_else(tmp_path, content, h
     directory = tmp_path / "new" / "run"
     for _ in range(2):  # the second time over the files of the first
         written = report.write(str(directory), content, history, make_panel())
-        assert set(written) == all_files(directory) == {"report.json", "report.md", *IMAGES}
+        assert set(written) == all_files(directory) == {"report.json", "report.md", "report.html", *IMAGES}
         assert all(written[name] == str(directory / name) for name in written)
 
 
@@ -239,7 +239,7 @@ def test_a_write_that_fails_midway_leaves_the_old_file(tmp_path, content, monkey
     with pytest.raises(OSError, match="No space left"):
         report.write(tmp_path, {**content, "model": "other"}, [], None)
     assert read(tmp_path, "report.json") == before
-    assert all_files(tmp_path) == {"report.json", "report.md"}
+    assert all_files(tmp_path) == {"report.json", "report.md", "report.html"}
 
 
 # Images

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from sat_tf import schedules
+from sat_tf.hparams.recipe import OPEN_ENDED
 
 
 def values(schedule, at):
@@ -57,3 +58,13 @@ def test_warm_up_rises_in_a_line():
 def test_every_schedule_is_finite_and_never_above_its_peak(name):
     schedule = schedules.SCHEDULES[name](peak=0.7, total_steps=50, decay_steps=[20])
     assert all(0 <= value <= 0.7 + 1e-6 for value in values(schedule, range(0, 60, 7)))
+
+
+def test_what_goes_on_with_more_epochs_does_not_look_at_their_number():
+    assert set(OPEN_ENDED) <= set(schedules.SCHEDULES)
+    for name in OPEN_ENDED:
+        one, two = (
+            schedules.SCHEDULES[name](peak=0.1, total_steps=total, decay_steps=[30], decay_rate=0.5)
+            for total in (50, 100)
+        )
+        assert [float(one(step)) for step in range(0, 50, 7)] == [float(two(step)) for step in range(0, 50, 7)]

@@ -8,6 +8,7 @@ from sat_tf.cli.parsing import EVALUATION_NAMES, job_of
 
 NEEDED = {  # what a job can't do without
     "verify": ("adversarial", "--adversarial=FILE", "a file that --save_adversarial wrote"),
+    "compare": ("runs", "--runs=DIR,DIR", "the folders of two runs or more, or 'runs/*'"),
     "merge": ("parts", "--parts=DIR,DIR,...", "the folders of all parts' reports"),
 }
 

@@ -9,7 +9,7 @@ from sat_tf import hparams
 from sat_tf.hparams.fields import number
 from sat_tf.names import nearest
 
-MODES = ("train", "eval", "verify", "merge", "export", "download", "convert")
+MODES = ("train", "eval", "verify", "merge", "compare", "export", "download", "convert")
 JOBS = (*MODES, "experiment", "plan")
 TRAINING = ("train", "plan", "experiment")
 OPENING = ("eval", "verify", "export", "convert")  # a checkpoint: its fields may be repeated there, not changed
@@ -21,6 +21,7 @@ MODE_ALIASES = {
     "fit": "train",
     "save": "export",
     "check": "verify",
+    "diff": "compare",
 }
 
 
@@ -74,7 +75,9 @@ FLAGS = {
         "method", "sat (the default): an attack before each update; standard, trades, p-sat, ...", *OPENING
     ),
     "dataset": _recipe("dataset", "Data set; fashion_mnist_12k, the default, comes with the package.", *OPENING),
-    "data_dir": Flag(help="Where the data set lies.", jobs=(*TRAINING, *OPENING)),
+    "data_dir": Flag(
+        help="Where the data set lies; default: where it lay in the run's training.", jobs=(*TRAINING, *OPENING)
+    ),
     "extra_data": Flag(
         help="An .npz of more training images (image, label), for --set extra_share=0.7.", jobs=("train", "plan")
     ),
@@ -82,10 +85,12 @@ FLAGS = {
         help="A checkpoint to start from, such as the folder of a clean-trained run; its weights only.", jobs=("train",)
     ),
     "model_dir": Flag(
-        help="Folder of the run; default: runs/<model>-<act>-<method>-<dataset>-seed<seed>.", jobs=("train", *OPENING)
+        help="Folder of the run; default: runs/<model>-<act>-<method>-<dataset>-seed<seed>, and what was changed.",
+        jobs=("train", *OPENING),
     ),
     "recipe": Flag(
-        help="Recipe to start from; default: the paper's for imagenet2012, else fashion.", jobs=("train", "plan")
+        help="Recipe to start from, its file, or the folder of a run; default: one that suits the data.",
+        jobs=("train", "plan"),
     ),
     "epochs": _recipe("epochs", "Passes over the training images."),
     "batch_size": _recipe("batch_size", "Images an update; with --mode=eval images at a time.", "eval", "verify"),
@@ -148,6 +153,11 @@ FLAGS = {
     "sibling": _evaluation("Another checkpoint of the same data; attacks on it must not be stronger."),
     "force": _switch(_evaluation, "Show an accuracy that failed a check, with the warning.", "eval"),
     "parts": _evaluation("merge: the folders of all parts' reports.", "merge", define=flags.DEFINE_list),
+    "runs": _evaluation(
+        "compare: the folders of runs, DIR,DIR or 'runs/*'; the first is the baseline.",
+        "compare",
+        define=flags.DEFINE_list,
+    ),
     "adversarial": Flag(help="A file that --save_adversarial wrote.", group="Verify", jobs=("verify",)),
     "format": Flag(
         help="Formats of saved_model (the default), keras, litert, onnx.",
@@ -196,9 +206,9 @@ FLAGS = {
         read=number(1, 10**4, whole=True),
     ),
     "results_dir": Flag(
-        help="Folder of its runs and tables; default: runs/experiments.",
+        help="Folder of its runs and tables; default: runs/experiments; of compare: a new one in runs/comparisons.",
         group="Experiments",
-        jobs=("experiment",),
+        jobs=("experiment", "compare"),
         default="runs/experiments",
     ),
     "plan": _switch(

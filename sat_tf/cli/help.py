@@ -29,12 +29,13 @@ GROUPS = {  # by the name that `Flag.group` has
         },
     ),
     "Evaluate": Group(
-        "Evaluate (--mode=eval; --mode=merge joins parts)",
-        ("eval", "merge"),
+        "Evaluate (--mode=eval; --mode=merge joins parts; --mode=compare)",
+        ("eval", "merge", "compare"),
         {
             "--mode=eval --model_dir=DIR --eval_attacks=clean,pgd-200 --epsilon=4/255": "under a longer attack",
             "--mode=eval --model_dir=DIR --eval_attacks=clean,autoattack --save_adversarial": "by AutoAttack",
             "--mode=merge --parts=DIR1,DIR2": "join what --shard=1/2 and --shard=2/2 wrote",
+            "--mode=compare --runs=DIR1,DIR2": "what differs, and accuracies on the same images",
         },
     ),
     "Verify": Group(

@@ -12,9 +12,9 @@ from absl import flags
 
 from sat_tf import hparams
 from sat_tf.cli import checks
+from sat_tf.cli.naming import default_model_dir, evaluated_model_dir, why_anew
 from sat_tf.cli.parsing import changes_of, job_of
 
-NAMING_FIELDS = ("model", "act", "method", "dataset", "seed")  # what names the default folder of a run
 WITHHELD = 3  # exit status where a number failed its checks
 
 
@@ -34,24 +34,16 @@ def run(given: flags.FlagValues, command: str) -> int:
     recipe = None
     if job in ("train", "plan"):
         recipe = hparams.choose(changes, given.recipe)
-        model_dir = model_dir or default_model_dir(recipe)
+        model_dir = model_dir or default_model_dir(recipe, _data_dir(given))
     else:
         changes = hparams.read(changes)
-        if not (model_dir or given.checkpoint or job == "merge"):
-            model_dir = default_model_dir(hparams.choose({n: v for n, v in changes.items() if n in NAMING_FIELDS}))
+        if not (model_dir or given.checkpoint or job in ("merge", "compare")):
+            model_dir = evaluated_model_dir(changes, given.data_dir)
     with quiet_start():
         from sat_tf import experiment  # TensorFlow takes seconds: everything above answers at once
 
         experiment.start()
     return JOBS[job](given, experiment, recipe=recipe, changes=changes, model_dir=model_dir, command=command)
-
-
-def default_model_dir(recipe: hparams.Recipe) -> pathlib.Path:
-    """Return the folder of a run that the user did not name."""
-    act = recipe.act.replace(":", "_")
-    named = recipe.name.startswith(recipe.model) or recipe.name in hparams.ROWS
-    start = recipe.name if named else recipe.model  # efficientnet-b0-enhanced, table1-both
-    return pathlib.Path("runs") / f"{start}-{act}-{recipe.method}-{recipe.dataset}-seed{recipe.seed}"
 
 
 def train(
@@ -64,16 +56,17 @@ def train(
     **_: Any,
 ) -> int:
     """Train, or go on."""
-    experiment.train(
-        recipe, model_dir, data_dir=given.data_dir, extra_data=given.extra_data, init=given.init, command=command
-    )
+    if not given.model_dir and (words := why_anew(recipe, model_dir)):
+        print(words, file=sys.stderr)
+    places = {"data_dir": _data_dir(given), "extra_data": given.extra_data, "init": given.init}
+    experiment.train(recipe, model_dir, **places, command=command)
     return 0
 
 
 def plan(given: flags.FlagValues, experiment: ModuleType, *, recipe: hparams.Recipe, **_: Any) -> int:
     """Print what training would cost."""
     lines = experiment.plan(
-        recipe, data_dir=given.data_dir, extra_data=given.extra_data, images_per_second=given.images_per_second
+        recipe, data_dir=_data_dir(given), extra_data=given.extra_data, images_per_second=given.images_per_second
     )
     print("\n".join(f"{name + ':':28}{value}" for name, value in lines.items()))
     return 0
@@ -105,6 +98,12 @@ def evaluate(
 def merge(given: flags.FlagValues, experiment: ModuleType, *, command: str, **_: Any) -> int:
     """Join the reports of all parts."""
     return _trusted(experiment.merge(given.parts, command))
+
+
+def compare(given: flags.FlagValues, experiment: ModuleType, *, command: str, **_: Any) -> int:
+    """Put runs beside one another."""
+    experiment.compare(given.runs, given.results_dir if given["results_dir"].present else None, command)
+    return 0
 
 
 def verify(
@@ -163,11 +162,20 @@ JOBS = {
     "plan": plan,
     "eval": evaluate,
     "merge": merge,
+    "compare": compare,
     "verify": verify,
     "export": export,
     "convert": convert,
     "download": download,
 }
+
+
+def _data_dir(given):
+    """Return where the data lies: as the user said, or as the run remembers whose recipe is taken."""
+    place = hparams.place_of(given.recipe) if given.recipe and not given.data_dir else None
+    remembered = hparams.data_of(place) if place else {}
+    same = given.dataset in (None, remembered.get("dataset"))
+    return remembered.get("data_dir") if same and remembered else given.data_dir
 
 
 def _places(given, model_dir):

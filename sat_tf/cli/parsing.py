@@ -74,6 +74,7 @@ ALIASES = {
     "test": "--mode=eval",
     "verify": "--mode=verify",
     "merge": "--mode=merge",
+    "compare": "--mode=compare",
     "export": "--mode=export",
     "download": "--mode=download",
     "convert": "--mode=convert",

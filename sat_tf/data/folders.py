@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from sat_tf import preprocess
+from sat_tf import preprocess, progress
 from sat_tf.data import contents, index
 from sat_tf.data.listing import ENDINGS, ending, listing
 from sat_tf.data.splits import Data, draw, expand, from_arrays, indexed, validation_size
@@ -137,10 +137,8 @@ def _decode_all(paths, usable, read, shape):
 
 
 def _progress(batches, count):
-    """Show a bar if it takes longer than three seconds and somebody is looking."""
-    from tqdm import tqdm
-
-    return tqdm(batches, f"Reading images, {_READ} a step", -(-count // _READ), delay=3, disable=None, leave=False)
+    """Show how many batches of images are read, if it takes longer than three seconds."""
+    return progress.over(batches, -(-count // _READ), f"reading images, {_READ} a step", "step")
 
 
 def _from_files(paths, labels, read, *, keep=False, **fields):

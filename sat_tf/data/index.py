@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from sat_tf import files
+from sat_tf import files, progress
 from sat_tf.data.contents import KINDS, UNREADABLE
 
 FILE_NAME = ".sat_index.npz"
@@ -196,12 +196,9 @@ def _stat(path):
 
 
 def _progress(total):
-    """Return a bar with ETA that is seen after three seconds, if somebody is looking."""
-    from tqdm import tqdm
-
-    return tqdm(
-        None, "Looking for unreadable images", total, unit="B", unit_scale=True, delay=3, disable=None, leave=False
-    )
+    """Return progress with ETA that is seen after three seconds."""
+    options = {"unit_scale": True, "delay": 3}
+    return progress.make_progress(total, "looking for unreadable images", "B", passing=True, **options)
 
 
 _NOTHING = make([], [], [], [], [], [])

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from sat_tf import files, preprocess
+from sat_tf import files, preprocess, progress
 from sat_tf.data import contents, folders
 from sat_tf.data.listing import listing
 from sat_tf.data.shards import CLASSES_FILE, COUNTS_FILE, PARTS
@@ -130,11 +130,8 @@ def _write_lines(path, lines):
 
 
 def _bar(total, what, unit):
-    """Return a progress bar with ETA; less often where it goes to a file."""
-    from tqdm import tqdm
-
-    pause = 0.5 if sys.stderr.isatty() else 10
-    return tqdm(desc=what, total=total, unit=unit, unit_scale=unit == "B", mininterval=pause)
+    """Return progress with ETA."""
+    return progress.make_progress(total, what, unit, unit_scale=unit == "B")
 
 
 def main() -> None:

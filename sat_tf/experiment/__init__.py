@@ -4,6 +4,7 @@ Each thing that a user can ask for is a function of a file of its name.
 """
 
 from sat_tf.console import start
+from sat_tf.experiment.compare import compare
 from sat_tf.experiment.convert import convert
 from sat_tf.experiment.download import download
 from sat_tf.experiment.draw import draw
@@ -14,4 +15,4 @@ from sat_tf.experiment.plan import plan
 from sat_tf.experiment.train import train
 from sat_tf.experiment.verify import verify
 
-__all__ = ["convert", "download", "draw", "evaluate", "export", "merge", "plan", "start", "train", "verify"]
+__all__ = ["compare", "convert", "download", "draw", "evaluate", "export", "merge", "plan", "start", "train", "verify"]

@@ -15,7 +15,7 @@ from absl import logging
 
 from sat_tf import console, corruptions, data, files, report
 from sat_tf import evaluate as engine
-from sat_tf.experiment import assembly, checkpoints, folders, overlap, record
+from sat_tf.experiment import assembly, checkpoints, folders, overlap, places, record
 from sat_tf.experiment.measure import Measurement
 from sat_tf.experiment.subject import Subject
 
@@ -69,6 +69,7 @@ def evaluate(
       checkpoint: another checkpoint, as `checkpoints.open_checkpoint` names them; without model_dir its run gets the
         report.
       checkpoint_dir: where the files of released checkpoints lie.
+      data_dir: where the data set lies; None for where it lay in training.
       subset: a file of ids: only these test images are evaluated.
       shard: (i, n): only the i-th of n parts of the test images, counted from 1; `merge` puts the parts together.
       save_adversarial: write the adversarial images, which `verify` reads.
@@ -87,7 +88,7 @@ def evaluate(
         corruptions.check()
     assembly.make_deterministic(recipe.seed)
     with console.naming_failures() as failing:
-        failing.dataset = dataset = load_test(found, data_dir)
+        failing.dataset = dataset = load_test(found, places.of_checkpoint(found, data_dir))
         overlap.tell(dataset)
         dataset, facts_of_subset = chosen(dataset, subset, shard)
         overlap.refuse(found, dataset)
@@ -111,8 +112,32 @@ def evaluate(
             force=force,
         )
         facts = record.facts_of(found, "eval", command, found.known)
-        with work_folder(home / "evaluations", request_of(found, subject, asked)) as folder:
+        with (
+            work_folder(home / "evaluations", request_of(found, subject, asked)) as folder,
+            console.logged(folder / "log.txt", command),
+        ):
+            announce(found, subject, folder)
             return report_on(subject, folder, asked, facts=facts, history=found.state["history"], home=home)
+
+
+def announce(found: checkpoints.Checkpoint, subject: Subject, folder: pathlib.Path) -> None:
+    """Say what is evaluated, on what, by what, and where it is reported."""
+    recipe = subject.recipe
+    logging.info(
+        "Evaluating %s with %s, %s (%s weights), on %d images of %s of %d classes, %d pixels a side, under %s, "
+        "epsilon %s; in %s.",
+        recipe.model,
+        recipe.act,
+        found.path,
+        found.recipe.evaluated_weights,
+        subject.count,
+        subject.dataset.name,
+        len(subject.dataset.classes),
+        subject.image_size,
+        ", ".join(recipe.eval_attacks),
+        report.format_radius(recipe.evaluated_epsilon, recipe.eval_norm),
+        folder,
+    )
 
 
 def report_on(
@@ -140,6 +165,7 @@ def report_on(
     full = record.header(subject) | {
         **facts,
         "evaluations": rows,
+        "by_class": found.by_class(),
         "curve": found.curve(),
         "radii": radii,
         "extras": extras,

@@ -6,10 +6,11 @@ import pathlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from absl import logging
 
 import sat_tf.export
 from sat_tf import attacks, console, cost, data, hparams, preprocess
-from sat_tf.experiment import assembly, checkpoints, overlap
+from sat_tf.experiment import assembly, checkpoints, overlap, places
 
 IMAGES = 200  # on which every format is compared with the model
 ATTACK_FLOPS = 4e12  # spent on PGD in the comparison, by model and export each
@@ -32,7 +33,8 @@ def export(
     Args:
       changes: as `evaluate` takes them.
       model_dir, checkpoint, checkpoint_dir: as `evaluate` takes them.
-      data_dir: where the data set lies whose test images are used for the comparison.
+      data_dir: where the data set lies whose test images are used for the comparison; None for where it lay in
+        training.
       formats: keys of `sat_tf.export.FORMATS`.
       command: what the user typed, for the card.
 
@@ -140,10 +142,12 @@ def sample(
     than the model's their labels are -1: logits can be compared, but no accuracy says anything of the model.
     """
     try:
-        dataset = assembly.load_data(found.recipe.replace(eval_images=None), data_dir)
-    except (OSError, ValueError):
+        recipe = found.recipe.replace(eval_images=None)
+        dataset = assembly.load_data(recipe, places.of_checkpoint(found, data_dir))
+    except (OSError, ValueError) as error:
         if required or found.recipe.dataset == EMBEDDED:
             raise
+        logging.warning("%s Meanwhile the comparison takes images of %s.", error, EMBEDDED)
         dataset = data.load(EMBEDDED)
     overlap.refuse(found, dataset)
     split = dataset.test

@@ -37,13 +37,33 @@ def check_folder(model_dir: str | pathlib.Path, recipe: hparams.Recipe) -> pathl
         ) from error
     file = model_dir / "recipe.json"
     if file.exists():
-        differences = read_recipe(file).differences(recipe)
-        if differences:
+        known = read_recipe(file)
+        if lines := differences(known, recipe):
             raise ValueError(
                 f"Expected the recipe of the run in {model_dir}. Received another one: "
-                f"{'; '.join(differences)}. Name another --model_dir, or repeat its flags to go on."
+                f"{'; '.join(lines)}. {_why(lines, recipe)}Name another --model_dir, or repeat its flags to go on."
             )
     return model_dir
+
+
+def differences(known: hparams.Recipe, recipe: hparams.Recipe) -> list[str]:
+    """Return what keeps a recipe from going on with a run: as `Recipe.differences`, but for epochs that go on."""
+    lines = known.differences(recipe)
+    return [] if len(lines) == 1 and _of_epochs(lines) and not recipe.tied_to_epochs else lines
+
+
+def _of_epochs(lines):
+    return any(line.startswith("epochs: ") for line in lines)
+
+
+def _why(lines, recipe):
+    """Return why other epochs do not go on, "" where they are not what is other."""
+    if not _of_epochs(lines) or not recipe.tied_to_epochs:
+        return ""
+    return (
+        f"With other epochs {recipe.tied_to_epochs} makes every step another one, so that a run can't go on with them; "
+        f"runs with --set schedule=constant can, or steps. "
+    )
 
 
 def read_recipe(file: pathlib.Path) -> hparams.Recipe:
@@ -56,16 +76,23 @@ def read_recipe(file: pathlib.Path) -> hparams.Recipe:
 
 
 def write_recipe(model_dir: pathlib.Path, recipe: hparams.Recipe) -> None:
-    """Write `recipe.json` where there is none."""
+    """Write `recipe.json` where there is none, or change its epochs: the run goes on with these."""
     file = model_dir / "recipe.json"
-    if not file.exists():
-        files.write(file, json.dumps(recipe.to_dict(), indent=1) + "\n")
+    if file.exists():
+        known = read_recipe(file)
+        if known.epochs == recipe.epochs:
+            return
+        recipe = known.replace(epochs=recipe.epochs)
+    files.write(file, json.dumps(recipe.to_dict(), indent=1) + "\n")
 
 
 def report_folder(model_dir: pathlib.Path, recipe: hparams.Recipe) -> pathlib.Path:
-    """Return where a finished training reports: the run's folder, or a new one if another evaluation lies there."""
+    """Return where a finished training reports: the run's folder, or a new one if another evaluation lies there.
+
+    A report from before the run went on with more epochs is replaced.
+    """
     file = model_dir / "report.json"
-    if not file.exists() or read_recipe(file) == recipe:
+    if not file.exists() or (before := read_recipe(file)) == recipe or before.differences(recipe):
         return model_dir
     return next_folder(model_dir / "evaluations")
 

@@ -2,17 +2,22 @@
 
 import os
 import pathlib
+import time
 
 import keras
 import numpy as np
 from absl import logging
 
 from sat_tf import console, corruptions, evaluate, report
-from sat_tf.evaluate import saved
+from sat_tf.evaluate import sanity, saved
+from sat_tf.evaluate.results import classes
 from sat_tf.experiment import record
 from sat_tf.experiment.subject import Subject
+from sat_tf.progress import in_words
 
 CORRUPTED = 2000  # images at most that are corrupted, by 15 kinds in 5 severities
+TRACED = 2.0  # seconds that a check takes before it computes, about
+KEPT = 2**26  # bytes of images up to which every adversarial one is kept anyway
 PANEL = 8  # images that the panel shows at most, one a class
 
 
@@ -43,6 +48,7 @@ class Measurement:
             self.logits = self.attacker.logits(self.examples.images, progress.update)
         labels = self.examples.labels
         self.shown = np.array([np.flatnonzero(labels == label)[0] for label in np.unique(labels)[:PANEL]])
+        keep_all = keep_all or self.examples.images.nbytes <= KEPT
         self.kept = None if keep_all or self.recipe.eval_radii else self.shown
         self.results = {}
 
@@ -97,6 +103,29 @@ class Measurement:
             "steps": [0, *steps],
             "accuracy": [self.correct / count, *steps.values()],
         }
+
+    def by_class(self) -> dict:
+        """Return accuracies and confusions class by class, for the report."""
+        labels, count = self.examples.labels, len(self.subject.dataset.classes)
+        predicted = {"clean": classes(self.logits)}
+        right = {"clean": predicted["clean"] == labels, **{name: each.robust for name, each in self.results.items()}}
+        strongest = min(self.results, key=lambda name: self.results[name].robust_accuracy, default=None)
+        if strongest and self.kept is None:
+            predicted[strongest] = self._attacked_classes(self.results[strongest])
+        return report.by_class.counted(labels, right, predicted, count)
+
+    def _attacked_classes(self, result):
+        """Return the class that the model says of every image as an attack leaves it: that of fooled ones is read."""
+        said = np.where(result.robust, result.labels, result.predictions)
+        size = min(self.attacker.batch_size, len(self.logits))
+        places = np.flatnonzero(result.stage >= 0)
+        with console.make_progress(len(places), "reading adversarial images", "image", passing=True) as progress:
+            for begin in range(0, len(places), size):
+                some = places[begin : begin + size]
+                filled = np.resize(some, size)  # one shape for every batch
+                said[some] = classes(self.attacker.read(result.adversarial_of(filled)))[: len(some)]
+                progress.update(len(some))
+        return said
 
     def radii(self) -> dict | None:
         """Return accuracy against the radius under the last attack, for the report; None where none is asked for."""
@@ -164,6 +193,7 @@ class Measurement:
         """Return the sanity checks of model and images, none where the recipe asks for none; warn of failures."""
         if not self.recipe.eval_checks:
             return []
+        self._announce("model and images", sanity.BEFORE)
         found = evaluate.before(
             self.attacker, self.examples, self.logits, recorded=recorded, sample=self.recipe.eval_checks
         )
@@ -176,7 +206,8 @@ class Measurement:
         """Return the sanity checks of what the attacks found, none where the recipe asks for none."""
         if not self.recipe.eval_checks:
             return []
-        with console.make_progress(100, "checks", "%", passing=True) as progress:
+        self._announce("what the attacks found", sanity.AFTER, sibling)
+        with console.make_progress(100, "checks", "%") as progress:
             add = console.whole_steps(progress)
             return evaluate.after(
                 self.attacker,
@@ -188,12 +219,29 @@ class Measurement:
                 progress=lambda share: add(100 * share),
             )
 
+    def _announce(self, what, checks, sibling=None):
+        """Say what is checked, and about how long it takes by a forward pass of one batch, which is compiled by now."""
+        count, few = min(self.recipe.eval_checks, len(self.logits)), self.examples.images[: self.attacker.batch_size]
+        begun = time.monotonic()
+        self.attacker.read(few)
+        each = (time.monotonic() - begun) / len(few)
+        seconds = sum(sanity.passes_of(checks, sibling).values()) * count * each + TRACED * len(checks)
+        logging.info(
+            "Sanity checks of %s: %d checks on %d images, about %s.", what, len(checks), count, in_words(seconds)
+        )
+
     def table(self) -> list[dict]:
         """Return a dict for each attack and image, as images.csv has its lines."""
         test = self.subject.dataset.test
         names = test.names() if test.names and test.random_access else None
+        known = test.digests() if test.digests and test.random_access else None
         return [
-            {"attack": attack, **row, **({"name": names[place]} if names is not None else {})}
+            {
+                "attack": attack,
+                **row,
+                **({"name": names[place]} if names is not None else {}),
+                **({"image": f"{int(known[place]) & (2**64 - 1):016x}"} if known is not None else {}),
+            }
             for attack, result in self.results.items()
             for place, row in enumerate(result.table())
         ]

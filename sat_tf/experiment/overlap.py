@@ -40,6 +40,13 @@ def remember(model_dir: pathlib.Path, dataset: data.Data, whole: Callable[[], da
         )
 
 
+def same(model_dir: pathlib.Path, dataset: data.Data) -> bool:
+    """Say whether a data set of the user's own is known to hold the very training images of a run, wherever it lies."""
+    before = data.read_seen(pathlib.Path(model_dir) / FILE) if dataset.name in OWN else None
+    seen = before and data.seen(dataset)
+    return bool(seen) and before.new(seen) == 0
+
+
 def whole(recipe: hparams.Recipe, data_dir: str | pathlib.Path | None) -> Callable[[], data.Data | None]:
     """Return what `remember` takes: a function that loads a recipe's data with the whole test part, where it is cut."""
     cut = recipe.eval_images is not None and recipe.dataset in OWN

@@ -40,8 +40,9 @@ def plan(
     Raises:
       ValueError, OSError: unknown names, a batch larger than the data, or data that can't be read.
     """
-    assembly.check_names(recipe)
+    assembly.check_names(recipe.sized())
     train_size, validated, test_size, classes, side = _sizes(recipe, data_dir)
+    recipe = recipe.sized(train_size)
     size = recipe.image_size or side or models.image_size(recipe.model)
     if extra_data is not None:
         assembly.check_extra(recipe, extra_data)

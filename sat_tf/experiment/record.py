@@ -5,7 +5,7 @@ import math
 import pathlib
 from collections.abc import Iterable
 
-from sat_tf import evaluate, hparams, report
+from sat_tf import console, evaluate, hparams, report
 from sat_tf.experiment import assembly, checkpoints
 from sat_tf.experiment.subject import Subject
 
@@ -116,7 +116,7 @@ def conclude(
         "checkpoint": full["checkpoint"]["path"],
         "TensorBoard logs": str(logs) if logs.is_dir() else "",
     }
-    print("\n".join(report.summary_lines(full, where)), flush=True)
+    console.say("\n".join(report.summary_lines(full, where)))
     return full
 
 

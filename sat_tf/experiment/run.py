@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from sat_tf import console, data, hparams, interruption, names, report, saving, stopping, train
-from sat_tf.experiment import assembly, checkpoints, validation
+from sat_tf import console, data, files, hparams, interruption, names, report, saving, stopping, train
+from sat_tf.experiment import assembly, checkpoints, folders, overlap, validation
 from sat_tf.experiment.validation import USUAL
 
 CALL_SECONDS = 5.0  # so that progress moves, and Ctrl-C is heard
@@ -20,15 +20,20 @@ class Run:
     """A run between its first and its last step: what is trained, what has been seen, what a checkpoint holds."""
 
     def __init__(
-        self, recipe: hparams.Recipe, dataset: data.Data, strategy: tf.distribute.Strategy, model_dir: pathlib.Path
+        self,
+        recipe: hparams.Recipe,
+        dataset: data.Data,
+        strategy: tf.distribute.Strategy,
+        model_dir: pathlib.Path,
+        data_dir: str | None = None,
     ) -> None:
         self.recipe, self.dataset, self.strategy, self.model_dir = recipe, dataset, strategy, model_dir
+        self.data_dir = data_dir  # remembered with the weights
         self.image_size = assembly.image_size(recipe, dataset)
         for part in ("validation", "test"):
             if not getattr(dataset, part).size:
                 raise ValueError(f"Expected images in the {part} part of {dataset.source}. Received: none.")
-        for line in data.left_out(dataset, recipe.unreadable_limit):
-            logging.warning(line)
+        self.warnings = data.left_out(dataset, recipe.unreadable_limit)
         self.epoch_steps = data.steps_per_epoch(dataset.train, recipe.batch_size)
         self.total_steps = recipe.epochs * self.epoch_steps
         self.validation_steps = max(1, round(recipe.validation_every * self.epoch_steps))
@@ -45,12 +50,7 @@ class Run:
         self.stopped = None  # why training ended early
         self.sums, self.summed = {}, 0  # of the steps since the last validation
         self.validation = validation.Validation(recipe, self.method, self.state, dataset, self.image_size, strategy)
-        if self.method.attack is not None and recipe.stop_on_overfitting and not self.validation.compares:
-            logging.info(
-                "Catastrophic overfitting will not be noticed: %s in validation has no more steps than %s in training.",
-                recipe.validation_attack,
-                recipe.attack,
-            )
+        self.restored = None  # the checkpoint that it goes on from
 
     def start_from(self, found: checkpoints.Checkpoint) -> None:
         """Take the weights of a checkpoint, and its statistics; averages begin with them, the optimizer afresh.
@@ -78,18 +78,61 @@ class Run:
             return False
         state = checkpoints.read_state(path)
         self._must_match(state)
+        if state["step"] > self.total_steps:
+            raise ValueError(
+                f"Expected at least the {state['step'] / self.epoch_steps:.4g} epochs that the run in {self.model_dir} "
+                f"has. Received: epochs={self.recipe.epochs}. Name another --model_dir for fewer."
+            )
         saving.restore(path, self.variables())
         self.history, self.best, self.seconds = state["history"], state["best"], state["seconds"]
         self.sums, self.summed = state["sums"], state["summed"]
         self.stopped = state.get("stopped")
-        logging.info("Going on from step %d of %d, checkpoint %s.", self.state.step, self.total_steps, path)
+        self.restored = path
         return True
+
+    def announce(self) -> None:
+        """Say what is trained, on what, and where, and what is worth knowing of it, before the first step."""
+        recipe, dataset = self.recipe, self.dataset
+        sizes = [f"{getattr(dataset, part).size:,}" for part in ("train", "validation", "test")]
+        logging.info(
+            "Training %s with %s by %s, %s parameters; %s: %d classes, %s images for training, %s for validation, "
+            "%s for testing, %d pixels a side; attack: %s; %d epoch%s of %d steps; in %s.",
+            recipe.model,
+            recipe.act,
+            recipe.method,
+            f"{sum(int(np.prod(variable.shape)) for variable in self.state.model.trainable_variables):,}",
+            dataset.name,
+            len(dataset.classes),
+            *sizes,
+            self.image_size,
+            self._attack_words() or "none",
+            recipe.epochs,
+            "s" if recipe.epochs > 1 else "",
+            self.epoch_steps,
+            self.model_dir,
+        )
+        for line in self.warnings:
+            logging.warning(line)
+        if self.method.attack is not None and recipe.stop_on_overfitting and not self.validation.compares:
+            logging.info(
+                "Catastrophic overfitting will not be noticed: %s in validation has no more steps than %s in training.",
+                recipe.validation_attack,
+                recipe.attack,
+            )
+        if self.restored:
+            logging.info(
+                "Going on from step %d of %d, checkpoint %s.", self.state.step, self.total_steps, self.restored
+            )
+            self._write_history()
 
     def _must_match(self, state):
         """Refuse to go on from a checkpoint of another recipe or other data."""
-        differences = hparams.Recipe.from_dict(state["recipe"]).differences(self.recipe)
+        differences = folders.differences(hparams.Recipe.from_dict(state["recipe"]), self.recipe)
         mine, theirs = self._identity(), {key: state["data"].get(key) for key in self._identity()}
-        differences += [f"{key}: {theirs[key]} there, {mine[key]} here" for key in mine if mine[key] != theirs[key]]
+        unequal = [key for key in mine if mine[key] != theirs[key]]
+        if "source" in unequal and overlap.same(self.model_dir, self.dataset):
+            unequal.remove("source")  # it was moved
+        differences += [f"{key}: {theirs[key]} there, {mine[key]} here" for key in unequal]
         if differences:
             raise ValueError(
                 f"Expected the recipe and the data of the run in {self.model_dir}. Received others: "
@@ -179,7 +222,7 @@ class Run:
             )
             if "best" in kinds:  # nothing holds these weights
                 self.history[-1]["lost"] = True
-                self.best = stopping.best_of(self._rows(), self.method.best_by)
+                self.best = stopping.best_of(self._rows(), self.method.best_by, self.validation.size)
             return False
 
     def _rows(self):
@@ -202,7 +245,7 @@ class Run:
         state = {
             "step": self.state.step,
             "recipe": self.recipe.to_dict(),
-            "data": self._identity(),
+            "data": self._identity() | {"data_dir": self.data_dir},
             "history": self.history,
             "best": self.best,
             "seconds": self.seconds,
@@ -236,6 +279,8 @@ class Run:
             "validation_weights": self.recipe.validation_weights,
             "best_step": self.best["step"],
             f"best_validation_{self.method.best_by}_accuracy": self.best["score"][0],
+            "validation_images": self.validation.size,
+            "validations": stopping.beside(self.history, self.best, self.method.best_by) if self.history else [],
         }
 
     def _quantities(self):
@@ -266,6 +311,13 @@ class Run:
 
         return self.strategy.distribute_datasets_from_function(per_host)
 
+    def _write_history(self):
+        """Write history.csv, a line a validation."""
+        columns = dict.fromkeys(name for row in self.history for name in row)
+        rows = [{name: row.get(name, "") for name in columns} for row in self.history]
+        if rows:
+            files.write(self.model_dir / "history.csv", report.csv_text(rows))
+
     def _due(self, step):
         return step % self.validation_steps == 0 or step == self.total_steps
 
@@ -294,9 +346,10 @@ class Run:
             if name.startswith("validation/"):
                 tf.summary.scalar(name, value, step)
         self.history.append(row)
+        self._write_history()
         self.sums, self.summed = {}, 0
         validation.log(row, self.recipe)
-        self.best = stopping.best_of(self._rows(), self.method.best_by)
+        self.best = stopping.better(self._rows(), self.best, self.method.best_by, self.validation.size)
         self.stopped = stopping.reason_to_stop(
             self._rows(),
             self.method.best_by,

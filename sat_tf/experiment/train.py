@@ -1,10 +1,11 @@
 """--mode=train: a run by a recipe, from its first step to its report."""
 
+import contextlib
 import pathlib
 from collections.abc import Callable
 
 from sat_tf import console, files, hparams, saving
-from sat_tf.experiment import assembly, checkpoints, folders, overlap, record
+from sat_tf.experiment import assembly, checkpoints, folders, overlap, places, record
 from sat_tf.experiment.evaluate import Asked, report_on
 from sat_tf.experiment.run import Run
 from sat_tf.experiment.subject import Subject
@@ -27,7 +28,7 @@ def train(
     Args:
       recipe: what is trained, on what, and how it is evaluated.
       model_dir: folder of the run; nothing in it is ever wiped.
-      data_dir: where the data set lies.
+      data_dir: where the data set lies; None for where the run in `model_dir` remembers it.
       extra_data: an .npz of images to train on besides, `extra_share` of each batch.
       init: a checkpoint whose weights a new run starts from, as `checkpoints.open_checkpoint` names them; the optimizer
         starts afresh, and a run that goes on takes its own checkpoint.
@@ -43,19 +44,24 @@ def train(
       FloatingPointError: the loss is not finite; checkpoints are those from before.
       KeyboardInterrupt: stopped on demand; a checkpoint holds the state.
     """
-    assembly.check_names(recipe)
+    assembly.check_names(recipe.sized())
     assembly.check_extra(recipe, extra_data)
     first = init and checkpoints.open_checkpoint(init, {}, "released")
-    model_dir = folders.check_folder(model_dir, recipe)
+    model_dir, asked = folders.check_folder(model_dir, recipe), recipe
     assembly.make_deterministic(recipe.seed)
-    with files.locked(model_dir), console.naming_failures() as failing:
+    with files.locked(model_dir), contextlib.ExitStack() as stack, console.naming_failures() as failing:
+        data_dir = places.of_run(model_dir, recipe, data_dir)
         failing.dataset = dataset = assembly.load_data(recipe, data_dir, extra_data)
+        recipe = asked.sized(dataset.train.size)
         strategy = assembly.make_strategy(recipe)
-        run = Run(recipe, dataset, strategy, model_dir)
+        run = Run(recipe, dataset, strategy, model_dir, data_dir=places.whole(data_dir))
         if not run.restore() and first:
             run.start_from(first)
         overlap.remember(model_dir, dataset, overlap.whole(recipe, data_dir))
-        folders.write_recipe(model_dir, recipe)
+        stack.enter_context(console.logged(model_dir / "log.txt", command))
+        folders.write_recipe(model_dir, asked)
+        places.remember(model_dir, recipe, data_dir)
+        run.announce()
         run.train(on_progress)
         best = saving.find(model_dir, "best")
         checkpoints.restore_weights(best, run.state.model, recipe)

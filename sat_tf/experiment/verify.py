@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from sat_tf import data, hparams
 from sat_tf import verify as file_of
 from sat_tf.evaluate import Examples, predictor, read_examples
-from sat_tf.experiment import assembly, checkpoints
+from sat_tf.experiment import assembly, checkpoints, places
 
 
 def verify(
@@ -44,6 +44,7 @@ def verify(
     else:
         found = checkpoints.open_checkpoint(place, changes, checkpoint_dir)
         recipe, image_size, classes = found.recipe, found.image_size, found.classes
+        data_dir = places.of_checkpoint(found, data_dir)
     recipe = recipe.replace(eval_images=None)  # ids are places in the whole test part
     dataset = assembly.load_data(recipe, data_dir)
     if classes is not None and list(dataset.classes) != list(classes):

@@ -16,6 +16,7 @@ from typing import Any
 
 from sat_tf import files, hparams
 from sat_tf.grid import runs, table
+from sat_tf.progress import make_progress
 
 __all__ = ["plan", "run"]
 
@@ -190,19 +191,9 @@ def _work(items, jobs, options, name, failures):
     waiting = [item for item in unique.values() if not item.finished]
     running, before = [], len(unique) - len(waiting)
     done, begun = before, before > 0
-    pause, shown = 0.5 if sys.stderr.isatty() else 10, 0.0
-    with (
-        tqdm(
-            total=len(unique),
-            initial=before,
-            desc=name,
-            unit="run",
-            dynamic_ncols=True,
-            smoothing=0,
-            bar_format="{l_bar}{bar}| {n:.2f}/{total} runs [{elapsed}<{remaining}{postfix}]",
-        ) as progress,
-        _stopping(running),
-    ):
+    pause, shown = 0.5, 0.0
+    looks = {"smoothing": 0, "bar_format": "{l_bar}{bar}| {n:.2f}/{total} runs [{elapsed}<{remaining}{postfix}]"}
+    with make_progress(len(unique), name, "run", before, **looks) as progress, _stopping(running):
         while waiting or running:
             done += _drop_finished(waiting)
             for item in [item for item in waiting if not files.is_locked(item.folder)][: jobs - len(running)]:

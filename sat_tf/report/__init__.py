@@ -14,8 +14,11 @@ import numpy as np
 
 from sat_tf import files
 from sat_tf.names import format_radius
+from sat_tf.report import by_class, comparison, html
+from sat_tf.report.comparison import accuracy_of
 from sat_tf.report.figures import draw, png
 from sat_tf.report.joined import joined
+from sat_tf.report.paired import difference, mcnemar
 from sat_tf.report.robustbench import robustbench
 from sat_tf.report.tables import draw_activations, draw_table
 from sat_tf.report.tables import markdown as table_markdown
@@ -24,11 +27,15 @@ from sat_tf.report.words import describe, failures, markdown, published, score, 
 __all__ = [
     "SCHEMA_VERSION",
     "WHOLE",
+    "accuracy_of",
+    "by_class",
     "csv_text",
     "describe",
+    "difference",
     "failures",
     "format_radius",
     "joined",
+    "mcnemar",
     "robustbench",
     "score",
     "summary_lines",
@@ -36,6 +43,7 @@ __all__ = [
     "withheld",
     "write",
     "write_activations",
+    "write_comparison",
     "write_table",
 ]
 
@@ -44,7 +52,7 @@ WHOLE = "after all its epochs"  # how a report says that a training was not stop
 
 
 def write(directory: str | os.PathLike, report: dict, history: list[dict], panel: dict | None) -> dict[str, str]:
-    """Write report.json, report.md and figures/*.png, each to a temporary name that then replaces the old file.
+    """Write report.json, report.md, report.html and figures/*.png, each to a temporary name that then replaces the old.
 
     Args:
       directory: where to; created when missing.
@@ -67,7 +75,8 @@ def write(directory: str | os.PathLike, report: dict, history: list[dict], panel
     report, history = _plain(report), _plain(history)
     figures = draw(report, history, panel)
     files = {f"figures/{name}.png": png(figure) for name, figure in figures.items()}
-    files["report.md"] = markdown(report, list(files)).encode()
+    text = markdown(report, list(files))
+    files |= {"report.html": html.page(text, files).encode(), "report.md": text.encode()}
     files["report.json"] = _json(report)
     return _replace_all(directory, files)
 
@@ -85,6 +94,21 @@ def write_activations(directory: str | os.PathLike, title: str, curves: dict) ->
     names = ("x", "value", "derivative")
     values = _plain({name: dict(zip(names, lines, strict=True)) for name, lines in curves.items()})
     files = {"figure.png": png(draw_activations(title, curves)), "figure.json": _json(values)}
+    return _replace_all(directory, files)
+
+
+def write_comparison(directory: str | os.PathLike, content: dict) -> dict[str, str]:
+    """Write comparison.md, .html, .csv, .json and .png, and recipes.csv; `content` is `experiment.compare`'s."""
+    content = _plain(content)
+    figure, text = png(comparison.draw(content)), comparison.markdown(content)
+    files = {
+        "comparison.png": figure,
+        "comparison.md": text.encode(),
+        "comparison.html": html.page(text, {"comparison.png": figure}).encode(),
+        "comparison.csv": comparison.csv_text(content).encode(),
+        "recipes.csv": comparison.recipes_csv(content).encode(),
+        "comparison.json": _json(content),
+    }
     return _replace_all(directory, files)
 
 

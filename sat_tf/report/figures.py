@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from sat_tf.names import attack_title, format_radius
+from sat_tf.report import classes
 from sat_tf.report.words import describe, is_attack, wilson_interval
 
 _DPI = 150
@@ -34,6 +35,7 @@ def draw(report: dict, history: list[dict], panel: dict | None) -> dict:
             figures["accuracy_vs_radius"] = _draw_radii(report)
         if report["extras"] and report["extras"]["corruptions"]:
             figures["corruptions"] = _draw_corruptions(report["extras"])
+        figures |= classes.draw(report, figure_of)
         if panel is not None and len(panel["clean"]):
             figures["panel"] = _draw_panel(panel)
     return figures

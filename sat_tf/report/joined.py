@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from sat_tf.report import by_class
+
 SUMMED = ("correct", "count")
 
 
@@ -12,6 +14,7 @@ def joined(reports: Sequence[dict]) -> dict:
         "shard": None,
         "created": reports[-1]["created"],
         "evaluations": [_sum(rows) for rows in zip(*(one["evaluations"] for one in reports), strict=True)],
+        "by_class": by_class.joined([one.get("by_class") for one in reports]),
         "curve": _curve(reports),
         "radii": _radii(reports),
         "extras": _extras(reports),

@@ -1,10 +1,12 @@
 """The words of a report: accuracies, intervals, tables, and the whole of report.md."""
 
-import json
 import math
 import os
 
 from sat_tf.names import attack_title, format_radius
+from sat_tf.report import by_class
+from sat_tf.report.cells import table, text
+from sat_tf.report.verdict import failures, withheld
 
 _DEFINITIONS = """\
 * **Accuracy** is correct / count, every image of the split counted once.
@@ -71,18 +73,6 @@ def _interval(row: dict) -> str:
     return f"{100 * low:.2f} to {100 * high:.2f} %"
 
 
-def _text(value) -> str:
-    """Return `value` as a table cell: numbers in full, so that a recipe can be repeated exactly."""
-    text = value if isinstance(value, str) else "none" if value is None else json.dumps(value)
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """Return a Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
 def _few(names: list[str], most: int = 20) -> str:
     """Return the first of many names, and how many there are."""
     listed = ", ".join(names[:most])
@@ -91,7 +81,7 @@ def _few(names: list[str], most: int = 20) -> str:
 
 def facts(facts: dict) -> str:
     """Return a dict as a table of two columns."""
-    return table(["what", "value"], [[_text(name), _text(value)] for name, value in facts.items()])
+    return table(["what", "value"], [[text(name), text(value)] for name, value in facts.items()])
 
 
 def _evaluation_cells(row: dict) -> list[str]:
@@ -136,21 +126,11 @@ def _headline(report: dict) -> str:
     return "\n".join(lines or ["Nothing was evaluated."])
 
 
-def failures(report: dict, hard: bool = True) -> list[dict]:
-    """Return the hard checks that failed, or the soft ones."""
-    return [check for check in report["checks"] if check["hard"] == hard and check["passed"] is False]
-
-
-def withheld(report: dict) -> bool:
-    """Say whether the accuracy under attack is not to be shown as a result."""
-    return bool(failures(report)) and not report["forced"]
-
-
 def _checks(report: dict) -> str:
     """Return what was checked, with its figures; "" where nothing was."""
     words = {True: "passed", False: "**failed**", None: "not possible"}
     rows = [
-        [check["name"], "hard" if check["hard"] else "soft", words[check["passed"]], _text(check["figure"])]
+        [check["name"], "hard" if check["hard"] else "soft", words[check["passed"]], text(check["figure"])]
         for check in report["checks"]
     ]
     if not rows:
@@ -168,7 +148,7 @@ def _stages(report: dict) -> str:
             row["attack"],
             stage["attack"],
             f"{stage['correct']} / {row['count']}",
-            _text({k: v for k, v in stage.items() if k not in ("attack", "correct")}),
+            text({k: v for k, v in stage.items() if k not in ("attack", "correct")}),
         ]
         for row in report["evaluations"]
         if len(row["stages"]) > 1
@@ -266,9 +246,31 @@ def _published(report: dict) -> str:
     )
 
 
+def _validations(report: dict) -> str:
+    """Return validation of the best checkpoint and of the last, "" where none is known."""
+    training = report["training"] or {}
+    if not training.get("validations"):
+        return ""
+    rows = [
+        [
+            row["checkpoint"],
+            str(row["step"]),
+            *(f"{100 * row[name]:.1f} %" for name in ("clean_accuracy", "robust_accuracy")),
+        ]
+        for row in training["validations"]
+    ]
+    attack = attack_title(training["validation_attack"])
+    return (
+        f"{table(['checkpoint', 'step', 'clean', f'under {attack}'], rows)}\n\nOn {training['validation_images']} "
+        "training images that were set aside. Differences within a standard error of so many images choose nothing: of "
+        "such checkpoints the last is the best. The test images are evaluated at the best checkpoint."
+    )
+
+
 def _training(report: dict) -> str:
     """Return how long training took, where it ran here, and every field of the recipe."""
-    run = facts(report["training"]) if report["training"] else "Not trained by this run: it evaluated a checkpoint."
+    shown = {name: value for name, value in (report["training"] or {}).items() if name != "validations"}
+    run = facts(shown) if shown else "Not trained by this run: it evaluated a checkpoint."
     return f"{run}\n\nThe recipe:\n\n{facts(report['recipe'])}"
 
 
@@ -279,10 +281,12 @@ def markdown(report: dict, figures: list[str]) -> str:
         "Evaluations": _evaluations(report),
         "Stages": _stages(report),
         "Checks": _checks(report),
+        "Accuracy by class": by_class.words(report),
         "Accuracy by radius": _radii(report),
         "Corruptions and noise": _extras(report),
         "Published and measured": _published(report),
         "Figures": "\n\n".join(f"![{os.path.basename(name)[:-4].replace('_', ' ')}]({name})" for name in figures),
+        "Best and last checkpoint": _validations(report),
         "How it was trained": _training(report),
         "Data": facts(report["dataset"] | {"classes": _few(report["dataset"]["classes"])}),
         "Checkpoint and model": facts({**(report["checkpoint"] or {}), **parameters}),
