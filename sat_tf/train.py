@@ -28,6 +28,58 @@ class TrainState:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Update:
+    """What a method made of a batch on one replica.
+
+    Attributes:
+      adversarial: what `perturb` returned, `[b, h, w, c]`.
+      loss: the scalar that was differentiated. gradients: of it, one a variable.
+      report: `{quantity: [b]}`, as the method's `loss` returns it.
+    """
+
+    adversarial: tf.Tensor
+    loss: tf.Tensor
+    gradients: list
+    report: dict[str, tf.Tensor]
+
+
+def differentiate(
+    method: Any,
+    model: Callable,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    *,
+    step: tf.Tensor,
+    seed: int,
+    variables: list,
+    total: Callable[[tf.Tensor], tf.Tensor],
+    attacked: Callable | None = None,
+) -> Update:
+    """Perturb a replica's batch, and differentiate the method's loss to the weights; everyone's step.
+
+    Args:
+      method: as `methods` describes them.
+      model: `(images, training) -> logits`.
+      images, labels: float32 `[b, h, w, c]` in [0, 1], int32 `[b]`.
+      step: of the update, int32; randomness is the seed folded with it and the replica.
+      seed: an int.
+      variables: that the gradients are of.
+      total: `losses [b] -> scalar`, what is differentiated.
+      attacked: the model as `perturb` sees it; None for the model itself.
+    """
+    replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int32)
+    folded = tf.constant([0, seed])
+    for number in (step, replica):
+        folded = tf.random.experimental.stateless_fold_in(folded, number)
+    adversarial = tf.stop_gradient(method.perturb(attacked or model, images, labels, step, folded))
+    draws = tf.random.experimental.stateless_fold_in(folded, 1)
+    with drawing_from(draws), tf.GradientTape() as tape:
+        losses, report = method.loss(model, images, adversarial, labels)
+        loss = total(losses)
+    return Update(adversarial=adversarial, loss=loss, gradients=tape.gradient(loss, variables), report=report)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Loop:
     """A method at work on a model: call `run` and look at what it yields.
 
@@ -49,22 +101,21 @@ class Loop:
 
     def step(self, images: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """Perturb and update on one replica: float32 `[b, h, w, 3]`, int32 `[b]` -> its share of `{quantity: mean}`."""
-        images, labels = tf.cast(images, tf.float32), _classes(labels)
+        images, labels = tf.cast(images, tf.float32), labels_of(labels)
         model, optimizer = self.state.model, self.state.optimizer
         step = tf.cast(tf.convert_to_tensor(optimizer.iterations), tf.int32)
-        replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int32)
-        seed = tf.constant([0, self.seed])
-        for number in (step, replica):
-            seed = tf.random.experimental.stateless_fold_in(seed, number)
-        adversarial = tf.stop_gradient(self.method.perturb(model, images, labels, step, seed))
         variables = model.trainable_variables
-        draws = tf.random.experimental.stateless_fold_in(seed, 1)
-        with drawing_from(draws), tf.GradientTape() as tape:
-            losses, report = self.method.loss(model, images, adversarial, labels)
+
+        def total(losses):
             loss = tf.reduce_sum(losses) / self.batch_size  # the optimizer sums gradients over the replicas
             if penalties := getattr(model, "losses", ()):  # a model's own regularisation, once over all replicas
                 loss += tf.add_n(penalties) / self.strategy.num_replicas_in_sync
-        gradients = tape.gradient(loss, variables)
+            return loss
+
+        made = differentiate(
+            self.method, model, images, labels, step=step, seed=self.seed, variables=variables, total=total
+        )
+        gradients, loss, report = made.gradients, made.loss, made.report
         decay = self.weight_decay / self.strategy.num_replicas_in_sync
         optimizer.apply(optim.add_weight_decay(gradients, variables, decay), variables)
         if self.state.average:
@@ -148,7 +199,7 @@ class Loop:
             yield done, metrics
 
 
-def _classes(labels):
+def labels_of(labels: tf.Tensor) -> tf.Tensor:
     """Return labels `[b]`, `[b, 1]` or one-hot as int32 `[b]`."""
     if labels.shape.rank == 2:
         labels = labels[:, 0] if labels.shape[1] == 1 else tf.argmax(labels, -1)
