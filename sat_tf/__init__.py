@@ -11,9 +11,7 @@ __version__ = "0.1.0"
 # Keras 3 chooses its backend when it is first imported; every layer and loop here is TensorFlow.
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
-_OFFERED = {  # what is for everybody, and where it lies
-    "AdversarialModel": "sat_tf.fit"
-}
+_OFFERED = {"AdversarialModel": "sat_tf.fit", "smooth": "sat_tf.fit"}  # what is for everybody, and where it lies
 
 
 def __getattr__(name: str) -> object:

@@ -1,7 +1,7 @@
 """Gradients of models in half precision: an attack's must not be lost where a confident model's become small.
 
-Half precision ends at 6e-8. The cross-entropy's gradient to a logit is the probability of its class, so that of an image
-that is read with certainty would be zero, and the model look robust. Training scales the loss for that reason; here each
+Half precision ends at 6e-8. The cross-entropy's gradient to a logit is the probability of its class, so that of an
+image read with certainty would be zero, and the model look robust. Training scales the loss for that reason; here each
 image's gradient at the logits is brought to one size, and what comes out at the image is scaled back.
 """
 

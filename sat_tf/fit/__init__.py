@@ -1,5 +1,6 @@
 """A user's own Keras model: trained by `fit`, made smooth, compared."""
 
 from sat_tf.fit.adversarial_model import AdversarialModel
+from sat_tf.fit.smoothing import Smoothing, smooth
 
-__all__ = ["AdversarialModel"]
+__all__ = ["AdversarialModel", "Smoothing", "smooth"]
