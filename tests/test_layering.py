@@ -65,6 +65,7 @@ ARROWS = {  # room or module: what of ours it may import
     "sat_tf.methods": {"sat_tf.losses", "sat_tf.attacks", "sat_tf.passes", "sat_tf.schedules"},
     "sat_tf.train": {"sat_tf.methods", "sat_tf.optim", "sat_tf.layers", "sat_tf.inputs"},
     "sat_tf.fit": {
+        "sat_tf.activations",
         "sat_tf.attacks",
         "sat_tf.evaluate",
         "sat_tf.inputs",
