@@ -11,7 +11,12 @@ __version__ = "0.1.0"
 # Keras 3 chooses its backend when it is first imported; every layer and loop here is TensorFlow.
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
-_OFFERED = {"AdversarialModel": "sat_tf.fit", "smooth": "sat_tf.fit"}  # what is for everybody, and where it lies
+_OFFERED = {  # what is for everybody, and where it lies
+    "AdversarialModel": "sat_tf.fit",
+    "benchmark": "sat_tf.fit",
+    "load": "sat_tf.experiment",
+    "smooth": "sat_tf.fit",
+}
 
 
 def __getattr__(name: str) -> object:

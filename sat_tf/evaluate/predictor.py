@@ -73,7 +73,7 @@ def predictor(model: Any, value_range: tuple[float, float] | None = None) -> Pre
     if isinstance(model, Predictor):
         return model
     if isinstance(model, keras.Model):
-        return Predictor(_keras_call(model), _shape_of(model), value_range)
+        return Predictor(keras_call(model), _shape_of(model), value_range)
     if getattr(model, "signatures", None):
         return _signature(model, value_range)
     if hasattr(getattr(model, "__call__", None), "concrete_functions"):  # noqa: B004 - which function, not whether
@@ -144,11 +144,17 @@ def _read(path):
         raise OSError(f"The SavedModel {path} cannot be read: {str(error).splitlines()[0]}") from error
 
 
-def _keras_call(model):
-    """Return a Keras model in inference mode; in half precision its attacks keep their gradients."""
+def keras_call(model: Any, logits: Callable[[Any], tf.Tensor] | None = None) -> Callable[[tf.Tensor], Any]:
+    """Return a Keras model in inference mode, `images -> outputs`; in half precision its attacks keep their gradients.
+
+    Args:
+      model: a `keras.Model`.
+      logits: `outputs -> logits`, where they are not the outputs.
+    """
 
     def call(images):
-        return model(images, training=False)
+        outputs = model(images, training=False)
+        return outputs if logits is None else logits(outputs)
 
     return keeping_gradients(lambda images: logits_of(call(images))) if in_half_precision(model) else call
 
