@@ -98,7 +98,8 @@ def with_head(model: keras.Model, classes: int) -> keras.Model:
     outputs = new(head.input)
     for layer in behind:
         outputs = layer(outputs)
-    return keras.Model(model.inputs, outputs, name=model.name)
+    inputs = model.inputs[0] if len(model.inputs) == 1 else model.inputs
+    return keras.Model(inputs, outputs, name=model.name)
 
 
 def image_size(name: str) -> int:

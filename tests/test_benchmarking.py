@@ -1,5 +1,6 @@
 """`benchmark`: one call, the numbers of the engine's parts, data of every kind, and refusals of one sentence."""
 
+import dataclasses
 import json
 
 import keras
@@ -40,7 +41,7 @@ def like(trained, *before, **known):
 
 @pytest.fixture(scope="module")
 def found(trained):
-    return sat_tf.benchmark(trained, (IMAGES, LABELS), ["clean", "pgd-5"], 6 / 255, checks=20)
+    return sat_tf.benchmark(trained, (IMAGES, LABELS), ["clean", "pgd-5"], 6 / 255, checks=10)
 
 
 def test_the_numbers_are_those_of_the_parts(trained, found):
@@ -110,10 +111,10 @@ def test_a_number_that_cannot_be_believed_is_withheld(trained):
     def masked(images):  # without a gradient, which every attack by gradients then lacks
         return logits(tf.stop_gradient(images), training=False)
 
-    done = sat_tf.benchmark(masked, (IMAGES[:60], LABELS[:60]), "clean,pgd-5", 6 / 255, checks=20)
+    done = sat_tf.benchmark(masked, (IMAGES[:60], LABELS[:60]), "clean,pgd-5", 6 / 255, checks=5)
     assert not done.trusted and "withheld" in str(done) and "withheld" in done._repr_html_()
     assert "zero_gradients" in done._repr_html_()
-    shown = sat_tf.benchmark(masked, (IMAGES[:60], LABELS[:60]), "clean,pgd-5", 6 / 255, checks=20, force=True)
+    shown = dataclasses.replace(done, forced=True)
     assert "PGD-5 accuracy" in str(shown) and "withheld" not in shown._repr_html_()
 
 

@@ -79,8 +79,8 @@ before  # noqa: B018
 # ## Smooth, and adversarially trained
 #
 # `smooth` puts a smooth activation in the place of every ReLU. `AdversarialModel` is a `keras.Model` around the model:
-# `fit` attacks each batch before it learns from it. Metrics of training are those of the attacked images, `val_accuracy`
-# of clean ones, `val_robust_accuracy` of validation images under an attack of their own.
+# `fit` attacks each batch before it learns from it. Metrics of training are those of the attacked images,
+# `val_accuracy` of clean ones, `val_robust_accuracy` of validation images under an attack of their own.
 
 # %%
 smooth = sat_tf.smooth(build(), "swish")

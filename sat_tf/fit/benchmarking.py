@@ -195,6 +195,8 @@ def benchmark(
     names = [name.strip() for name in attacks.split(",")] if isinstance(attacks, str) else list(dict.fromkeys(attacks))
     for name in names:
         table.row_of(name)
+    if norm == "linf":  # before any image is read
+        inputs.check_ball(norm, (), epsilon, step_size)
     examples = _examples(data, value_range)
     epsilon, step_size = inputs.check_ball(norm, examples.images.shape[1:], epsilon, step_size)
     predict, notes = _predictor(model, value_range, examples)
