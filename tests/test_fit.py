@@ -424,6 +424,7 @@ REFUSED = {
         "Expected logits, .*Take the softmax off",
     ),
     "sigmoid": (lambda: fit(adversarial(network("sigmoid"))), "Expected probabilities"),
+    "a gradient": (lambda: adversarial(attack_backward="softplus"), "activation layers of this package"),
     "two inputs": (lambda: adversarial(two_inputs()), "one input, images. Received: 2 inputs"),
     "two outputs": (lambda: adversarial(two_outputs()), "one output. Received: 2 outputs"),
     "one logit": (lambda: fit(adversarial(one_logit(), "binary_crossentropy")), "two classes or more"),

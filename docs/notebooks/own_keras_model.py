@@ -72,7 +72,7 @@ plain.fit(x_train, y_train, validation_data=(x_val, y_val), epochs=EPOCHS, batch
 # `value_range`, so 8/255 means the same for images in 0..1 and in 0..255.
 
 # %%
-before = sat_tf.benchmark(plain, (x_test, y_test), ["clean", "pgd-20"], EPSILON, value_range=(0, 255))
+before = sat_tf.benchmark(plain, (x_test, y_test), ["clean", "pgd-20"], EPSILON, value_range=(0, 255), checks=10)
 before  # noqa: B018
 
 # %% [markdown]
@@ -108,7 +108,7 @@ plt.legend()
 plt.show()
 
 # %%
-after = sat_tf.benchmark(smooth, (x_test, y_test), ["clean", "pgd-20"], EPSILON, value_range=(0, 255))
+after = sat_tf.benchmark(smooth, (x_test, y_test), ["clean", "pgd-20"], EPSILON, value_range=(0, 255), checks=10)
 after  # noqa: B018
 
 # %% [markdown]

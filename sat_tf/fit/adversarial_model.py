@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from sat_tf import inputs, losses, methods, passes, train
+from sat_tf import activations, inputs, losses, methods, passes, train
 from sat_tf.attacks import for_training
 from sat_tf.evaluate.predictor import predictor
 from sat_tf.fit import batches, portable
@@ -43,8 +43,8 @@ class AdversarialModel(keras.Model):
       validation_attack: as `attack`, of `val_robust_accuracy`; None measures none.
       validation_share: of the validation images, the share that is attacked: the first of each batch, rounded up.
       random_start, clean_start: of the attack, as `attacks.for_training` takes them.
-      attack_backward, update_backward: activations whose gradients stand in, as `passes.Backward` takes them; for
-        models of this package, and those that `smooth` made.
+      attack_backward, update_backward: activations whose gradients stand in, as `passes.Backward` takes them, for the
+        activation layers of this package; `smooth(model, backward=...)` does so for those of any model.
       seed: an int.
       settings: of the method's row, by name.
 
@@ -79,6 +79,11 @@ class AdversarialModel(keras.Model):
         ball = {"epsilon": epsilon, "step_size": step_size}
         attack = _attack(attack, **ball, random_start=random_start, clean_start=clean_start)
         backward = passes.Backward(attack=attack_backward, update=update_backward)
+        if backward != passes.OWN and not _has_ours(model):
+            raise ValueError(
+                "Expected a model with activation layers of this package for another gradient. Received: "
+                f"{model.name}, which has none. Make it by sat_tf.smooth(model, backward='parametric_softplus:10')."
+            )
         make_method = _maker(method, attack, backward, settings)
         with model.distribute_strategy.scope():
             super().__init__(name=name or f"adversarial_{model.name}", dtype=model.dtype_policy, autocast=False)
@@ -287,6 +292,14 @@ def _check_model(model):
     shape = getattr(model, "output_shape", None) if model.built else None
     if isinstance(shape, (list, dict)) and len(shape) != 1:
         raise ValueError(f"Expected a model with one output. Received: {len(shape)} outputs of {model.name}.")
+
+
+def _has_ours(layer):
+    """Say whether a layer, or one inside it, is an activation of this package."""
+    inner = (*getattr(layer, "layers", ()), getattr(layer, "activation", None))
+    return isinstance(layer, activations.Activation) or any(
+        _has_ours(each) for each in inner if isinstance(each, keras.layers.Layer)
+    )
 
 
 def _attack(attack, *, epsilon, step_size=None, random_start=True, clean_start=0.0):
