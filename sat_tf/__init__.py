@@ -3,9 +3,27 @@
 Importing the package costs nothing: TensorFlow is loaded with the first module that needs it.
 """
 
+import importlib
 import os
 
 __version__ = "0.1.0"
 
 # Keras 3 chooses its backend when it is first imported; every layer and loop here is TensorFlow.
 os.environ["KERAS_BACKEND"] = "tensorflow"
+
+_OFFERED = {  # what is for everybody, and where it lies
+    "AdversarialModel": "sat_tf.fit",
+    "benchmark": "sat_tf.fit",
+    "load": "sat_tf.experiment",
+    "smooth": "sat_tf.fit",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _OFFERED:
+        return getattr(importlib.import_module(_OFFERED[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_OFFERED})

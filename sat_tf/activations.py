@@ -182,6 +182,39 @@ class Mish(Activation):
         return _mish(x)
 
 
+@register
+class Substituted(Activation):
+    """The values of an activation with the gradient of another one, in every pass (SAT paper, Section 3.2).
+
+    Args:
+      activation: whose values, as `keras.activations.get` takes it, or a layer.
+      backward: whose gradient, as `factory` reads it: "parametric_softplus:10".
+    """
+
+    def __init__(self, activation: Any, backward: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        factory(backward)
+        self.activation, self.backward = _activation_of(activation), backward
+
+    def function(self, x: tf.Tensor) -> tf.Tensor:
+        return self.activation(x)
+
+    def _differentiable(self, x):
+        other = _GRADIENT.get() or _function_of(self.backward)
+        return _with_gradient(self.function(tf.stop_gradient(x)), x, other)
+
+    def get_config(self) -> dict[str, Any]:
+        activation = keras.saving.serialize_keras_object(self.activation)
+        return {**super().get_config(), "activation": activation, "backward": self.backward}
+
+
+def _activation_of(given):
+    """Return the function or layer that a name, a configuration, or it itself means."""
+    if isinstance(given, dict):
+        return keras.saving.deserialize_keras_object(given)
+    return keras.activations.get(given)
+
+
 def _smooth_relu(x, alpha):
     positive = tf.nn.relu(x)
     return positive - tf.math.log1p(alpha * positive) / alpha

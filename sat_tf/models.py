@@ -73,6 +73,38 @@ def load(path: str | os.PathLike) -> keras.Model:
         raise OSError(f"{path} cannot be read: {reason[0]}") from error
 
 
+def with_head(model: keras.Model, classes: int) -> keras.Model:
+    """Return a model with fresh weights in its last dense layer, for another number of classes; the rest is shared.
+
+    Args:
+      model: functional or Sequential; its last dense layer may have a softmax behind it.
+      classes: how many.
+
+    Raises:
+      ValueError: it has no such layer at its end.
+    """
+    layers = list(model.layers) if getattr(model, "inputs", None) else []
+    behind = []
+    while layers and (isinstance(layers[-1], (keras.layers.Softmax, keras.layers.Activation))):
+        behind.insert(0, layers.pop())
+    head = layers[-1] if layers else None
+    if isinstance(head, keras.Model):
+        new = with_head(head, classes)
+    elif isinstance(head, keras.layers.Dense):
+        new = keras.layers.Dense.from_config({**head.get_config(), "units": classes, "trainable": True})
+    else:
+        raise ValueError(
+            f"Expected a functional or Sequential model that ends in a Dense layer, for a new head. Received: "
+            f"{model.name}, which ends in {type(head).__name__ if head is not None else 'nothing that is known'}. "
+            "Build it with the number of classes that you want."
+        )
+    outputs = new(head.input)
+    for layer in behind:
+        outputs = layer(outputs)
+    inputs = model.inputs[0] if len(model.inputs) == 1 else model.inputs
+    return keras.Model(inputs, outputs, name=model.name)
+
+
 def image_size(name: str) -> int:
     """Return the side in pixels that an architecture was made for."""
     return MODELS[name].image_size

@@ -84,7 +84,7 @@ class Loop:
           labels: int `[b]`, `[b, 1]` or one-hot; with `soft_labels` probabilities `[b, classes]`.
           ids: int `[b]`, the images' numbers in the training set, for methods that ask for them.
         """
-        images, labels = tf.cast(images, tf.float32), labels if self.soft_labels else _classes(labels)
+        images, labels = tf.cast(images, tf.float32), labels if self.soft_labels else labels_of(labels)
         step = tf.cast(tf.convert_to_tensor(self.state.optimizer.iterations), tf.int32) // self.state.updates
         replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int32)
         seed = tf.constant([0, self.seed])
@@ -269,7 +269,7 @@ def _standing_in(model, weights, keep):
             variable.assign(value)
 
 
-def _classes(labels):
+def labels_of(labels: tf.Tensor) -> tf.Tensor:
     """Return labels `[b]`, `[b, 1]` or one-hot as int32 `[b]`."""
     if labels.shape.rank == 2:
         labels = labels[:, 0] if labels.shape[1] == 1 else tf.argmax(labels, -1)

@@ -199,6 +199,10 @@ def check_data(scope):
 
 
 SNIPPETS = {  # a word of the snippet: replacements beside MADE, what must hold then
+    "AdversarialModel": (
+        {"value_range=(0, 255))\nprint": "value_range=(0, 255), checks=0)\nprint"},
+        lambda scope: scope["again"].classes == list("01234") and pathlib.Path("report/report.md").exists(),
+    ),
     "wider": ({}, lambda scope: scope["wider"].output_shape == (None, 100)),
     "own = keras.Sequential": ({}, lambda scope: scope["own"].output_shape == (None, 10)),
     "adversarial = attack(": ({}, lambda scope: scope["adversarial"].shape == (4, 32, 32, 3)),

@@ -6,13 +6,14 @@ from sat_tf.evaluate.model_checks import evenly
 from sat_tf.evaluate.predictor import predictor
 from sat_tf.evaluate.reading import read_examples
 from sat_tf.evaluate.results import Examples, Result
-from sat_tf.evaluate.sanity import after, before, examine, trusted
+from sat_tf.evaluate.sanity import Check, after, before, examine, trusted
 from sat_tf.evaluate.store import Store
 
 Pictures = Examples  # its name before version 0.2
 
 __all__ = [
     "Attacker",
+    "Check",
     "Counter",
     "Examples",
     "Pictures",

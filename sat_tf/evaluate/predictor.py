@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from sat_tf import inputs, models
+from sat_tf.evaluate.half import in_half_precision, keeping_gradients
 
 READ = "a Keras model, a function images -> logits, a .keras file, or the folder of a SavedModel"
 
@@ -72,7 +73,7 @@ def predictor(model: Any, value_range: tuple[float, float] | None = None) -> Pre
     if isinstance(model, Predictor):
         return model
     if isinstance(model, keras.Model):
-        return Predictor(lambda images: model(images, training=False), _shape_of(model), value_range)
+        return Predictor(keras_call(model), _shape_of(model), value_range)
     if getattr(model, "signatures", None):
         return _signature(model, value_range)
     if hasattr(getattr(model, "__call__", None), "concrete_functions"):  # noqa: B004 - which function, not whether
@@ -141,6 +142,21 @@ def _read(path):
         return tf.saved_model.load(str(path))
     except (tf.errors.OpError, OSError, ValueError) as error:
         raise OSError(f"The SavedModel {path} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def keras_call(model: Any, logits: Callable[[Any], tf.Tensor] | None = None) -> Callable[[tf.Tensor], Any]:
+    """Return a Keras model in inference mode, `images -> outputs`; in half precision its attacks keep their gradients.
+
+    Args:
+      model: a `keras.Model`.
+      logits: `outputs -> logits`, where they are not the outputs.
+    """
+
+    def call(images):
+        outputs = model(images, training=False)
+        return outputs if logits is None else logits(outputs)
+
+    return keeping_gradients(lambda images: logits_of(call(images))) if in_half_precision(model) else call
 
 
 def _inference(function):

@@ -10,9 +10,23 @@ from sat_tf.experiment.download import download
 from sat_tf.experiment.draw import draw
 from sat_tf.experiment.evaluate import evaluate
 from sat_tf.experiment.export import export
+from sat_tf.experiment.load import load
 from sat_tf.experiment.merge import merge
 from sat_tf.experiment.plan import plan
 from sat_tf.experiment.train import train
 from sat_tf.experiment.verify import verify
 
-__all__ = ["compare", "convert", "download", "draw", "evaluate", "export", "merge", "plan", "start", "train", "verify"]
+__all__ = [
+    "compare",
+    "convert",
+    "download",
+    "draw",
+    "evaluate",
+    "export",
+    "load",
+    "merge",
+    "plan",
+    "start",
+    "train",
+    "verify",
+]

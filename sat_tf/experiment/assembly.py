@@ -2,16 +2,12 @@
 
 import dataclasses
 import functools
-import os
 import pathlib
-import platform
 from collections.abc import Callable, Iterable
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-import sat_tf
 from sat_tf import (
     activations,
     attacks,
@@ -27,6 +23,7 @@ from sat_tf import (
     schedules,
     train,
 )
+from sat_tf import machine as machine_of
 
 
 def check_names(recipe: hparams.Recipe) -> None:
@@ -284,24 +281,5 @@ def make_average(recipe: hparams.Recipe, model: keras.Model) -> optim.MovingAver
     return optim.MovingAverage(model, recipe.average_decay) if recipe.average_decay else None
 
 
-def versions() -> dict:
-    """Return the versions that a number depends on."""
-    return {
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "numpy": np.__version__,
-        "sat_tf": sat_tf.__version__,
-    }
-
-
-def machine(strategy: tf.distribute.Strategy) -> dict:
-    """Return what the run computed on."""
-    return {
-        "system": platform.platform(),
-        "processor": platform.machine(),
-        "cores": str(os.cpu_count()),
-        "threads of an operation": os.environ.get("TF_NUM_INTRAOP_THREADS", "all cores"),
-        "devices": ", ".join(sorted({d.device_type for d in tf.config.list_logical_devices()})),
-        "replicas": str(strategy.num_replicas_in_sync),
-    }
+versions = machine_of.versions
+machine = machine_of.devices

@@ -9,7 +9,7 @@ import numpy as np
 from absl import logging
 
 from sat_tf import console, corruptions, evaluate, report
-from sat_tf.evaluate import sanity, saved
+from sat_tf.evaluate import rows, sanity, saved
 from sat_tf.evaluate.results import classes
 from sat_tf.experiment import record
 from sat_tf.experiment.subject import Subject
@@ -18,7 +18,6 @@ from sat_tf.progress import in_words
 CORRUPTED = 2000  # images at most that are corrupted, by 15 kinds in 5 severities
 TRACED = 2.0  # seconds that a check takes before it computes, about
 KEPT = 2**26  # bytes of images up to which every adversarial one is kept anyway
-PANEL = 8  # images that the panel shows at most, one a class
 
 
 class Measurement:
@@ -46,8 +45,7 @@ class Measurement:
             )
         with console.make_progress(subject.count, "clean", "image") as progress:
             self.logits = self.attacker.logits(self.examples.images, progress.update)
-        labels = self.examples.labels
-        self.shown = np.array([np.flatnonzero(labels == label)[0] for label in np.unique(labels)[:PANEL]])
+        self.shown = rows.shown_of(self.examples.labels)
         keep_all = keep_all or self.examples.images.nbytes <= KEPT
         self.kept = None if keep_all or self.recipe.eval_radii else self.shown
         self.results = {}
@@ -59,14 +57,14 @@ class Measurement:
 
     def rows(self) -> list[dict]:
         """Return the report's rows, one an attack."""
-        rows = []
+        found = []
         for name in self.recipe.eval_attacks:
             if name == "clean":
-                rows.append(record.clean_row(self.correct, len(self.logits), self.recipe))
+                found.append(record.clean_row(self.correct, len(self.logits), self.recipe))
                 continue
             self.results[name] = self.attack(name, self.recipe.evaluated_epsilon, name)
-            rows.append(record.row_of(self.results[name], self.recipe))
-        return rows
+            found.append(record.row_of(self.results[name], self.recipe))
+        return found
 
     def attack(
         self, name: str, epsilon: float, label: str, before: evaluate.Result | None = None, words: str | None = None
@@ -89,20 +87,7 @@ class Measurement:
 
     def curve(self) -> dict | None:
         """Return accuracy by steps of the longest attack, for the report; None without one of several."""
-        found = [result for result in self.results.values() if len(result.by_step) > 1]
-        if not found:
-            return None
-        longest = max(found, key=lambda result: result.marks[-1])
-        steps, count = longest.by_step, len(self.logits)
-        return {
-            "attack": longest.attack,
-            "norm": longest.norm,
-            "epsilon": longest.epsilon,
-            "step_size": longest.step_size,
-            "count": count,
-            "steps": [0, *steps],
-            "accuracy": [self.correct / count, *steps.values()],
-        }
+        return rows.curve(self.results, self.correct)
 
     def by_class(self) -> dict:
         """Return accuracies and confusions class by class, for the report."""
@@ -170,24 +155,7 @@ class Measurement:
 
     def panel(self) -> dict:
         """Return an image of each of the first classes, clean and under the strongest attack."""
-        chosen = self.examples.take(self.shown)
-        strongest = min(self.results.values(), key=lambda result: result.robust_accuracy, default=None)
-        attacked, name, epsilon = chosen.images, "clean", 0.0
-        if strongest:
-            attacked = strongest.attacked(chosen.images, self.shown)
-            name, epsilon = strongest.attack, strongest.epsilon
-        predictions = [self.attacker.logits(images).argmax(-1) for images in (chosen.images, attacked)]
-        return {
-            "clean": chosen.images,
-            "adversarial": attacked,
-            "labels": chosen.labels,
-            "clean_predictions": predictions[0],
-            "adversarial_predictions": predictions[1],
-            "classes": list(self.subject.dataset.classes),
-            "attack": name,
-            "epsilon": epsilon,
-            "norm": self.recipe.eval_norm,
-        }
+        return rows.panel(self.attacker, self.examples, self.results, self.shown, self.subject.dataset.classes)
 
     def checks_before(self, recorded: float | None) -> list:
         """Return the sanity checks of model and images, none where the recipe asks for none; warn of failures."""

@@ -6,12 +6,9 @@ import pathlib
 from collections.abc import Iterable
 
 from sat_tf import console, evaluate, hparams, report
+from sat_tf.evaluate import rows
 from sat_tf.experiment import assembly, checkpoints
 from sat_tf.experiment.subject import Subject
-
-NO_ATTACK = dict.fromkeys(
-    ("norm", "epsilon", "step_size", "steps", "random_start", "backward", "iterates", "restarts"), None
-)
 
 
 def header(subject: Subject) -> dict:
@@ -63,39 +60,12 @@ def evaluated_by(recipe: hparams.Recipe) -> dict:
 
 def clean_row(correct: int, count: int, recipe: hparams.Recipe) -> dict:
     """Return the report's row of the images as they are."""
-    return {"attack": "clean", **NO_ATTACK, "stages": [], **_counted(correct, count, recipe, None)}
+    return rows.clean_row(correct, count, recipe.seed)
 
 
 def row_of(result: evaluate.Result, recipe: hparams.Recipe) -> dict:
     """Return the report's row of an attack, from its `evaluate.Result`."""
-    facts = list(result.facts.values())
-    alone = facts[0] if len(facts) == 1 else {}
-    stages = [{"attack": stage, "correct": result.left(stage), **result.facts[stage]} for stage in result.stages]
-    return {
-        "attack": result.attack,
-        "norm": result.norm,
-        "epsilon": result.epsilon,
-        "step_size": result.step_size,
-        "steps": alone.get("steps"),
-        "random_start": alone.get("random_start"),
-        "backward": recipe.eval_backward,
-        "iterates": "final" if result.final else "worst",
-        "restarts": alone.get("restarts"),
-        "stages": stages,
-        **_counted(int(result.robust.sum()), len(result.stage), recipe, result.seconds),
-    }
-
-
-def _counted(correct, count, recipe, seconds):
-    """Return the end of every row: how many of how many images are right, and in what time, None where unknown."""
-    return {
-        "seed": recipe.seed,
-        "split": "test",
-        "count": count,
-        "correct": correct,
-        "accuracy": correct / count,
-        "wall_time_seconds": seconds,
-    }
+    return rows.attack_row(result, recipe.seed, recipe.eval_backward)
 
 
 def conclude(

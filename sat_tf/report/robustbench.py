@@ -16,7 +16,7 @@ def robustbench(full: dict, name: str) -> dict:
         "number_forward_passes": 1,
         "dataset": full["dataset"]["name"],
         "venue": None,
-        "architecture": f"{full['model']}, {full['act']}",
+        "architecture": f"{full['model']}, {full['act']}" if full["act"] else full["model"],
         "threat_model": {"linf": "Linf", "l2": "L2"}.get(min(norms, default=None)),
         "eps": format_radius(radii[0], min(norms)) if radii else None,
         "clean_acc": by_attack.get("clean"),

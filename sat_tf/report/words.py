@@ -271,7 +271,7 @@ def _training(report: dict) -> str:
     """Return how long training took, where it ran here, and every field of the recipe."""
     shown = {name: value for name, value in (report["training"] or {}).items() if name != "validations"}
     run = facts(shown) if shown else "Not trained by this run: it evaluated a checkpoint."
-    return f"{run}\n\nThe recipe:\n\n{facts(report['recipe'])}"
+    return f"{run}\n\nThe recipe:\n\n{facts(report['recipe'])}" if report["recipe"] else run
 
 
 def markdown(report: dict, figures: list[str]) -> str:
@@ -295,7 +295,8 @@ def markdown(report: dict, figures: list[str]) -> str:
         "How to repeat it": f"```sh\n{report['command']}\n```",
         "Definitions": _DEFINITIONS,
     }
-    title = f"# {report['model']} with {report['act']}, {report['method']}, on {report['dataset']['name']}"
+    known = f" with {report['act']}, {report['method']}," if report["act"] else ""  # of another's model nothing is
+    title = f"# {report['model']}{known} on {report['dataset']['name']}"
     origin = f"Mode {report['mode']}, seed {report['seed']}, written {report['created']}."
     body = [f"## {heading}\n\n{content}" for heading, content in sections.items() if content]
     return "\n\n".join([title, _headline(report), origin, *body]) + "\n"
