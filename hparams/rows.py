@@ -39,7 +39,12 @@ class Row:
     @property
     def words(self) -> str:
         """What the paper says comes out."""
-        names = {"clean": "{} clean", "robust": "{} under PGD-200", "train_loss": "training loss {}"}
+        names = {
+            "clean": "{} clean",
+            "robust": "{} under PGD-200",
+            "autoattack": "{} under AutoAttack",
+            "train_loss": "training loss {}",
+        }
         listed = [
             names.get(quantity, f"{{}} under {quantity.upper()}").format(number)
             for quantity, number in self.paper.items()

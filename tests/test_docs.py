@@ -190,6 +190,11 @@ def check_method(scope):
     assert (values.numpy() > losses.cross_entropy(model(images, training=True), labels).numpy()).all()
 
 
+def check_curriculum(scope):
+    moved = tf.reduce_max(tf.abs(scope["adversarial"] - scope["images"]))
+    assert 0 < moved <= 8 / 255 and scope["adversarial"].shape == (4, 32, 32, 3)
+
+
 def check_counts(scope):
     assert scope["total"] == 100 and 0 <= scope["correct"] <= 100
 
@@ -233,6 +238,7 @@ SNIPPETS = {  # a word of the snippet: replacements beside MADE, what must hold 
     "Squareplus": ({}, lambda scope: abs(float(scope["act"]("a")(tf.constant([0.0]))[0]) - 1) < 1e-6),
     "Momentum": ({}, check_attack),
     "LogitPairing": ({}, check_method),
+    "class Distance": ({"steps=10": "steps=2"}, check_curriculum),
     "def stripes": ({}, check_data),
     "def adam": ({}, lambda scope: optim.OPTIMIZERS["adam"](lambda step: 0.1, momentum=0.9).beta_1 == 0.9),
     "def linear": ({}, lambda scope: float(schedules.SCHEDULES["linear"](peak=2.0, total_steps=4)(1)) == 1.5),

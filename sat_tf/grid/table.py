@@ -118,7 +118,7 @@ def _row(name, row, runs, baseline):
 
 
 def _strongest(evaluations):
-    return max(evaluations, key=lambda row: (len(row["stages"]), row["steps"] or 0))["attack"]
+    return max(evaluations, key=lambda row: (len(row.get("stages", ())), row["steps"] or 0))["attack"]
 
 
 def _all(facts):
