@@ -59,12 +59,12 @@ def better(history: list[Row], best: dict[str, Any] | None, best_by: str, count:
 
 
 def beside(history: list[Row], best: dict[str, Any], best_by: str) -> list[dict[str, Any]]:
-    """Return what validation found of the best row and of the last one, and of the highest where that is neither."""
+    """Return what validation found of the best row and of the last one, and of the highest where neither is as high."""
     highest = _highest(history, best_by)
     steps = {"best": best["step"], "last": history[-1]["step"], "highest": highest["step"]}
-    if steps["highest"] in (steps["best"], steps["last"]):
-        del steps["highest"]
     rows = {row["step"]: row for row in history}
+    if _score(highest, best_by) in [_score(rows[steps[kind]], best_by) for kind in ("best", "last")]:
+        del steps["highest"]
     return [
         {
             "checkpoint": kind,
@@ -73,7 +73,6 @@ def beside(history: list[Row], best: dict[str, Any], best_by: str) -> list[dict[
             "robust_accuracy": rows[step]["validation/robust_accuracy"],
         }
         for kind, step in steps.items()
-        if step in rows
     ]
 
 

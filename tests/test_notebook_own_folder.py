@@ -86,12 +86,10 @@ def ran(tmp_path_factory):
 def test_the_cells_run(ran):
     folder, given = ran
     images = [output["data"] for _, outputs in given for output in outputs if "data" in output]
-    assert sum("image/png" in data for data in images) == 4
-    for name in ("run/report.html", "run/evaluations/001/report.md", "standard/report.md", "compared/comparison.md"):
+    assert sum("image/png" in data for data in images) == 3
+    for name in ("run/report.html", "run/evaluations/001/report.md", "run/evaluations/001/images.csv"):
         assert (folder / name).exists()
-    assert json.loads((folder / "standard/data.json").read_text())["data_dir"] == str(folder / "photos")
-    text = (folder / "compared/comparison.md").read_text()
-    assert "| method | standard | sat |" in text and text.count("| run | ") == 2
+    assert json.loads((folder / "run/data.json").read_text())["data_dir"] == str(folder / "photos")
 
 
 def test_the_notebook_has_the_outputs_of_its_cells():
@@ -101,7 +99,7 @@ def test_the_notebook_has_the_outputs_of_its_cells():
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert all(cell["outputs"] and cell["execution_count"] for cell in code)
     text = json.dumps(notebook)
-    assert text.count("image/png") == 4 and "Traceback" not in text and "/tmp" not in text and "/home" not in text
+    assert text.count("image/png") == 3 and "Traceback" not in text and "/tmp" not in text and "/home" not in text
 
 
 def main():

@@ -56,7 +56,7 @@ def _draw_accuracies(report, found, figure_of):
 def _draw_matrices(drawn, classes, figure_of):
     """Draw a matrix for each, rows true classes, columns predicted ones, coloured by the share of the row."""
     side = float(np.clip(0.42 * len(classes) + 1.6, 3.2, 9))
-    figure = figure_of(side * len(drawn) + 0.6, side + 0.4, layout="constrained")
+    figure = figure_of(side * len(drawn) + 0.6, side + 0.8, layout="constrained")
     for axes, each in zip(np.ravel(figure.subplots(1, len(drawn))), drawn, strict=True):
         matrix = np.array(each["matrix"])
         shares = 100 * matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
