@@ -3,6 +3,7 @@
 from sat_tf.hparams.catalogue import TABLES, names
 from sat_tf.hparams.choosing import RECIPES, choose, get
 from sat_tf.hparams.fields import radius, split_attack
+from sat_tf.hparams.networks import kind, title
 from sat_tf.hparams.paper import DRAWN, EXPERIMENTS, ROWS, SCALES, row_recipe, rows_of, run_name
 from sat_tf.hparams.recipe import EVALUATION_FIELDS, Recipe, fields_help, read, show
 from sat_tf.hparams.releases import ATTACKS, RELEASES, release
@@ -23,6 +24,7 @@ __all__ = [
     "fields_help",
     "format_radius",
     "get",
+    "kind",
     "names",
     "radius",
     "read",
@@ -32,4 +34,5 @@ __all__ = [
     "run_name",
     "show",
     "split_attack",
+    "title",
 ]

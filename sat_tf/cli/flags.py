@@ -68,8 +68,12 @@ def _switch(make, *arguments, **rest):
 
 
 FLAGS = {
-    "model": _recipe("model", "Architecture, such as resnet20 (the default), resnet50.", *OPENING),
+    "model": _recipe(
+        "model", "Architecture, such as resnet20 (the default); or FILE.keras, FILE.py:FUNCTION.", *OPENING
+    ),
     "act": _recipe("act", "Activation, its number after a colon: swish (the default), celu:1.5.", *OPENING),
+    "init": _recipe("init", "Weights to start from: a run's folder, released:NAME, FILE.keras, keras:NAME.", *OPENING),
+    "freeze": _recipe("freeze", "backbone: train only the classifier; none (the default): everything.", *OPENING),
     "method": _recipe("method", "sat (the default): an attack before each update; or standard.", *OPENING),
     "dataset": _recipe("dataset", "Data set; fashion_mnist_12k, the default, comes with the package.", *OPENING),
     "data_dir": Flag(help="Where the data set lies.", jobs=(*TRAINING, *OPENING)),
@@ -156,7 +160,7 @@ FLAGS = {
     "checkpoint_dir": Flag(
         help="Where the files of released:NAME lie, or are downloaded to; default: released.",
         group="Released checkpoints",
-        jobs=(*OPENING, "download"),
+        jobs=("train", *OPENING, "download"),
         default="released",
     ),
     "experiment": Flag(

@@ -14,7 +14,7 @@ from sat_tf import hparams
 from sat_tf.cli import checks
 from sat_tf.cli.parsing import changes_of, job_of
 
-NAMING_FIELDS = ("model", "act", "method", "dataset", "seed")  # what names the default folder of a run
+NAMING_FIELDS = ("model", "act", "init", "method", "dataset", "seed")  # what names the default folder of a run
 WITHHELD = 3  # exit status where a number failed its checks
 
 
@@ -39,6 +39,8 @@ def run(given: flags.FlagValues, command: str) -> int:
         changes = hparams.read(changes)
         if not (model_dir or given.checkpoint or job == "merge"):
             model_dir = default_model_dir(hparams.choose({n: v for n, v in changes.items() if n in NAMING_FIELDS}))
+            if (named := network_to_open(changes, model_dir)) is not None:
+                given["checkpoint"].value, model_dir = named, None
     with quiet_start():
         from sat_tf import experiment  # TensorFlow takes seconds: everything above answers at once
 
@@ -50,8 +52,20 @@ def default_model_dir(recipe: hparams.Recipe) -> pathlib.Path:
     """Return the folder of a run that the user did not name."""
     act = recipe.act.replace(":", "_")
     named = recipe.name.startswith(recipe.model) or recipe.name in hparams.ROWS
-    start = recipe.name if named else recipe.model  # efficientnet-b0-enhanced, table1-both
+    start = recipe.name if named else hparams.title(recipe.model)  # efficientnet-b0-enhanced, table1-both
+    start += "-finetuned" if recipe.init else ""
     return pathlib.Path("runs") / f"{start}-{act}-{recipe.method}-{recipe.dataset}-seed{recipe.seed}"
+
+
+def network_to_open(changes: dict[str, Any], model_dir: pathlib.Path) -> str | None:
+    """Return the network that is opened itself where no run is named; None for a run in its default folder.
+
+    A file, and one of keras.applications, have weights. What a function builds is a run's, where there is one.
+    """
+    kind = hparams.kind(changes.get("model", ""))
+    if kind is None or (kind == "function" and (model_dir / "checkpoints").is_dir()):
+        return None
+    return changes["model"]
 
 
 def train(
@@ -64,7 +78,7 @@ def train(
     **_: Any,
 ) -> int:
     """Train, or go on."""
-    experiment.train(recipe, model_dir, data_dir=given.data_dir, command=command)
+    experiment.train(recipe, model_dir, data_dir=given.data_dir, checkpoint_dir=given.checkpoint_dir, command=command)
     return 0
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from sat_tf import attacks, cost, hparams, models, optim, train
+from sat_tf import attacks, cost, hparams, optim, train
 from sat_tf.data.splits import validation_size
 from sat_tf.experiment import assembly, validation
 from sat_tf.methods import Standard
@@ -39,9 +39,9 @@ def plan(
     """
     assembly.check_names(recipe)
     train_size, validated, test_size, classes, side = _sizes(recipe, data_dir)
-    size = recipe.image_size or side or models.image_size(recipe.model)
-    with cost.weightless():
-        model = assembly.build_model(recipe, classes)
+    size = recipe.image_size or side or assembly.model_side(recipe)
+    model = assembly.sketch(recipe, classes, size)
+    size = model.input_shape[1] or size
     if recipe.batch_size > train_size:
         raise ValueError(
             f"Expected a batch of at most the {train_size} training images. Received: batch_size={recipe.batch_size}."
@@ -91,7 +91,7 @@ def calibrate(recipe: hparams.Recipe, classes: int, size: int, flops: float) -> 
         return None, "one image is too much for a calibration here; say --images_per_second=N"
     logging.info("Calibrating: %d steps of %d images.", CALIBRATION_STEPS, batch)
     small = recipe.replace(batch_size=batch)
-    model = assembly.build_model(small, classes)
+    model = assembly.sketch(small, classes, size, weights=True)
     optimizer = assembly.make_optimizer(small, 100, 100)
     optimizer.build(model.trainable_variables)
     state = train.TrainState(model=model, optimizer=optimizer, average=assembly.make_average(small, model))

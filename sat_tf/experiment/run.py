@@ -9,7 +9,7 @@ import tensorflow as tf
 from absl import logging
 
 from sat_tf import console, data, hparams, interruption, names, report, saving, stopping, train
-from sat_tf.experiment import assembly, checkpoints, validation
+from sat_tf.experiment import assembly, checkpoints, starting, validation
 
 CALL_SECONDS = 5.0  # so that progress moves, and Ctrl-C is heard
 
@@ -18,7 +18,12 @@ class Run:
     """A run between its first and its last step: what is trained, what has been seen, what a checkpoint holds."""
 
     def __init__(
-        self, recipe: hparams.Recipe, dataset: data.Data, strategy: tf.distribute.Strategy, model_dir: pathlib.Path
+        self,
+        recipe: hparams.Recipe,
+        dataset: data.Data,
+        strategy: tf.distribute.Strategy,
+        model_dir: pathlib.Path,
+        checkpoint_dir: str | pathlib.Path | None = None,
     ) -> None:
         self.recipe, self.dataset, self.strategy, self.model_dir = recipe, dataset, strategy, model_dir
         self.image_size = assembly.image_size(recipe, dataset)
@@ -30,10 +35,14 @@ class Run:
         self.epoch_steps = data.steps_per_epoch(dataset.train, recipe.batch_size)
         self.total_steps = recipe.epochs * self.epoch_steps
         self.validation_steps = max(1, round(recipe.validation_every * self.epoch_steps))
+        self.found = self._find()
         with strategy.scope():
-            model = assembly.build_model(recipe, len(dataset.classes))
+            self.start = self._start(checkpoint_dir)
+            model = self.start.model
             optimizer = assembly.make_optimizer(recipe, self.epoch_steps, self.total_steps)
             optimizer.build(model.trainable_variables)
+            if self.start.new_head:
+                assembly.rate_of_head(recipe, optimizer, model)
             average = assembly.make_average(recipe, model)
         self.state = train.TrainState(model=model, optimizer=optimizer, average=average)
         self.history, self.best, self.seconds = [], None, 0.0
@@ -50,17 +59,31 @@ class Run:
 
     def restore(self) -> None:
         """Go on from the latest checkpoint, if there is one."""
-        try:
-            path = saving.find(self.model_dir, "latest")
-        except FileNotFoundError:
+        if self.found is None:
             return
-        state = checkpoints.read_state(path)
-        self._must_match(state)
+        path, state = self.found
         saving.restore(path, self.variables())
         self.history, self.best, self.seconds = state["history"], state["best"], state["seconds"]
         self.sums, self.summed = state["sums"], state["summed"]
         self.stopped = state.get("stopped")
         logging.info("Going on from step %d of %d, checkpoint %s.", self.state.step, self.total_steps, path)
+
+    def _find(self):
+        """Return path and state of the latest checkpoint, None where there is none."""
+        try:
+            path = saving.find(self.model_dir, "latest")
+        except FileNotFoundError:
+            return None
+        state = checkpoints.read_state(path)
+        self._must_match(state)
+        return path, state
+
+    def _start(self, checkpoint_dir):
+        """Return the network: that of the checkpoint, which has all of it, or a new one."""
+        if self.found is None:
+            return starting.begun(self.recipe, self.dataset, self.image_size, checkpoint_dir)
+        kept = self.found[1].get("network") or {}
+        return starting.resumed(self.recipe, self.dataset.classes, self.image_size, kept)
 
     def _must_match(self, state):
         """Refuse to go on from a checkpoint of another recipe or other data."""
@@ -140,7 +163,8 @@ class Run:
 
     def variables(self) -> dict[str, dict]:
         """Return every variable of the run, as a checkpoint groups them."""
-        groups = {"model": saving.by_path(self.state.model), "optimizer": saving.by_path(self.state.optimizer)}
+        owners = {"model": self.state.model, "optimizer": self.state.optimizer}
+        groups = {name: assembly.variables(self.recipe, owner) for name, owner in owners.items()}
         return groups | ({"average": self.state.average.variables} if self.state.average else {})
 
     def save(self, kinds: Iterable[str] = ()) -> None:
@@ -160,6 +184,7 @@ class Run:
             "sums": self.sums,
             "summed": self.summed,
             "stopped": self.stopped,
+            "network": self.start.kept,
             "versions": assembly.versions(),
         }
         saving.save(self.model_dir / "checkpoints", self.variables(), state, kinds=("latest", *kinds))

@@ -15,6 +15,7 @@ def train(
     model_dir: str | pathlib.Path,
     *,
     data_dir: str | pathlib.Path | None = None,
+    checkpoint_dir: str | pathlib.Path | None = "released",
     command: str = "",
     on_progress: Callable | None = None,
 ) -> dict:
@@ -26,6 +27,7 @@ def train(
       recipe: what is trained, on what, and how it is evaluated.
       model_dir: folder of the run; nothing in it is ever wiped.
       data_dir: where the data set lies.
+      checkpoint_dir: where the files of released checkpoints lie, for a run that starts from one.
       command: what the user typed, for the report.
       on_progress: is called with the share of the training that is done, in [0, 1].
 
@@ -44,7 +46,7 @@ def train(
     with files.locked(model_dir), console.naming_failures() as failing:
         failing.dataset = dataset = assembly.load_data(recipe, data_dir)
         strategy = assembly.make_strategy(recipe)
-        run = Run(recipe, dataset, strategy, model_dir)
+        run = Run(recipe, dataset, strategy, model_dir, checkpoint_dir)
         run.restore()
         overlap.remember(model_dir, dataset, overlap.whole(recipe, data_dir))
         folders.write_recipe(model_dir, recipe)
