@@ -201,6 +201,11 @@ def check_data(scope):
     assert (data.load("stripes").train.size, data.load("stripes").test.size) == (135, 50)
 
 
+def check_build(scope):
+    model = scope["build"](activations.factory("swish"), 3)
+    assert model(tf.zeros([2, 20, 20, 3])).shape == (2, 3) and model.get_layer("first").count_params() == 0
+
+
 SNIPPETS = {  # a word of the snippet: replacements beside MADE, what must hold then
     "wider": ({}, lambda scope: scope["wider"].output_shape == (None, 100)),
     "own = keras.Sequential": ({}, lambda scope: scope["own"].output_shape == (None, 10)),
@@ -232,6 +237,7 @@ SNIPPETS = {  # a word of the snippet: replacements beside MADE, what must hold 
     "Squareplus": ({}, lambda scope: abs(float(scope["act"]("a")(tf.constant([0.0]))[0]) - 1) < 1e-6),
     "Momentum": ({}, check_attack),
     "Trades": ({}, check_method),
+    "def build(act": ({}, check_build),
     "def stripes": ({}, check_data),
     "def adam": ({}, lambda scope: optim.OPTIMIZERS["adam"](lambda step: 0.1, momentum=0.9).beta_1 == 0.9),
     "def linear": ({}, lambda scope: float(schedules.SCHEDULES["linear"](peak=2.0, total_steps=4)(1)) == 1.5),
