@@ -1,5 +1,6 @@
 """What was run: recipes as Python, one function a published setting. Standard library only."""
 
+from sat_tf.hparams import networks
 from sat_tf.hparams.catalogue import TABLES, names
 from sat_tf.hparams.choosing import RECIPES, choose, get
 from sat_tf.hparams.fields import radius, split_attack
@@ -26,6 +27,7 @@ __all__ = [
     "get",
     "kind",
     "names",
+    "networks",
     "radius",
     "read",
     "release",

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sat_tf import evaluate, experiment, hparams, models, saving
-from sat_tf.experiment import checkpoints, starting
+from sat_tf import activations, data, evaluate, experiment, hparams, models, networks, saving
+from sat_tf.experiment import assembly, checkpoints, starting
 from sat_tf.experiment import run as run_of
 
 TINY = {
@@ -25,10 +25,10 @@ TINY = {
     "warmup_epochs": 0,
     "learning_rate": 0.1,
     "head_rate": 1,
-    "attack": "fgsm",
-    "validation_attack": "pgd-1",
+    "method": "standard",
+    "validation_attack": "clean",
     "validation_every": 2,
-    "eval_attacks": "clean,pgd-2",
+    "eval_attacks": "clean",
     "eval_batch_size": 12,
     "eval_checks": 0,
     "steps_per_call": 1,
@@ -72,24 +72,29 @@ def values(model_dir, group="model"):
     return {name: reader.get_tensor(name) for name in names}
 
 
-def stopped(given, model_dir, images, monkeypatch):
-    """Stop a run after its first step; then go on with it."""
-    take = run_of.Run._take
-
-    def interrupt(self, step, metrics, progress):
-        take(self, step, metrics, progress)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(run_of.Run, "_take", interrupt)
+def trained(given, model_dir, images, *, stop=False):
+    """Train a run without its report, from where it stopped; `stop` it after its first step."""
+    assembly.make_deterministic(given.seed)
+    run = run_of.Run(given, assembly.load_data(given, images), tf.distribute.get_strategy(), model_dir)
+    run.restore()
+    if stop:
         with pytest.raises(KeyboardInterrupt, match="Stopped at step 1 of"):
-            experiment.train(given, model_dir, data_dir=images)
+            run.train(lambda share: os.kill(os.getpid(), signal.SIGINT))
+    else:
+        run.train()
+    return run
+
+
+def assert_same_bits(one, other):
+    for group in ("model", "optimizer", "average"):
+        mine, theirs = values(one, group), values(other, group)
+        assert mine.keys() == theirs.keys() and all(np.array_equal(mine[name], theirs[name]) for name in mine)
 
 
 def test_a_frozen_backbone_keeps_the_run_it_started_from(base, images, tmp_path, lines):
     given = recipe(init=str(base), freeze="backbone")
     assert (given.name, given.model, given.act) == ("finetune", "resnet8-w8", "swish")
-    report = experiment.train(given, tmp_path / "run", data_dir=images)
+    run = trained(given, tmp_path / "run", images)
     said = "\n".join(lines())
     assert f"Starting from the weights of {base}: a new head tells its 3 classes apart." in said
     assert "The backbone is frozen: 99 of 19,227 values are trained." in said
@@ -97,27 +102,26 @@ def test_a_frozen_backbone_keeps_the_run_it_started_from(base, images, tmp_path,
     assert before.keys() == after.keys()
     moved = {name for name in before if not np.array_equal(before[name], after[name])}
     assert {name.split("/")[1] for name in moved} == {"linear.Skernel", "linear.Sbias"}
-    assert report["recipe"]["init"] == str(base) and report["parameters"]["trainable"] == 99
+    assert run.start.kept == {"architecture": None, "new_head": True}
 
 
-def test_a_run_is_complete_without_what_it_started_from(base, images, tmp_path, monkeypatch):
+def test_a_run_is_complete_without_what_it_started_from(base, images, tmp_path):
     """Stopped, and gone on with after the weights are gone: the same bits as in one go; and it is evaluated."""
     copy = shutil.copytree(base, tmp_path / "base")
     given = recipe(init=str(copy), epochs=1)
-    experiment.train(given, tmp_path / "whole", data_dir=images)
-    stopped(given, tmp_path / "stopped", images, monkeypatch)
+    trained(given, tmp_path / "whole", images)
+    trained(given, tmp_path / "run", images, stop=True)
     shutil.rmtree(copy)
-    experiment.train(given, tmp_path / "stopped", data_dir=images)
-    for group in ("model", "optimizer"):
-        one, other = values(tmp_path / "whole", group), values(tmp_path / "stopped", group)
-        assert one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
-    report = experiment.evaluate({"eval_attacks": "clean"}, model_dir=tmp_path / "stopped", data_dir=images)
-    assert report["evaluations"][0]["count"] == 12
+    report = experiment.train(given, tmp_path / "run", data_dir=images)
+    assert_same_bits(tmp_path / "whole", tmp_path / "run")
+    assert report["recipe"]["init"] == str(copy) and report["evaluations"][0]["count"] == 12
+    again = experiment.evaluate({"eval_attacks": "clean"}, model_dir=tmp_path / "run", data_dir=images)
+    assert again["evaluations"][0]["correct"] == report["evaluations"][0]["correct"]
 
 
 def test_weights_of_the_same_classes_keep_their_head(base, lines):
     given = hparams.choose({"init": str(base), "dataset": "synthetic", "act": "relu"})
-    dataset = run_of.assembly.load_data(given, None)
+    dataset = assembly.load_data(given, None)
     names = checkpoints.open_checkpoint(base, {}).classes
     dataset = dataclasses.replace(dataset, classes=tuple(names))
     start = starting.begun(given, dataset, 32)
@@ -131,8 +135,7 @@ def test_weights_of_the_same_classes_keep_their_head(base, lines):
 def test_other_weights_are_told_apart():
     source, target = models.build("resnet8-w8", "smoothrelu", 10), models.build("resnet8-w8", "swish", 3)
     starting.take_over(source, target, new_head=True, init="x", by_name=saving.by_path)
-    for layer in ("stem", "stage1_block0_conv1"):
-        np.testing.assert_array_equal(target.get_layer(layer).kernel, source.get_layer(layer).kernel)
+    np.testing.assert_array_equal(target.get_layer("conv0").kernel, source.get_layer("conv0").kernel)
     with pytest.raises(ValueError, match="Expected weights of resnet8-w8. Received: init=x, which differs: .*linear"):
         starting.take_over(source, target, new_head=False, init="x", by_name=saving.by_path)
 
@@ -158,8 +161,8 @@ def test_a_file_is_evaluated_without_a_run(own, images, lines, capsys):
     assert "does not name its classes; its outputs are taken for those of the data in their order: ant, bee" in said
     assert "is left out: what counts are logits" in said and "from 0 to 255, as its first layers want" in said
     clean, attacked = report["evaluations"]
-    model, test = keras.saving.load_model(own), run_of.assembly.load_data(recipe(model=str(own)), images).test
-    batches = run_of.data.evaluation_batches(test, batch_size=12, image_size=32)
+    model, test = keras.saving.load_model(own), assembly.load_data(recipe(model=str(own)), images).test
+    batches = data.evaluation_batches(test, batch_size=12, image_size=32)
     correct = sum(
         int((np.argmax(model.predict(255 * x, verbose=0), -1) == y).sum()) for x, y in batches.as_numpy_iterator()
     )
@@ -167,21 +170,18 @@ def test_a_file_is_evaluated_without_a_run(own, images, lines, capsys):
     assert (own.with_suffix("") / "evaluations/001/report.md").is_file() and "my.keras" in capsys.readouterr().out
 
 
-def test_a_file_is_trained_stopped_evaluated_exported(own, images, tmp_path, monkeypatch, capsys):
+def test_a_file_is_trained_stopped_evaluated_exported(own, images, tmp_path):
     copy = shutil.copyfile(own, tmp_path / "my.keras")
     given = recipe(model=str(copy), average_decay=0.5, epochs=1)
     assert (given.act, given.init) == ("own", None)
-    experiment.train(given, tmp_path / "whole", data_dir=images)
-    stopped(given, tmp_path / "stopped", images, monkeypatch)
-    report = experiment.train(given, tmp_path / "stopped", data_dir=images)
+    trained(given, tmp_path / "whole", images)
+    trained(given, tmp_path / "run", images, stop=True)
     copy.unlink()
-    for group in ("model", "optimizer", "average"):
-        one, other = values(tmp_path / "whole", group), values(tmp_path / "stopped", group)
-        assert one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
-    again = experiment.evaluate({}, model_dir=tmp_path / "stopped", data_dir=images)
-    assert again["evaluations"][0]["correct"] == report["evaluations"][0]["correct"]
-    experiment.export({}, model_dir=tmp_path / "stopped", data_dir=images, formats=["saved_model", "keras"])
-    (exported,) = (tmp_path / "stopped/export").glob("*")
+    trained(given, tmp_path / "run", images)
+    assert_same_bits(tmp_path / "whole", tmp_path / "run")
+    experiment.evaluate({"eval_attacks": "clean"}, model_dir=tmp_path / "run", data_dir=images)
+    experiment.export({}, model_dir=tmp_path / "run", data_dir=images, formats=["saved_model", "keras"])
+    (exported,) = (tmp_path / "run/export").glob("*")
     x = np.random.default_rng(0).random([2, 32, 32, 3], np.float32)
     model = keras.saving.load_model(exported / "model.keras")
     loaded = tf.saved_model.load(str(exported / "saved_model/1"))
@@ -197,12 +197,13 @@ def test_a_new_head_on_a_file_and_its_plan(own, images, tmp_path, lines):
     given = recipe(init=str(path), epochs=1)
     plan = experiment.plan(given, data_dir=images, images_per_second=10)
     assert plan["parameters"] == f"{4 * 75 + 4 + 8 + 4 * 7 * 7 * 3 + 3}" and "3 classes, 32 x 32" in plan["model"]
-    report = experiment.train(given, tmp_path / "run", data_dir=images)
+    run = trained(given, tmp_path / "run", images)
     assert any("a new head of 3 classes is in the place of 7 outputs" in line for line in lines())
-    assert report["model"] == str(path) and report["act"] == "own"
+    assert run.start.new_head and run.state.model.output_shape == (None, 3)
     path.unlink()
-    again = experiment.evaluate({"eval_attacks": "clean"}, model_dir=tmp_path / "run", data_dir=images)
-    assert again["evaluations"][0]["correct"] == report["evaluations"][0]["correct"]
+    found = checkpoints.open_checkpoint(tmp_path / "run", {})
+    x = np.random.default_rng(0).random([2, 32, 32, 3], np.float32)
+    np.testing.assert_array_equal(found.load()(x, training=False), run.state.model(x, training=False))
 
 
 FUNCTION = """
@@ -215,24 +216,25 @@ def build(act, classes, image_size):
 """
 
 
-def test_a_function_is_trained_with_any_activation(images, tmp_path, monkeypatch):
+def test_a_function_is_trained_with_any_activation(images, tmp_path):
     file = tmp_path / "my_models.py"
     file.write_text(FUNCTION)
     given = recipe(model=f"{file}:build", epochs=1, learning_rate=0.01)
     assert given.act == "swish" and given.image_size is None
-    experiment.train(given, tmp_path / "whole", data_dir=images)
-    stopped(given, tmp_path / "stopped", images, monkeypatch)
-    experiment.train(given, tmp_path / "stopped", data_dir=images)
-    one, other = values(tmp_path / "whole"), values(tmp_path / "stopped")
-    assert one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
+    whole = trained(given, tmp_path / "whole", images)
+    trained(given, tmp_path / "run", images, stop=True)
+    trained(given, tmp_path / "run", images)
+    assert_same_bits(tmp_path / "whole", tmp_path / "run")
     file.unlink()  # Keras' own layers and ours: the checkpoint has them all
-    report = experiment.evaluate({"eval_attacks": "clean"}, model_dir=tmp_path / "whole", data_dir=images)
-    assert report["evaluations"][0]["count"] == 12
+    model = checkpoints.open_checkpoint(tmp_path / "run", {}).load()
+    x = np.random.default_rng(0).random([2, 32, 32, 3], np.float32)
+    np.testing.assert_array_equal(model(x, training=False), whole.state.model(x, training=False))
+    assert isinstance(model.get_layer("first"), activations.Swish)
 
 
 def test_radii_mean_the_same_with_a_rescaling_inside(own):
     """A twin without the Rescaling and on [0, 1]: the same answers under the same attack."""
-    made = run_of.assembly.networks.classifier(run_of.assembly.networks.read(own))
+    made = networks.classifier(networks.read(own))
     inner = keras.saving.load_model(own)
     x = tf.random.stateless_uniform([12, 32, 32, 3], [0, 1])
     twin = keras.Sequential([keras.Input((32, 32, 3)), *inner.layers[1:]])  # without its Rescaling

@@ -40,11 +40,6 @@ def check_names(recipe: hparams.Recipe) -> None:
     for act in (recipe.act, recipe.attack_backward, recipe.update_backward, recipe.eval_backward):
         if act not in (None, OWN):
             activations.factory(act)
-    if hparams.kind(recipe.model) == "function" and not networks.takes(recipe.model, "act") and recipe.act != OWN:
-        raise ValueError(
-            f"Expected a function with a parameter act. Received: act={recipe.act} with model={recipe.model}, which "
-            "has none. Leave --act out."
-        )
 
 
 def build_model(
@@ -87,6 +82,11 @@ def own_network(recipe: hparams.Recipe, classes: int, size: int | None, *, renew
     if kind == "file":
         model = networks.read(name)
     else:
+        if recipe.act != OWN and not networks.takes(name, "act"):
+            raise ValueError(
+                f"Expected a function with a parameter act. Received: act={recipe.act} with model={name}, which has "
+                "none. Leave --act out."
+            )
         act = (lambda layer_name=None: None) if recipe.act == OWN else activations.factory(recipe.act)
         model = networks.call(name, act=act, classes=classes, image_size=size or networks.SIDE)
     made = networks.classifier(

@@ -26,7 +26,8 @@ class Run:
         checkpoint_dir: str | pathlib.Path | None = None,
     ) -> None:
         self.recipe, self.dataset, self.strategy, self.model_dir = recipe, dataset, strategy, model_dir
-        self.image_size = assembly.image_size(recipe, dataset)
+        self.found = self._find()
+        self.image_size = self._image_size()
         for part in ("validation", "test"):
             if not getattr(dataset, part).size:
                 raise ValueError(f"Expected images in the {part} part of {dataset.source}. Received: none.")
@@ -35,7 +36,8 @@ class Run:
         self.epoch_steps = data.steps_per_epoch(dataset.train, recipe.batch_size)
         self.total_steps = recipe.epochs * self.epoch_steps
         self.validation_steps = max(1, round(recipe.validation_every * self.epoch_steps))
-        self.found = self._find()
+        if self.found is not None:
+            self._must_match(self.found[1])
         with strategy.scope():
             self.start = self._start(checkpoint_dir)
             model = self.start.model
@@ -74,9 +76,13 @@ class Run:
             path = saving.find(self.model_dir, "latest")
         except FileNotFoundError:
             return None
-        state = checkpoints.read_state(path)
-        self._must_match(state)
-        return path, state
+        return path, checkpoints.read_state(path)
+
+    def _image_size(self):
+        """Return the side of the images; that of a user's own network as its run has it, also without its file."""
+        if self.found is not None and hparams.kind(self.recipe.model):
+            return self.found[1]["data"]["image_size"]
+        return assembly.image_size(self.recipe, self.dataset)
 
     def _start(self, checkpoint_dir):
         """Return the network: that of the checkpoint, which has all of it, or a new one."""

@@ -1,9 +1,11 @@
 """The networks of keras.applications, with what their weights want of an image as first layers."""
 
 import contextlib
+import os
 import pathlib
 import socket
 import sys
+import warnings
 
 import keras
 
@@ -72,12 +74,13 @@ def _with_weights(name, make):
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(SECONDS)
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the size that the weights were trained at
             return make()
     except Exception as error:
-        folder = pathlib.Path(keras.config.keras_home()) / "models" if hasattr(keras.config, "keras_home") else None
+        folder = pathlib.Path(os.environ.get("KERAS_HOME", "~/.keras")) / "models"
         raise OSError(
-            f"The weights of keras:{name} are not in {folder or '~/.keras/models'}, and could not be downloaded: "
+            f"The weights of keras:{name} are not in {folder}, and could not be downloaded: "
             f"{first_sentence(str(error))} Put the file there, or name other weights with --init."
         ) from error
     finally:

@@ -34,10 +34,10 @@ def side_of(model: keras.Model) -> int | None:
     shape, dtype = model.inputs[0].shape, model.inputs[0].dtype
     if len(shape) != 4 or shape[-1] not in (3, None):
         raise ValueError(
-            f"Expected a model of RGB images [batch, h, w, 3]. Received: {model.name}, which takes {written(shape)}."
+            f"Expected a model of RGB images [batch, h, w, 3]. Received: {model.name}, which takes {_written(shape)}."
         )
     if shape[1] != shape[2]:
-        raise ValueError(f"Expected a model of square images. Received: {model.name}, which takes {written(shape)}.")
+        raise ValueError(f"Expected a model of square images. Received: {model.name}, which takes {_written(shape)}.")
     if "float" not in dtype:
         raise ValueError(
             f"Expected a model of images of floats, whose gradient attacks follow. Received: {model.name}, which takes "
@@ -46,7 +46,7 @@ def side_of(model: keras.Model) -> int | None:
     return shape[1]
 
 
-def written(shape):
+def _written(shape):
     return "[" + ", ".join("any" if side is None else str(side) for side in shape) + "]"
 
 
@@ -126,5 +126,5 @@ def _check_outputs(model):
         )
         raise ValueError(
             f"Expected logits [batch, classes] of two classes or more. Received: {model.name}, whose output is "
-            f"{written(shape)}. {hint}"
+            f"{_written(shape)}. {hint}"
         )
