@@ -92,6 +92,10 @@ def own_network(recipe: hparams.Recipe, classes: int, size: int | None, *, renew
     made = networks.classifier(
         model, value_range=recipe.value_range, image_size=size, classes=classes if renew else None
     )
+    side = made.model.input_shape[1]
+    if size is not None and side != size:
+        remedy = f"--set image_size={side} brings the images to it."
+        raise ValueError(f"Expected image_size={side}, which {name} takes. Received: image_size={size}. {remedy}")
     if made.model.output_shape[-1] != classes:
         remedy = f" --init={name} puts a new head on it." if kind == "file" else ""
         raise ValueError(
@@ -146,12 +150,17 @@ def image_size(recipe: hparams.Recipe, dataset: data.Data) -> int:
 
     A .keras file that takes one size alone gets it, whatever the data's is.
     """
-    fixed = networks.side_of(networks.read(recipe.model)) if hparams.kind(recipe.model) == "file" else None
+    fixed = fixed_side(recipe)
     if fixed and recipe.image_size not in (None, fixed):
         raise ValueError(
             f"Expected image_size={fixed}, which {recipe.model} takes. Received: image_size={recipe.image_size}."
         )
     return fixed or recipe.image_size or dataset.image_size or model_side(recipe)
+
+
+def fixed_side(recipe: hparams.Recipe) -> int | None:
+    """Return the one side of images that a .keras file takes; None where any will do, or nothing says."""
+    return networks.side_of(networks.read(recipe.model)) if hparams.kind(recipe.model) == "file" else None
 
 
 def model_side(recipe: hparams.Recipe) -> int:

@@ -39,9 +39,8 @@ def plan(
     """
     assembly.check_names(recipe)
     train_size, validated, test_size, classes, side = _sizes(recipe, data_dir)
-    size = recipe.image_size or side or assembly.model_side(recipe)
+    size = assembly.fixed_side(recipe) or recipe.image_size or side or assembly.model_side(recipe)
     model = assembly.sketch(recipe, classes, size)
-    size = model.input_shape[1] or size
     if recipe.batch_size > train_size:
         raise ValueError(
             f"Expected a batch of at most the {train_size} training images. Received: batch_size={recipe.batch_size}."

@@ -111,8 +111,12 @@ def _of_checkpoint(recipe, dataset, size, checkpoint_dir):
     found = checkpoints.open_checkpoint(recipe.init, {}, checkpoint_dir)
     if found.source == "run":
         overlap.refuse(found, dataset)
-    source, same = found.load(), _same_classes(found, dataset.classes)
     classes = len(dataset.classes)
+    if found.source == "own":  # a file, for what a function builds
+        source = networks.classifier(networks.read(found.path), image_size=size).model
+        same = source.output_shape[-1] == classes
+    else:
+        source, same = found.load(), list(found.classes) == list(dataset.classes)
     if hparams.kind(recipe.model) and recipe.model == found.recipe.model:
         checkpoints.check_size(source, size, recipe.init)
         return Start(model=source if same else heads.replace(source, classes), new_head=not same)
@@ -120,13 +124,6 @@ def _of_checkpoint(recipe, dataset, size, checkpoint_dir):
     by_name = saving.by_place if hparams.kind(recipe.model) else saving.by_path
     take_over(source, target, new_head=not same, init=recipe.init, by_name=by_name)
     return Start(model=target, new_head=not same)
-
-
-def _same_classes(found, classes):
-    """Say whether weights are of these classes; a file that knows no names counts by their number."""
-    if not found.state["data"].get("named", True):
-        return len(found.classes) == len(classes)
-    return list(found.classes) == list(classes)
 
 
 def take_over(source: keras.Model, target: keras.Model, *, new_head: bool, init: str, by_name: Any) -> None:
