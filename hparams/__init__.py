@@ -1,8 +1,10 @@
 """What was run: recipes as Python, one function a published setting. Standard library only."""
 
+from sat_tf.hparams import networks
 from sat_tf.hparams.catalogue import TABLES, names, settings
 from sat_tf.hparams.choosing import RECIPES, choose, get
 from sat_tf.hparams.fields import radius, split_attack
+from sat_tf.hparams.networks import kind, title
 from sat_tf.hparams.paper import DRAWN, EXPERIMENTS, ROWS, SCALES, row_recipe, rows_of, run_name
 from sat_tf.hparams.recipe import EVALUATION_FIELDS, Recipe, fields_help, read, show
 from sat_tf.hparams.releases import ATTACKS, RELEASES, release
@@ -26,8 +28,10 @@ __all__ = [
     "fields_help",
     "format_radius",
     "get",
+    "kind",
     "names",
     "place_of",
+    "networks",
     "radius",
     "read",
     "read_file",
@@ -38,4 +42,5 @@ __all__ = [
     "settings",
     "show",
     "split_attack",
+    "title",
 ]

@@ -2,14 +2,15 @@
 
 from typing import Any
 
-from sat_tf.hparams import apgd2, curricula, paper, recipes, stored
+from sat_tf.hparams import apgd2, curricula, networks, paper, recipes, stored
 from sat_tf.hparams import fields as f
 from sat_tf.hparams.catalogue import settings
 from sat_tf.hparams.efficientnets import EFFICIENTNETS, act_of
+from sat_tf.hparams.finetuning import finetune
 from sat_tf.hparams.recipe import Recipe
 from sat_tf.names import unknown
 
-RECIPES = {**recipes.RECIPES, **apgd2.RECIPES, **curricula.RECIPES, **paper.RECIPES}
+RECIPES = {**recipes.RECIPES, **apgd2.RECIPES, **curricula.RECIPES, "finetune": finetune, **paper.RECIPES}
 
 
 def get(name: str) -> Recipe:
@@ -22,29 +23,34 @@ def get(name: str) -> Recipe:
 def choose(changes: dict[str, Any], name: str | None = None) -> Recipe:
     """Return the recipe that suits a model and a data set, or the one that is named, with the changes made.
 
-    `imagenet2012` has the paper's recipe, named as the model; everything else starts from a short one. The activation
-    is the architecture's own where the user names a model and no activation: relu6 for EfficientNet-Lite.
+    `imagenet2012` has the paper's recipe, named as the model; what starts from weights (`init`, a FILE.keras) that of
+    fine-tuning; everything else a short one. The activation is the architecture's own where the user names a model and
+    no activation: relu6 for EfficientNet-Lite. Weights say which model and activation they are of.
 
     Args:
       changes: `{field: value}`, as the command line names them.
       name: the recipe to start from, of `RECIPES`, or a file of one, or the folder of a run; None to have it chosen.
+
+    Raises:
+      ValueError: unknown names, or weights of another model than the one that is named.
+      OSError: the file of weights is not there.
     """
     if name and name not in RECIPES and stored.is_stored(name):
         return _of_file(changes, name)
     on_imagenet = changes.get("dataset") == "imagenet2012"
-    model = f.named("model")("model", changes.get("model", "resnet50" if on_imagenet else "resnet20"))
-    if name:
-        recipe = get(name)
-    elif changes.get("dataset") == "folder":
-        recipe = get("folder-efficientnet" if model in EFFICIENTNETS else "folder")
-    elif not on_imagenet:
-        recipe = get("fashion-efficientnet-adamw" if model in EFFICIENTNETS else "fashion")
-    elif model in RECIPES:
-        recipe = get(model)
-    else:
-        raise f.expected("a model with a recipe for imagenet2012", "model", model, "Or name the one to use: --recipe.")
-    if "model" in changes or not name:
-        own = {"model": model} if act_of(model) == act_of(recipe.model) else {"model": model, "act": act_of(model)}
+    init = f.optional(f.text)("init", changes.get("init"))
+    model = f.network("model", changes.get("model", "resnet50" if on_imagenet else "resnet20"))
+    recipe = get(name or _suiting(model, changes.get("dataset"), init))
+    if not name and not init:
+        recipe = recipe.replace(init=None)
+    init = init if "init" in changes else recipe.init
+    if init:
+        changes = _started(changes, init)
+    elif recipe.init and "model" not in changes:  # from scratch, what the recipe would have started from
+        changes = {"act": recipe.act, "model": recipe.model, **changes}
+    elif "model" in changes or not name:
+        act = networks.act_of(model) if networks.kind(model) else act_of(model)
+        own = {"model": model} if act == act_of(recipe.model) else {"model": model, "act": act}
         changes = {**own, **changes}
     return _changed(recipe, changes)
 
@@ -79,7 +85,32 @@ def _of_file(changes, name):
         recipe = choose(values, known if known in RECIPES else None)
     except ValueError as error:
         raise ValueError(f"{error} (in the recipe {name})") from None
-    model = f.named("model")("model", changes.get("model", recipe.model))
-    if act_of(model) != act_of(recipe.model):  # as where a recipe is named
+    model = f.network("model", changes.get("model", recipe.model))
+    if not networks.kind(model) and act_of(model) != act_of(recipe.model):  # as where a recipe is named
         changes = {"act": act_of(model), **changes}
     return _changed(recipe, changes)
+
+
+def _suiting(model, dataset, init):
+    """Return the name of the recipe for a model and a data set, with weights to start from or without."""
+    if init or networks.kind(model) == "file":
+        return "finetune"
+    if dataset == "folder":
+        return "folder-efficientnet" if model in EFFICIENTNETS else "folder"
+    if dataset != "imagenet2012":
+        return "fashion-efficientnet-adamw" if model in EFFICIENTNETS else "fashion"
+    if model in RECIPES:
+        return model
+    raise f.expected("a model with a recipe for imagenet2012", "model", model, "Or name the one to use: --recipe.")
+
+
+def _started(changes, init):
+    """Return the changes with what weights say of their network; another network is an error."""
+    found = networks.implied(init)
+    named = f.network("model", changes.get("model", found["model"]))
+    if named != found["model"] and networks.kind(named) != "function":
+        remedy = "Leave --model out, name other weights, or train from scratch with --init=none."
+        raise f.expected(f"the model of the weights {init}, {found['model']}", "model", named, remedy)
+    if named != found["model"]:
+        found = {"act": networks.act_of(named)}
+    return {**found, **changes}

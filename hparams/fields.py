@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from sat_tf.hparams import networks
 from sat_tf.hparams.catalogue import names
 from sat_tf.names import expected, nearest, unknown
 
@@ -103,6 +104,24 @@ def named(kind: str, separator: str | None = None) -> Reader:
         return str(value)
 
     return read
+
+
+def network(name: str, value: Any) -> str:
+    """Read a network: a name of the table, FILE.keras, FILE.py:FUNCTION, keras:NAME."""
+    return networks.read(name, value, names("model"))
+
+
+def act(name: str, value: Any) -> str:
+    """Read an activation, its number after a colon; own: that of a network that brings its own."""
+    return networks.OWN if value == networks.OWN else named("activation", ":")(name, value)
+
+
+def value_range(name: str, value: Any) -> tuple[float, float]:
+    """Read a range of values, 0,255, lowest first."""
+    found = several(number(-1e6, 1e6))(name, value)
+    if len(found) != 2 or not found[0] < found[1]:
+        raise expected("two numbers, the lowest first, such as 0,255 or -1,1", name, value)
+    return found
 
 
 def several(read_one: Reader) -> Reader:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sat_tf.hparams import fields as f
+from sat_tf.hparams import networks
 from sat_tf.hparams.catalogue import names, settings
 from sat_tf.names import format_radius, unknown
 
@@ -21,8 +22,17 @@ class Recipe:
     """
 
     name: str = f.field("", f.text, "the recipe that the run started from")
-    model: str = f.field("resnet20", f.named("model"), "architecture")
-    act: str = f.field("swish", f.named("activation", ":"), "activation at every site, its number after a colon")
+    model: str = f.field("resnet20", f.network, "architecture, or FILE.keras, FILE.py:FUNCTION, keras:NAME")
+    act: str = f.field("swish", f.act, "activation at every site, its number after a colon; own: the network's own")
+    init: str | None = f.field(
+        None, f.optional(f.text), "weights to start from: a run's folder, released:NAME, FILE.keras, keras:NAME"
+    )
+    freeze: str = f.field("none", f.one_of("none", "backbone"), "backbone: only the classifier at its end is trained")
+    value_range: tuple[float, float] | None = f.field(
+        None,
+        f.optional(f.value_range),
+        "values that a network of Keras' own wants of an image, 0,255 or -1,1; none: what its first layers say, or 0,1",
+    )
     method: str = f.field("sat", f.named("method"), "what training does: sat, standard, trades, p-sat, ...")
     seed: int = f.field(0, f.number(0, 2**31 - 1, whole=True), "of weights, data order, augmentation and attacks")
     strategy: str = f.field(
@@ -102,6 +112,9 @@ class Recipe:
     optimizer: str = f.field("sgd", f.named("optimizer"), "optimizer")
     learning_rate: float = f.field(
         0.1, f.number(0, 1e3, above=True), "peak rate for a batch of 256; scales with batch_size"
+    )
+    head_rate: float | None = f.field(
+        None, f.optional(f.number(0, 1e3, above=True)), "with init: the same for a new classifier; none: learning_rate"
     )
     schedule: str = f.field("cosine", f.named("schedule"), "course of the learning rate after warm-up")
     decay_epochs: tuple[float, ...] = f.field(
@@ -218,6 +231,7 @@ class Recipe:
             raise f.expected("at least one attack, such as clean,pgd-20", "eval_attacks", "")
         self._check_ball()
         self._check_method()
+        self._check_network()
         if self.schedule == "steps" and not self.decay_epochs:
             raise f.expected("decay_epochs for the schedule steps, such as 30,60,90", "decay_epochs", "")
         if self.schedule == "exponential" and len(self.decay_epochs) != 1:
@@ -265,6 +279,24 @@ class Recipe:
         """The settings of its method that differ from the method's own: `{name: value}`."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {name: value for name, value in values.items() if name in METHOD_FIELDS and value is not None}
+
+    def _check_network(self):
+        """Refuse activations that a network does not take, and freezing of what was never trained."""
+        kind = networks.kind(self.model)
+        if kind in ("file", "application") and self.act != networks.OWN:
+            remedy = f"{self.model} has its own; sat_tf.smooth in Python replaces them."
+            raise f.expected("no --act with such a model", "act", self.act, remedy)
+        if kind is None and self.act == networks.OWN:
+            raise f.expected("an activation for a model of the table", "act", self.act)
+        for name in ("attack_backward", "update_backward", "eval_backward"):
+            if self.act == networks.OWN and getattr(self, name) is not None:
+                remedy = "The network has its own, whose gradients stay theirs."
+                raise f.expected("activations of this project, such as --act=relu", name, getattr(self, name), remedy)
+        if kind is None and self.value_range is not None:
+            shown = show("value_range", self.value_range)
+            raise f.expected("no value_range with a model of the table, which takes 0,1", "value_range", shown)
+        if self.freeze == "backbone" and self.init is None and kind not in ("file", "function"):
+            raise f.expected("weights to keep, by --init, with --freeze=backbone", "init", None)
 
     @property
     def evaluated_weights(self) -> str:
@@ -354,6 +386,8 @@ def show(name: str, value: Any, norm: str = "linf") -> str:
     """Return a field's value as a user would write it: 8/255, 30,60,90; `norm`: that of evaluations."""
     if isinstance(value, (list, tuple)):
         return ",".join(show(name, one, norm) for one in value)
+    if isinstance(value, float) and name == "value_range":
+        return f"{value:g}"
     if name in RADII and value is not None:
         return format_radius(value, norm if name in EVALUATION_FIELDS else "linf")
     return str(value)

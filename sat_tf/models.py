@@ -67,7 +67,7 @@ def load(path: str | os.PathLike) -> keras.Model:
         raise FileNotFoundError(f"There is no file {path}.")
     try:
         with pinned():
-            return keras.saving.load_model(path)
+            return keras.saving.load_model(path, compile=False, safe_mode=True)  # losses and metrics are not asked for
     except Exception as error:  # Keras has no one error for a damaged file
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise OSError(f"{path} cannot be read: {reason[0]}") from error

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import keras
 import tensorflow as tf
@@ -96,6 +96,24 @@ OPTIMIZERS = {"sgd": sgd, "rmsprop": rmsprop, "adamw": adamw}
 DECOUPLED = ("adamw",)  # they take `weight_decay` and decay themselves; for all others the loop adds it to gradients
 
 
+def scale_rates(optimizer: keras.optimizers.Optimizer, factors: Iterable[float]) -> None:
+    """Let an optimizer's rate of each variable be a multiple of its own, from the first update on.
+
+    A decay that the optimizer itself makes keeps the optimizer's rate.
+
+    Args:
+      optimizer: built.
+      factors: of the variables that it was built with, in their order.
+    """
+    own, factors = optimizer.update_step, list(factors)
+
+    def update_step(gradient, variable, learning_rate):
+        factor = factors[optimizer._get_variable_index(variable)]
+        return own(gradient, variable, learning_rate if factor == 1 else learning_rate * factor)
+
+    optimizer.update_step = update_step
+
+
 def slots(optimizer: keras.optimizers.Optimizer) -> float:
     """Return how many values a new optimizer keeps beside each weight, counted on one kernel of 64 x 64."""
     weight = keras.Variable(tf.zeros([64, 64]), name="kernel")
@@ -128,19 +146,27 @@ class MovingAverage:
     the first updates are not outweighed by the random start (tf.train.ExponentialMovingAverage with `num_updates`,
     as the release uses it).
 
+    Whole numbers, the states of random generators, are the model's own. Create it in the strategy's scope.
+
+    Args:
+      model: that is followed.
+      decay: between 0 and 1.
+      names: of the averages, one a variable of the model; None for the variables' paths.
+
     Attributes:
-      variables: `{path: tf.Variable}`, in the order of the model's variables; create it in the strategy's scope.
+      variables: `{name: tf.Variable}`, in the order of the model's variables.
     """
 
-    def __init__(self, model: keras.Model, decay: float) -> None:
+    def __init__(self, model: keras.Model, decay: float, names: Iterable[str] | None = None) -> None:
         if not 0 < decay < 1:
             raise ValueError(f"Expected a decay between 0 and 1. Received: decay={decay}.")
         self.model, self.decay = model, decay
+        names = [variable.path for variable in model.variables] if names is None else names
         self.variables = {
-            variable.path: tf.Variable(
+            name: tf.Variable(
                 variable.value, trainable=False, name="average", aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
             )
-            for variable in model.variables
+            for name, variable in zip(names, model.variables, strict=True)
         }
 
     def update(self, count: int | tf.Tensor) -> None:
@@ -148,7 +174,8 @@ class MovingAverage:
         count = tf.cast(count, tf.float32)
         share = 1.0 - tf.minimum(tf.constant(self.decay, tf.float32), (1.0 + count) / (10.0 + count))
         for average, variable in zip(self.variables.values(), self.model.variables, strict=True):
-            average.assign(average + share * (tf.convert_to_tensor(variable) - average))
+            value = tf.convert_to_tensor(variable)
+            average.assign(average + share * (value - average) if value.dtype.is_floating else value)
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:

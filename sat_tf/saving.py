@@ -36,6 +36,15 @@ def by_path(owner: keras.Model | keras.optimizers.Optimizer) -> dict[str, tf.Var
     return {variable.path: variable.value for variable in owner.variables}
 
 
+def by_place(owner: keras.Model | keras.optimizers.Optimizer) -> dict[str, tf.Variable]:
+    """Return `{place and name: tf.Variable}`, 0003-kernel: for layers of others, whose paths may be the same or change.
+
+    Keras numbers unnamed layers as it meets them, so that a network built twice has other paths, and layers of two
+    networks within one may share a path.
+    """
+    return {f"{place:04d}-{variable.name}": variable.value for place, variable in enumerate(owner.variables)}
+
+
 def save(
     directory: str | os.PathLike,
     variables: Groups,

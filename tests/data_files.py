@@ -3,12 +3,13 @@
 import functools
 import gzip
 import io
+import json
 import pathlib
 
 import numpy as np
 import tensorflow as tf
 
-from sat_tf import data
+from sat_tf import data, hparams, models, saving
 
 
 def noise(count, height, width, channels=3, seed=0):
@@ -108,6 +109,18 @@ def write_folder(root, per_class, *, classes=("ant", "bee", "cat"), height=32, w
         for place, image in enumerate(noise(per_class, height, width, seed=100 * seed + number)):
             (folder / f"{place:03d}.png").write_bytes(tf.io.encode_png(image).numpy())
     return root
+
+
+def write_run(folder, model="resnet8-w8", act="swish", classes=10):
+    """Write the folder of a run whose weights are fresh ones: recipe and one checkpoint; return the model."""
+    recipe = hparams.choose({"model": model, "act": act, "dataset": "synthetic"})
+    built = models.build(model, act, classes, momentum=recipe.norm_momentum, epsilon=recipe.norm_epsilon)
+    about = {"classes": [f"pattern {number}" for number in range(classes)], "image_size": 32}
+    state = {"step": 1, "recipe": recipe.to_dict(), "data": about, "history": [], "best": None, "seconds": 0.0}
+    state |= {"sums": {}, "summed": 0}
+    saving.save(folder / "checkpoints", {"model": saving.by_path(built)}, state, kinds=("latest", "best"))
+    (folder / "recipe.json").write_text(json.dumps(recipe.to_dict()))
+    return built
 
 
 def batches(split, count=None, **arguments):

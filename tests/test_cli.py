@@ -379,3 +379,41 @@ def test_documented_commands_are_right(command, tmp_path, monkeypatch):
     changes = parsing.changes_of(given)
     recipe = hparams.choose(changes, given.recipe) if given.mode == "train" else hparams.read(changes)
     assert recipe or not changes
+
+
+def test_folders_of_runs_that_start_elsewhere(tmp_path):
+    tuned, own = hparams.choose({"init": "released:efficientnet-lite0"}), hparams.choose({"model": "a/my.keras"})
+    assert jobs.default_model_dir(tuned).as_posix() == "runs/efficientnet-lite0-finetuned-relu6-sat-folder-seed0"
+    assert jobs.default_model_dir(own).as_posix() == "runs/my-own-sat-folder-seed0"
+
+
+def test_a_network_that_is_opened_without_a_run(tmp_path):
+    """A file always; what a function builds only where no run of it is."""
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    for model, folder, opened in [
+        ("my.keras", "run", True),
+        ("keras:MobileNetV2", "run", True),
+        ("my.py:build", "none", True),
+        ("my.py:build", "run", False),
+        ("resnet20", "none", False),
+    ]:
+        assert jobs.network_to_open({"model": model}, tmp_path / folder) == (model if opened else None)
+
+
+@pytest.mark.parametrize(
+    "words,says",
+    [
+        (
+            ["--init=nowhere"],
+            "Expected a run's folder, released:NAME, FILE.keras or keras:NAME. Received: init=nowhere",
+        ),
+        (["--init=none.keras"], "There is no file none.keras."),
+        (["--model=my.py"], "Expected FILE.py:FUNCTION, the function that builds the network."),
+        (["--freeze=backbone"], "Expected weights to keep, by --init, with --freeze=backbone."),
+        (["--mode=eval", "--model=my.keras", "--act=swish"], "Expected no --act with such a model."),
+        (["--pretrained=imagenet"], "Did you mean --init=imagenet?"),
+    ],
+)
+def test_weights_and_networks_that_can_not_be_are_refused_at_once(answer, words, says):
+    status, _, err = answer(*words)
+    assert status in (1, 2) and says in err and err.count("\n") == 1

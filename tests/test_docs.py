@@ -203,6 +203,11 @@ def check_data(scope):
     assert (data.load("stripes").train.size, data.load("stripes").test.size) == (135, 50)
 
 
+def check_build(scope):
+    model = scope["build"](activations.factory("swish"), 3)
+    assert model(tf.zeros([2, 20, 20, 3])).shape == (2, 3) and model.get_layer("first").count_params() == 0
+
+
 SNIPPETS = {  # a word of the snippet: replacements beside MADE, what must hold then
     "AdversarialModel": (
         {"value_range=(0, 255))\nprint": "value_range=(0, 255), checks=0)\nprint"},
@@ -239,6 +244,7 @@ SNIPPETS = {  # a word of the snippet: replacements beside MADE, what must hold 
     "Momentum": ({}, check_attack),
     "LogitPairing": ({}, check_method),
     "class Distance": ({"steps=10": "steps=2"}, check_curriculum),
+    "def build(act": ({}, check_build),
     "def stripes": ({}, check_data),
     "def adam": ({}, lambda scope: optim.OPTIMIZERS["adam"](lambda step: 0.1, momentum=0.9).beta_1 == 0.9),
     "def linear": ({}, lambda scope: float(schedules.SCHEDULES["linear"](peak=2.0, total_steps=4)(1)) == 1.5),

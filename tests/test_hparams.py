@@ -326,3 +326,85 @@ def test_recipes_are_frozen():
 def test_every_field_is_explained():
     assert all(hparams.fields_help().values())
     assert set(hparams.EVALUATION_FIELDS) < set(hparams.fields_help())
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    """Return the folder of a run of relu; of a converted file beside it the recipe says gelu."""
+    for act, path in (("relu", tmp_path / "run/recipe.json"), ("gelu", tmp_path / "converted.json")):
+        path.parent.mkdir(exist_ok=True)
+        recipe = hparams.get("resnet50").replace(act=act, norm_epsilon=0.01).to_dict()
+        path.write_text(json.dumps({"recipe": recipe} if act == "gelu" else recipe))
+    (tmp_path / "converted.keras").touch()
+    (tmp_path / "own.keras").touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "init,changes,model,act,epsilon",
+    [
+        ("released:efficientnet-lite0", {}, "efficientnet-lite0", "relu6", 1e-3),
+        ("released:efficientnet-lite0", {"act": "swish"}, "efficientnet-lite0", "swish", 1e-3),
+        ("released:Res50-silu", {}, "resnet50", "swish", 1e-5),
+        ("keras:MobileNetV2", {}, "keras:MobileNetV2", "own", 1e-3),
+        ("{}/run", {}, "resnet50", "relu", 0.01),
+        ("{}/converted.keras", {}, "resnet50", "gelu", 0.01),
+        ("{}/own.keras", {}, "{}/own.keras", "own", 1e-3),
+        ("{}/own.keras", {"model": "my_models.py:build"}, "my_models.py:build", "own", 1e-3),
+    ],
+)
+def test_weights_say_which_network_they_are_of(init, changes, model, act, epsilon, run_folder):
+    chosen = hparams.choose({"init": init.format(run_folder), **changes})
+    assert (chosen.name, chosen.model, chosen.act) == ("finetune", model.format(run_folder), act)
+    assert chosen.norm_epsilon == epsilon and hparams.Recipe.from_dict(chosen.to_dict()) == chosen
+
+
+def test_epsilon_of_published_lites():
+    from sat_tf.released import lite
+
+    assert lite.NORM["epsilon"] == hparams.get("finetune").norm_epsilon
+    assert tuple(lite.PACKAGES) == hparams.networks.LITES
+
+
+def test_fine_tuning_from_nothing():
+    scratch, tuned = (hparams.choose(changes, "finetune") for changes in ({"init": "none"}, {}))
+    assert scratch == tuned.replace(init=None) and tuned.init == "released:efficientnet-lite0"
+    assert hparams.choose({"init": "none"}).name == "fashion"
+
+
+@pytest.mark.parametrize(
+    "model,recipe,act",
+    [("own.keras", "finetune", "own"), ("keras:MobileNetV2", "fashion", "own"), ("{}/m.py:plain", "fashion", "own")]
+    + [("{}/m.py:build", "fashion", "swish"), ("nowhere.py:build", "fashion", "own")],
+)
+def test_networks_of_others_and_their_activation(model, recipe, act, tmp_path):
+    (tmp_path / "m.py").write_text("def build(act, classes): ...\ndef plain(*, classes): ...\n")
+    chosen = hparams.choose({"model": model.format(tmp_path)})
+    assert (chosen.name, chosen.act, chosen.init) == (recipe, act, None)
+    assert hparams.title(chosen.model) in ("own", "MobileNetV2", "plain", "build")
+
+
+@pytest.mark.parametrize(
+    "changes,name,words",
+    [
+        ({"model": "resnet20"}, "finetune", "the model of the weights released:efficientnet-lite0, efficientnet-lite0"),
+        ({"init": "released:Res50"}, None, "Expected a released checkpoint"),
+        ({"model": "my_models.py"}, None, "FILE.py:FUNCTION, the function that builds the network"),
+        ({"model": "keras:VGG16", "act": "swish"}, None, "Expected no --act with such a model. Received: act=swish"),
+        ({"act": "own"}, None, "an activation for a model of the table"),
+        ({"freeze": "backbone"}, None, "weights to keep, by --init, with --freeze=backbone"),
+        ({"model": "keras:VGG16", "freeze": "backbone"}, None, "weights to keep, by --init"),
+        ({"model": "own.keras", "eval_backward": "swish"}, None, "activations of this project.*eval_backward=swish"),
+        ({"value_range": "0,255"}, None, "no value_range with a model of the table.*value_range=0,255"),
+        ({"model": "own.keras", "value_range": "255,0"}, None, "two numbers, the lowest first"),
+    ],
+)
+def test_what_does_not_go_together(changes, name, words):
+    with pytest.raises(ValueError, match=words):
+        hparams.choose(changes, name)
+
+
+@pytest.mark.parametrize("init", ["resnet20", "nowhere/run", "none.keras"])
+def test_weights_that_are_not_there(init):
+    with pytest.raises(FileNotFoundError, match="a run's folder, released:NAME|There is no file none.keras"):
+        hparams.choose({"init": init})

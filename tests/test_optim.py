@@ -150,3 +150,25 @@ def test_averages_stand_in_for_a_while():
 def test_a_decay_of_one_is_refused():
     with pytest.raises(ValueError, match="decay=1"):
         optim.MovingAverage(small_model(), 1)
+
+
+def test_rates_of_some_variables_are_multiples():
+    slow, fast = keras.Variable([1.0], name="slow"), keras.Variable([1.0], name="fast")
+    optimizer = optim.sgd(lambda step: tf.where(step < 1, 0.1, 0.01), momentum=0.5)
+    optimizer.build([slow, fast])
+    optim.scale_rates(optimizer, [1.0, 10.0])
+    for _ in range(2):
+        optimizer.apply([tf.constant([2.0]), tf.constant([2.0])], [slow, fast])
+    np.testing.assert_allclose(slow, [1 - 0.2 - (0.1 + 0.02)], rtol=1e-6)
+    np.testing.assert_allclose(fast, [1 - 2.0 - (1.0 + 0.2)], rtol=1e-6)
+
+
+def test_an_average_leaves_whole_numbers_alone():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dropout(0.5), keras.layers.Dense(1)])
+    average = optim.MovingAverage(model, 0.5, names=["a", "b", "c"])
+    model.variables[0].assign(model.variables[0] + 1)
+    average.update(tf.constant(1))
+    by_type = {variable.dtype: variable for variable in average.variables.values()}
+    state = next(v for v in model.variables if "int" in str(v.dtype))
+    kept = next(value for kind, value in by_type.items() if not kind.is_floating)
+    np.testing.assert_array_equal(kept, state)

@@ -69,8 +69,12 @@ def _switch(make, *arguments, **rest):
 
 
 FLAGS = {
-    "model": _recipe("model", "Architecture, such as resnet20 (the default), resnet50.", *OPENING),
+    "model": _recipe(
+        "model", "Architecture, such as resnet20 (the default); or FILE.keras, FILE.py:FUNCTION.", *OPENING
+    ),
     "act": _recipe("act", "Activation, its number after a colon: swish (the default), celu:1.5.", *OPENING),
+    "init": _recipe("init", "Weights to start from: a run's folder, released:NAME, FILE.keras, keras:NAME.", *OPENING),
+    "freeze": _recipe("freeze", "backbone: train only the classifier; none (the default): everything.", *OPENING),
     "method": _recipe(
         "method", "sat (the default): an attack before each update; standard, trades, p-sat, ...", *OPENING
     ),
@@ -80,9 +84,6 @@ FLAGS = {
     ),
     "extra_data": Flag(
         help="An .npz of more training images (image, label), for --set extra_share=0.7.", jobs=("train", "plan")
-    ),
-    "init": Flag(
-        help="A checkpoint to start from, such as the folder of a clean-trained run; its weights only.", jobs=("train",)
     ),
     "model_dir": Flag(
         help="Folder of the run; default: runs/<model>-<act>-<method>-<dataset>-seed<seed>, and what was changed.",
@@ -174,7 +175,7 @@ FLAGS = {
     "checkpoint_dir": Flag(
         help="Where the files of released:NAME lie, or are downloaded to; default: released.",
         group="Released checkpoints",
-        jobs=(*OPENING, "download"),
+        jobs=("train", *OPENING, "download"),
         default="released",
     ),
     "experiment": Flag(

@@ -39,11 +39,24 @@ def run(given: flags.FlagValues, command: str) -> int:
         changes = hparams.read(changes)
         if not (model_dir or given.checkpoint or job in ("merge", "compare")):
             model_dir = evaluated_model_dir(changes, given.data_dir)
+            if (named := network_to_open(changes, model_dir)) is not None:
+                given["checkpoint"].value, model_dir = named, None
     with quiet_start():
         from sat_tf import experiment  # TensorFlow takes seconds: everything above answers at once
 
         experiment.start()
     return JOBS[job](given, experiment, recipe=recipe, changes=changes, model_dir=model_dir, command=command)
+
+
+def network_to_open(changes: dict[str, Any], model_dir: pathlib.Path) -> str | None:
+    """Return the network that is opened itself where no run is named; None for a run in its default folder.
+
+    A file, and one of keras.applications, have weights. What a function builds is a run's, where there is one.
+    """
+    kind = hparams.kind(changes.get("model", ""))
+    if kind is None or (kind == "function" and (model_dir / "checkpoints").is_dir()):
+        return None
+    return changes["model"]
 
 
 def train(
@@ -58,7 +71,7 @@ def train(
     """Train, or go on."""
     if not given.model_dir and (words := why_anew(recipe, model_dir)):
         print(words, file=sys.stderr)
-    places = {"data_dir": _data_dir(given), "extra_data": given.extra_data, "init": given.init}
+    places = {"data_dir": _data_dir(given), "extra_data": given.extra_data, "checkpoint_dir": given.checkpoint_dir}
     experiment.train(recipe, model_dir, **places, command=command)
     return 0
 

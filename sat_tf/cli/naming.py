@@ -63,13 +63,14 @@ def _named(recipe, own, changes=()):
 def _start(recipe):
     """Return how a name begins: efficientnet-b0-enhanced-swish, table1-both-relu, resnet20-swish."""
     named = recipe.name.startswith(recipe.model) or recipe.name in hparams.ROWS
-    return f"{recipe.name if named else recipe.model}-{recipe.act.replace(':', '_')}"
+    start = recipe.name if named else hparams.title(recipe.model)
+    return f"{start}{'-finetuned' if recipe.init else ''}-{recipe.act.replace(':', '_')}"
 
 
 def _changes(recipe):
     """Return "field_value" of every field that the rest of the name does not tell."""
     values = recipe.to_dict()
-    told = {name: values[name] for name in FIELDS}
+    told = {name: values[name] for name in (*FIELDS, "init")}
     base = hparams.choose(told, recipe.name if recipe.name in hparams.RECIPES else None)
     changed = _differing(base, recipe)
     if "attack" in changed:  # what goes with an attack need not be said
@@ -77,6 +78,8 @@ def _changes(recipe):
         changed = ["attack", *_differing(with_attack, recipe)]
     if not recipe.tied_to_epochs and "epochs" in changed:
         changed.remove("epochs")
+    if recipe.init not in (None, recipe.model, hparams.get("finetune").init):
+        changed.insert(0, "init")
     return [f"{name}_{_plain(hparams.show(name, values[name]).lower())}" for name in changed]
 
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
+from absl import logging
 
-from sat_tf import files, hparams, models, released, saving
-from sat_tf.data import imagenet_classes
+from sat_tf import data, files, hparams, models, networks, released, saving
 from sat_tf.experiment import assembly, folders
 from sat_tf.released import fetch
 
@@ -17,6 +17,7 @@ EVALUATING_FIELDS = (*hparams.EVALUATION_FIELDS, "dataset", "image_size", "valid
 PUBLISHED_FIELDS = ("model", "act", "norm_momentum", "norm_epsilon")  # what is known of weights that others trained
 # ... and of the authors' own, from their paper
 RELEASED_FIELDS = (*PUBLISHED_FIELDS, "method", "dataset", "image_size", "epochs", "epsilon", "step_size", "attack")
+OWN_FIELDS = ("model", "act", "value_range")  # what is known of a user's own network
 STATE = ("recipe", "data", "history", "best", "seconds", "sums", "summed")  # what a run's holds beside variables
 RELEASED = "released:"  # begins the name of published weights
 FORMAT = 1  # of the file beside a converted model
@@ -110,8 +111,10 @@ class Checkpoint:
     @property
     def folder(self) -> pathlib.Path:
         """Where its reports go: its run; beside a converted file; for published weights, a folder among the runs."""
-        if self.source == "keras":
+        if self.source == "keras" or self.path.suffix == ".keras":
             return self.path.with_suffix("")
+        if self.source == "own":
+            return pathlib.Path("runs") / f"{self.label}-own"
         return folders.run_of(self.path) if self.source == "run" else pathlib.Path("runs") / f"{self.label}-released"
 
     def load(self, classes: Sequence[str] | None = None) -> keras.Model:
@@ -143,7 +146,7 @@ def open_checkpoint(
 
     Args:
       place: "released:NAME", the path of published files (TF1's by their prefix, .pth), of a converted .keras file, of
-        a run's folder or one of its checkpoints.
+        a run's folder or one of its checkpoints; or a user's own network, FILE.keras, FILE.py:FUNCTION, keras:NAME.
       changes: `{field: value}` of the recipe, as `hparams.read` returns them.
       checkpoint_dir: where the files of released checkpoints lie.
     """
@@ -175,8 +178,10 @@ def _open(place, changes, checkpoint_dir):
         return _open_tf1(released_prefix(name, checkpoint_dir), name, changes)
     if released.is_torch(place):
         return _open_torch(released.find(place))
-    if place.endswith(".keras"):
+    if place.endswith(".keras") and pathlib.Path(place).expanduser().with_suffix(".json").is_file():
         return _open_keras(pathlib.Path(place).expanduser())
+    if hparams.kind(place):
+        return _open_own(place, changes)
     if released.is_released(place):
         prefix = released.find(place)
         return _open_tf1(prefix, prefix.name, changes)
@@ -216,7 +221,7 @@ def _open_tf1(prefix, name, changes):
         recipe = hparams.get(model).replace(act=released.tf1.ACTS.get(act, act), eval_attacks=hparams.ATTACKS)
     if held.averages and not recipe.average_decay:
         recipe = recipe.replace(average_decay=AVERAGE_DECAY)
-    found = _published("tf1", prefix, name, recipe, imagenet_classes(), release.published if release else {})
+    found = _published("tf1", prefix, name, recipe, data.imagenet_classes(), release.published if release else {})
     found.state["known"] = RELEASED_FIELDS if release else PUBLISHED_FIELDS
     return found
 
@@ -224,14 +229,16 @@ def _open_tf1(prefix, name, changes):
 def _open_torch(path):
     model = released.lite.variant_of(path)
     norm = {f"norm_{name}": value for name, value in released.lite.NORM.items()}
-    return _published("torch", path, model, hparams.get(model).replace(method="standard", **norm), imagenet_classes())
+    return _published(
+        "torch", path, model, hparams.get(model).replace(method="standard", **norm), data.imagenet_classes()
+    )
 
 
 def _published(source, path, label, recipe, classes, published=None):
     """Return published weights as a checkpoint of ours would have them; nothing need be set aside for choosing them."""
     recipe = recipe.replace(validation=None)
-    data = {"classes": list(classes), "image_size": models.image_size(recipe.model)}
-    state = {"recipe": recipe.to_dict(), "data": data, "step": None, "history": []}
+    about = {"classes": list(classes), "image_size": models.image_size(recipe.model)}
+    state = {"recipe": recipe.to_dict(), "data": about, "step": None, "history": []}
     return Checkpoint(path=path, source=source, label=label, state=state, recipe=recipe, published=published or {})
 
 
@@ -254,8 +261,54 @@ def _open_keras(path):
     )
 
 
+def _open_own(place, changes):
+    """Return a user's own network with the weights that it comes with; of its training nothing is known."""
+    described = {name: changes[name] for name in OWN_FIELDS if name in changes}
+    recipe = hparams.choose({"model": place, "init": "none", "method": "standard", **described}, "finetune")
+    about = {"classes": [], "image_size": None, "named": False}
+    if hparams.kind(place) == "file":
+        about["image_size"] = networks.side_of(networks.read(place))
+    if hparams.kind(place) == "application":
+        about = {"classes": list(data.imagenet_classes()), "image_size": networks.SIDE}
+    state = {"recipe": recipe.to_dict(), "data": about, "step": None, "history": [], "known": OWN_FIELDS}
+    state["weights"] = f"as {place} has them"
+    path, label = pathlib.Path(place).expanduser(), hparams.title(place)
+    return Checkpoint(path=path, source="own", label=label, state=state, recipe=recipe)
+
+
+def fitted(found: Checkpoint, dataset: data.Data) -> Checkpoint:
+    """Return a checkpoint with what a user's own network does not say, the data's: names of classes, size of images."""
+    if found.state["data"].get("named", True):
+        return found
+    logging.info(
+        "%s does not name its classes; its outputs are taken for those of the data in their order: %s.",
+        found.path,
+        ", ".join([*dataset.classes[:5], *(["..."] if len(dataset.classes) > 5 else [])]),
+    )
+    size = found.state["data"]["image_size"] or dataset.image_size or networks.SIDE
+    about = {"classes": list(dataset.classes), "image_size": size}
+    return dataclasses.replace(found, state={**found.state, "data": about})
+
+
+def _load_own(found):
+    if hparams.kind(found.recipe.model) == "application":
+        name = found.recipe.model.partition(":")[2]
+        return networks.application(name, classes=None, image_size=found.image_size, weights=True)
+    if not found.classes:
+        raise ValueError(
+            f"Expected the data set that {found.path} classifies. Received: dataset=none, to name classes."
+        )
+    made = assembly.own_network(found.recipe, len(found.classes), found.image_size)
+    for note in made.notes:
+        logging.info("%s: %s.", found.path, note)
+    check_size(made.model, found.image_size, found.path)
+    return made.model
+
+
 def _load_run(found):
-    model = assembly.build_model(found.recipe, len(found.classes))
+    size, kept = found.state["data"]["image_size"], found.state.get("network") or {}
+    model = assembly.build_model(found.recipe, len(found.classes), size, kept.get("architecture"))
+    check_size(model, found.image_size, found.path)
     restore_weights(found.path, model, found.recipe)
     return model
 
@@ -288,13 +341,20 @@ def _load_keras(found):
     return model
 
 
-_LOADERS = {"run": _load_run, "tf1": _load_tf1, "torch": _load_torch, "keras": _load_keras}
+_LOADERS = {"run": _load_run, "own": _load_own, "tf1": _load_tf1, "torch": _load_torch, "keras": _load_keras}
 
 
 def restore_weights(path: pathlib.Path, model: keras.Model, recipe: hparams.Recipe) -> None:
     """Read the weights that the recipe evaluates, raw or averaged, into a model."""
     group = "average" if recipe.evaluated_weights == "averaged" else "model"
-    saving.restore(path, {group: saving.by_path(model)})
+    saving.restore(path, {group: assembly.variables(recipe, model)})
+
+
+def check_size(model: keras.Model, size: int, place: str | pathlib.Path) -> None:
+    """Refuse images of another side than a model takes; `place` names the model to people."""
+    side = model.input_shape[1]
+    if side not in (None, size):
+        raise ValueError(f"Expected image_size={side}, which {place} takes. Received: image_size={size}.")
 
 
 def write_converted(found: Checkpoint, model: keras.Model, path: str | pathlib.Path) -> pathlib.Path:

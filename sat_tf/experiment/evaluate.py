@@ -89,6 +89,7 @@ def evaluate(
     assembly.make_deterministic(recipe.seed)
     with console.naming_failures() as failing:
         failing.dataset = dataset = load_test(found, places.of_checkpoint(found, data_dir))
+        found = checkpoints.fitted(found, dataset)
         overlap.tell(dataset)
         dataset, facts_of_subset = chosen(dataset, subset, shard)
         overlap.refuse(found, dataset)
@@ -101,7 +102,7 @@ def evaluate(
         subject = Subject.of(recipe, None, dataset, found.image_size, strategy)  # before any work
         with strategy.scope():
             subject = dataclasses.replace(subject, model=found.load(dataset.classes))
-            other = other and other.load(dataset.classes)
+            other = other and checkpoints.fitted(other, dataset).load(dataset.classes)
         asked = Asked(
             checks=bool(recipe.eval_checks),
             recorded=found.recorded(dataset.name),

@@ -48,6 +48,8 @@ def export(
     folder = pathlib.Path(model_dir or found.folder) / "export" / found.name
     formats = sat_tf.export.with_present(folder, formats, found.weights)
     assembly.make_deterministic(recipe.seed)
+    if found.source == "own":
+        found = checkpoints.fitted(found, assembly.load_data(recipe, data_dir))
     model = found.load()
     prepare = preprocess.EVALUATIONS[assembly.preprocess(recipe)]
     images = sample(found, prepare, data_dir, required="dataset" in changes or data_dir is not None)
@@ -96,7 +98,7 @@ def facts_of(found: checkpoints.Checkpoint, formats: Sequence[str], command: str
         "classes": list(found.classes),
         "preprocess": assembly.preprocess(recipe),
         "formats": list(formats),
-        "trained": assembly.make_method(recipe).words,
+        "trained": "elsewhere" if found.source == "own" else assembly.make_method(recipe).words,
         "trained_on": found.state["recipe"]["dataset"],
         "recipe": {name: hparams.show(name, value, found.recipe.eval_norm) for name, value in found.known.items()},
         "published": found.published_facts,

@@ -92,7 +92,7 @@ def carry(found: checkpoints.Checkpoint, path: pathlib.Path) -> None:
 
 
 def _place(found):
-    if found.source == "keras":
+    if found.path.suffix == ".keras":
         return found.path.with_suffix(f".{FILE}")
     inside = found.path / FILE
     return inside if inside.is_file() else folders.run_of(found.path) / FILE

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from sat_tf import attacks, cost, data, hparams, models, optim, train
+from sat_tf import attacks, cost, data, hparams, optim, train
 from sat_tf.data.splits import validation_size
 from sat_tf.experiment import assembly, validation
 
@@ -43,12 +43,11 @@ def plan(
     assembly.check_names(recipe.sized())
     train_size, validated, test_size, classes, side = _sizes(recipe, data_dir)
     recipe = recipe.sized(train_size)
-    size = recipe.image_size or side or models.image_size(recipe.model)
+    size = assembly.fixed_side(recipe) or recipe.image_size or side or assembly.model_side(recipe)
     if extra_data is not None:
         assembly.check_extra(recipe, extra_data)
         data.extra_images(extra_data, classes=classes, side=side or size, of=recipe.dataset)
-    with cost.weightless():
-        model = assembly.build_model(recipe, classes)
+    model = assembly.sketch(recipe, classes, size)
     if recipe.batch_size > train_size:
         raise ValueError(
             f"Expected a batch of at most the {train_size} training images. Received: batch_size={recipe.batch_size}."
@@ -100,7 +99,7 @@ def calibrate(recipe: hparams.Recipe, classes: int, size: int, flops: float) -> 
         return None, "one image is too much for a calibration here; say --images_per_second=N"
     logging.info("Calibrating: %d steps of %d images.", CALIBRATION_STEPS, batch)
     small = recipe.replace(batch_size=batch)
-    model = assembly.build_model(small, classes)
+    model = assembly.sketch(small, classes, size, weights=True)
     optimizer = assembly.make_optimizer(small, 100, 100)
     optimizer.build(model.trainable_variables)
     method = assembly.make_method(small)

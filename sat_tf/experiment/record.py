@@ -49,6 +49,7 @@ def facts_of(found: checkpoints.Checkpoint, mode: str, command: str, recipe: dic
         "checkpoint": found.facts,
         "published": found.published_facts,
         "training": None,
+        **({"method": "unknown"} if found.source == "own" else {}),
     }
 
 

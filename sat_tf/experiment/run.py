@@ -9,7 +9,7 @@ import tensorflow as tf
 from absl import logging
 
 from sat_tf import console, data, files, hparams, interruption, names, report, saving, stopping, train
-from sat_tf.experiment import assembly, checkpoints, folders, overlap, validation
+from sat_tf.experiment import assembly, checkpoints, folders, overlap, starting, validation
 from sat_tf.experiment.validation import USUAL
 
 CALL_SECONDS = 5.0  # so that progress moves, and Ctrl-C is heard
@@ -26,10 +26,12 @@ class Run:
         strategy: tf.distribute.Strategy,
         model_dir: pathlib.Path,
         data_dir: str | None = None,
+        checkpoint_dir: str | pathlib.Path | None = None,
     ) -> None:
         self.recipe, self.dataset, self.strategy, self.model_dir = recipe, dataset, strategy, model_dir
         self.data_dir = data_dir  # remembered with the weights
-        self.image_size = assembly.image_size(recipe, dataset)
+        self.found = self._find()
+        self.image_size = self._image_size()
         for part in ("validation", "test"):
             if not getattr(dataset, part).size:
                 raise ValueError(f"Expected images in the {part} part of {dataset.source}. Received: none.")
@@ -39,10 +41,15 @@ class Run:
         self.validation_steps = max(1, round(recipe.validation_every * self.epoch_steps))
         self.method = assembly.make_method(recipe, self.epoch_steps)
         updates = self.method.updates  # which the optimizer's schedule counts
+        if self.found is not None:
+            self._must_match(self.found[1])
         with strategy.scope():
-            model = assembly.build_model(recipe, len(dataset.classes))
+            self.start = self._start(checkpoint_dir)
+            model = self.start.model
             optimizer = assembly.make_optimizer(recipe, self.epoch_steps * updates, self.total_steps * updates)
             optimizer.build(model.trainable_variables)
+            if self.start.new_head:
+                assembly.rate_of_head(recipe, optimizer, model)
             average = assembly.make_average(recipe, model)
             memory = assembly.make_memory(recipe, self.method, dataset, self.image_size)
         self.state = train.TrainState(model=model, optimizer=optimizer, average=average, updates=updates, memory=memory)
@@ -52,32 +59,11 @@ class Run:
         self.validation = validation.Validation(recipe, self.method, self.state, dataset, self.image_size, strategy)
         self.restored = None  # the checkpoint that it goes on from
 
-    def start_from(self, found: checkpoints.Checkpoint) -> None:
-        """Take the weights of a checkpoint, and its statistics; averages begin with them, the optimizer afresh.
-
-        Raises:
-          ValueError: it is of another network, or of other classes.
-        """
-        weights = saving.by_path(found.load(self.dataset.classes))
-        mine = saving.by_path(self.state.model)
-        lines = saving.differences(*({path: tuple(v.shape) for path, v in group.items()} for group in (weights, mine)))
-        if lines:
-            raise ValueError(
-                f"Expected --init of a checkpoint of {self.recipe.model} with {self.recipe.act}. Received: "
-                f"{found.path}, {found.recipe.model} with {found.recipe.act}, which differs: {'; '.join(lines)}."
-            )
-        for group in (mine, self.state.average.variables if self.state.average else {}):
-            for path, variable in group.items():
-                variable.assign(weights[path].numpy())
-        logging.info("Starting from the %s weights of %s.", found.weights, found.path)
-
-    def restore(self) -> bool:
-        """Go on from the latest whole checkpoint; return whether there is one."""
-        path = saving.find_whole(self.model_dir)
-        if path is None:
-            return False
-        state = checkpoints.read_state(path)
-        self._must_match(state)
+    def restore(self) -> None:
+        """Go on from the latest whole checkpoint, if there is one."""
+        if self.found is None:
+            return
+        path, state = self.found
         if state["step"] > self.total_steps:
             raise ValueError(
                 f"Expected at least the {state['step'] / self.epoch_steps:.4g} epochs that the run in {self.model_dir} "
@@ -88,7 +74,6 @@ class Run:
         self.sums, self.summed = state["sums"], state["summed"]
         self.stopped = state.get("stopped")
         self.restored = path
-        return True
 
     def announce(self) -> None:
         """Say what is trained, on what, and where, and what is worth knowing of it, before the first step."""
@@ -124,6 +109,24 @@ class Run:
                 "Going on from step %d of %d, checkpoint %s.", self.state.step, self.total_steps, self.restored
             )
             self._write_history()
+
+    def _find(self):
+        """Return path and state of the latest whole checkpoint, None where there is none."""
+        path = saving.find_whole(self.model_dir)
+        return None if path is None else (path, checkpoints.read_state(path))
+
+    def _image_size(self):
+        """Return the side of the images; that of a user's own network as its run has it, also without its file."""
+        if self.found is not None and hparams.kind(self.recipe.model):
+            return self.found[1]["data"]["image_size"]
+        return assembly.image_size(self.recipe, self.dataset)
+
+    def _start(self, checkpoint_dir):
+        """Return the network: that of the checkpoint, which has all of it, or a new one."""
+        if self.found is None:
+            return starting.begun(self.recipe, self.dataset, self.image_size, checkpoint_dir)
+        kept = self.found[1].get("network") or {}
+        return starting.resumed(self.recipe, self.dataset.classes, self.image_size, kept)
 
     def _must_match(self, state):
         """Refuse to go on from a checkpoint of another recipe or other data."""
@@ -231,7 +234,8 @@ class Run:
 
     def variables(self) -> dict[str, dict]:
         """Return every variable of the run, as a checkpoint groups them."""
-        groups = {"model": saving.by_path(self.state.model), "optimizer": saving.by_path(self.state.optimizer)}
+        owners = {"model": self.state.model, "optimizer": self.state.optimizer}
+        groups = {name: assembly.variables(self.recipe, owner) for name, owner in owners.items()}
         kept = {"average": self.state.average.variables} if self.state.average else {}
         return groups | kept | ({"memory": self.state.memory} if self.state.memory else {})
 
@@ -252,6 +256,7 @@ class Run:
             "sums": self.sums,
             "summed": self.summed,
             "stopped": self.stopped,
+            "network": self.start.kept,
             "versions": assembly.versions(),
         }
         saving.save(

@@ -17,7 +17,7 @@ def train(
     *,
     data_dir: str | pathlib.Path | None = None,
     extra_data: str | pathlib.Path | None = None,
-    init: str | pathlib.Path | None = None,
+    checkpoint_dir: str | pathlib.Path | None = "released",
     command: str = "",
     on_progress: Callable | None = None,
 ) -> dict:
@@ -30,8 +30,7 @@ def train(
       model_dir: folder of the run; nothing in it is ever wiped.
       data_dir: where the data set lies; None for where the run in `model_dir` remembers it.
       extra_data: an .npz of images to train on besides, `extra_share` of each batch.
-      init: a checkpoint whose weights a new run starts from, as `checkpoints.open_checkpoint` names them; the optimizer
-        starts afresh, and a run that goes on takes its own checkpoint.
+      checkpoint_dir: where the files of released checkpoints lie, for a run that starts from one.
       command: what the user typed, for the report.
       on_progress: is called with the share of the training that is done, in [0, 1].
 
@@ -46,7 +45,6 @@ def train(
     """
     assembly.check_names(recipe.sized())
     assembly.check_extra(recipe, extra_data)
-    first = init and checkpoints.open_checkpoint(init, {}, "released")
     model_dir, asked = folders.check_folder(model_dir, recipe), recipe
     assembly.make_deterministic(recipe.seed)
     with files.locked(model_dir), contextlib.ExitStack() as stack, console.naming_failures() as failing:
@@ -54,9 +52,8 @@ def train(
         failing.dataset = dataset = assembly.load_data(recipe, data_dir, extra_data)
         recipe = asked.sized(dataset.train.size)
         strategy = assembly.make_strategy(recipe)
-        run = Run(recipe, dataset, strategy, model_dir, data_dir=places.whole(data_dir))
-        if not run.restore() and first:
-            run.start_from(first)
+        run = Run(recipe, dataset, strategy, model_dir, places.whole(data_dir), checkpoint_dir)
+        run.restore()
         overlap.remember(model_dir, dataset, overlap.whole(recipe, data_dir))
         stack.enter_context(console.logged(model_dir / "log.txt", command))
         folders.write_recipe(model_dir, asked)

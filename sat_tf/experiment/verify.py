@@ -43,10 +43,13 @@ def verify(
         image_size, classes = int(content["image_size"]), None
     else:
         found = checkpoints.open_checkpoint(place, changes, checkpoint_dir)
-        recipe, image_size, classes = found.recipe, found.image_size, found.classes
+        recipe = found.recipe
         data_dir = places.of_checkpoint(found, data_dir)
     recipe = recipe.replace(eval_images=None)  # ids are places in the whole test part
     dataset = assembly.load_data(recipe, data_dir)
+    if not exported:
+        found = checkpoints.fitted(found, dataset)
+        image_size, classes = found.image_size, found.classes
     if classes is not None and list(dataset.classes) != list(classes):
         raise ValueError(
             f"Expected the {len(classes)} classes of the checkpoint. Received: dataset={recipe.dataset} "

@@ -1,0 +1,35 @@
+"""The recipe of robust fine-tuning: weights that others trained, a few hundred images a class."""
+
+from sat_tf.hparams.networks import LITE_EPSILON
+from sat_tf.hparams.recipe import Recipe
+
+
+def finetune() -> Recipe:
+    """Robust fine-tuning on a few hundred images a class: PGD-1 at 4/255 from weights that others trained.
+
+    Command: python main.py --init=released:efficientnet-lite0 --dataset=folder --data_dir=DIR
+    Expect what docs/finetune.md says. Ours: no published counterpart. The radius is the paper's of photographs; a new
+    classifier learns ten times as fast as what lies before it; the moving statistics forget the weights' own data
+    within an epoch or two.
+    """
+    return Recipe(
+        name="finetune",
+        model="efficientnet-lite0",
+        act="relu6",
+        init="released:efficientnet-lite0",
+        dataset="folder",
+        augment="pad_crop_flip",
+        epochs=20,
+        batch_size=32,
+        learning_rate=0.08,
+        head_rate=0.8,
+        warmup_epochs=2,
+        weight_decay=1e-4,
+        norm_momentum=0.9,
+        norm_epsilon=LITE_EPSILON,
+        epsilon=4 / 255,
+        step_size=4 / 255,
+        validation_attack="pgd-5",
+        eval_attacks=("clean", "pgd-1", "pgd-10"),
+        eval_batch_size=50,
+    )
