@@ -21,7 +21,7 @@ class Mart(AdversarialTraining):
     Source: Wang et al. 2020, "Improving Adversarial Robustness Requires Revisiting Misclassified Examples", Section 3.
 
     Attributes:
-      beta: weight of the divergence; 5 in the authors' training script, 6 in the paper's ImageNet-free tables' code.
+      beta: weight of the divergence; 5 is the default of the authors' training script, 6 that of its loss.
     """
 
     beta: float = 5.0
