@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sat_tf.hparams import apgd2, curricula, networks, paper, recipes, stored
+from sat_tf.hparams import apgd2, curricula, networks, paper, recipes, stored, trades
 from sat_tf.hparams import fields as f
 from sat_tf.hparams.catalogue import settings
 from sat_tf.hparams.efficientnets import EFFICIENTNETS, act_of
@@ -10,7 +10,14 @@ from sat_tf.hparams.finetuning import finetune
 from sat_tf.hparams.recipe import Recipe
 from sat_tf.names import unknown
 
-RECIPES = {**recipes.RECIPES, **apgd2.RECIPES, **curricula.RECIPES, "finetune": finetune, **paper.RECIPES}
+RECIPES = {
+    **recipes.RECIPES,
+    **apgd2.RECIPES,
+    **trades.RECIPES,
+    **curricula.RECIPES,
+    "finetune": finetune,
+    **paper.RECIPES,
+}
 
 
 def get(name: str) -> Recipe:

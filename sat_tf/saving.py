@@ -42,7 +42,10 @@ def by_place(owner: keras.Model | keras.optimizers.Optimizer) -> dict[str, tf.Va
     Keras numbers unnamed layers as it meets them, so that a network built twice has other paths, and layers of two
     networks within one may share a path.
     """
-    return {f"{place:04d}-{variable.name}": variable.value for place, variable in enumerate(owner.variables)}
+    names = (
+        re.sub(r"_\d+(?=_|$)", "", variable.name) for variable in owner.variables
+    )  # an optimizer's have the layers'
+    return {f"{place:04d}-{name}": v.value for place, (name, v) in enumerate(zip(names, owner.variables, strict=True))}
 
 
 def save(

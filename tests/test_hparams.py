@@ -185,15 +185,6 @@ def test_robust_cifar_networks_of_2023():
     assert recipe.learning_rate * recipe.batch_size / 256 == pytest.approx(0.2)
 
 
-def test_mixed_labels_need_a_method_that_takes_them(monkeypatch):
-    from sat_tf.hparams import recipe
-
-    assert hparams.choose({"mixup": "0.8", "cutmix": "1"}).mixup == 0.8
-    monkeypatch.setattr(recipe, "SOFT_LABELS", ("standard",))
-    with pytest.raises(ValueError, match="a method for mixed labels, of standard, with cutmix. Received: method=sat"):
-        hparams.choose({"cutmix": "1"})
-
-
 def test_changes_are_read_without_a_recipe():
     assert hparams.read({"eval_weights": "averaged", "epsilon": "8/255"}) == {
         "eval_weights": "averaged",

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sat_tf import losses, mixing
+from sat_tf import hparams, losses, methods, mixing
+from sat_tf.experiment import assembly
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.random((6, 8, 8, 3)).astype(np.float32)
@@ -96,3 +97,13 @@ def test_losses_of_soft_labels():
     hard = tf.one_hot(LABELS, CLASSES)
     np.testing.assert_allclose(losses.cross_entropy(logits, hard), losses.cross_entropy(logits, LABELS), rtol=1e-5)
     np.testing.assert_array_equal(losses.correct(logits, hard), losses.correct(logits, tf.constant(LABELS)))
+
+
+@pytest.mark.parametrize("name", methods.METHODS)
+def test_mixed_labels_need_a_method_that_takes_them(name):
+    recipe = hparams.choose({"method": name, "cutmix": "1", "mixup": "0.8", "epochs": "10"})
+    if assembly.make_method(recipe.replace(cutmix=0, mixup=0)).takes_mixed:
+        assembly.make_method(recipe)
+        return
+    with pytest.raises(ValueError, match=f"mixup=0 and cutmix=0 with the method {name}"):
+        assembly.make_method(recipe)

@@ -29,6 +29,7 @@ from sat_tf import (
     train,
 )
 from sat_tf import machine as machine_of
+from sat_tf.experiment import extra
 
 PREPROCESS = "resize_crop"  # of networks that are none of the table's
 OWN = "own"  # the activation of a network that brings its own
@@ -147,39 +148,13 @@ def load_data(
     """
     dataset = data.load(recipe.dataset, data_dir=data_dir, validation=recipe.validation, cache=recipe.cache)
     if extra_data is not None:
-        dataset = _with_extra(recipe, dataset, extra_data)
+        dataset = extra.added(recipe, dataset, extra_data, dataset.image_size or image_size(recipe, dataset))
     if recipe.eval_images is None or recipe.eval_images >= dataset.test.size:
         return dataset
     note = f"evaluated on {recipe.eval_images} of the {dataset.test.size} test images, the same ones every time"
     return dataclasses.replace(
         dataset, test=data.sampled(dataset.test, recipe.eval_images), notes=(*dataset.notes, note)
     )
-
-
-def _with_extra(recipe, dataset, path):
-    """Return a data set with extra images to train on."""
-    side = dataset.image_size or image_size(recipe, dataset)
-    extra = data.extra_images(path, classes=len(dataset.classes), side=side, of=dataset.name)
-    count = data.extra_count(recipe.batch_size, recipe.extra_share)
-    source = data.identity(path)
-    note = f"{count} images of each batch of {recipe.batch_size} are from {extra.size:,} extra ones of {source}"
-    return dataclasses.replace(dataset, extra=extra, extra_source=source, notes=(*dataset.notes, note))
-
-
-def check_extra(recipe: hparams.Recipe, extra_data: str | pathlib.Path | None) -> None:
-    """Refuse a file of extra images without a share of them, and a share without a file, before anything is read."""
-    if extra_data is not None and not recipe.extra_share:
-        raise ValueError(
-            f"Expected a share of extra images in each batch, such as --set extra_share=0.7, with "
-            f"--extra_data={extra_data}. Received: extra_share=0."
-        )
-    if extra_data is None and recipe.extra_share:
-        raise ValueError(
-            f"Expected --extra_data=FILE.npz, the extra images that extra_share={recipe.extra_share:g} is about. "
-            "Received: none. Without them say --set extra_share=0."
-        )
-    if recipe.extra_share:
-        data.extra_count(recipe.batch_size, recipe.extra_share)
 
 
 def train_batches(recipe: hparams.Recipe, dataset: data.Data, size: int, **places: int) -> tf.data.Dataset:

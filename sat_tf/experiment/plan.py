@@ -9,7 +9,7 @@ from absl import logging
 
 from sat_tf import attacks, cost, data, hparams, optim, train
 from sat_tf.data.splits import validation_size
-from sat_tf.experiment import assembly, validation
+from sat_tf.experiment import assembly, extra, validation
 
 KNOWN = {  # images in train and validation, test; most in validation by default; classes; side, None: the model's
     "imagenet2012": (1_281_167, 50_000, 10_000, 1000, None),
@@ -45,7 +45,7 @@ def plan(
     recipe = recipe.sized(train_size)
     size = assembly.fixed_side(recipe) or recipe.image_size or side or assembly.model_side(recipe)
     if extra_data is not None:
-        assembly.check_extra(recipe, extra_data)
+        extra.check(recipe, extra_data)
         data.extra_images(extra_data, classes=classes, side=side or size, of=recipe.dataset)
     model = assembly.sketch(recipe, classes, size)
     if recipe.batch_size > train_size:

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Callable
 
 from sat_tf import console, files, hparams, saving
-from sat_tf.experiment import assembly, checkpoints, folders, overlap, places, record
+from sat_tf.experiment import assembly, checkpoints, extra, folders, overlap, places, record
 from sat_tf.experiment.evaluate import Asked, report_on
 from sat_tf.experiment.run import Run
 from sat_tf.experiment.subject import Subject
@@ -44,7 +44,7 @@ def train(
       KeyboardInterrupt: stopped on demand; a checkpoint holds the state.
     """
     assembly.check_names(recipe.sized())
-    assembly.check_extra(recipe, extra_data)
+    extra.check(recipe, extra_data)
     model_dir, asked = folders.check_folder(model_dir, recipe), recipe
     assembly.make_deterministic(recipe.seed)
     with files.locked(model_dir), contextlib.ExitStack() as stack, console.naming_failures() as failing:

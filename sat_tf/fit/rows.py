@@ -3,17 +3,20 @@
 import dataclasses
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
-from sat_tf import losses, methods
+from sat_tf import losses, methods, passes
 from sat_tf.attacks import for_training
 from sat_tf.names import unknown
 
 REMEMBERED = 2**20  # places for images of which a method keeps something
 
 
-def attack_of(attack, *, epsilon, step_size=None, random_start=True, clean_start=0.0):
+def attack_of(
+    attack: Any, *, epsilon: float, step_size: float | None = None, random_start: bool = True, clean_start: float = 0.0
+) -> Callable:
     """Return the attack that a name means; another is what it is."""
     if callable(attack):
         return attack
@@ -22,7 +25,7 @@ def attack_of(attack, *, epsilon, step_size=None, random_start=True, clean_start
     )
 
 
-def maker(method, attack, backward, settings) -> Callable:
+def maker(method: Any, attack: Callable, backward: passes.Backward, settings: dict[str, Any]) -> Callable:
     """Return `(loss_fn, **length) -> method`."""
     if not isinstance(method, str):
         if settings:
@@ -42,7 +45,7 @@ def maker(method, attack, backward, settings) -> Callable:
     return lambda loss_fn, **length: row(attack, loss_fn, backward, **settings, **length)
 
 
-def settings_of(method):
+def settings_of(method: Any) -> list[str]:
     """Return the names of a row's settings; of a method that is made there are none."""
     if not isinstance(method, str):
         return []
@@ -53,7 +56,7 @@ def settings_of(method):
     return [name for name in parameters if name not in ("attack", "loss_fn", "backward")]
 
 
-def own_attack(method, attack, epsilon, step_size):
+def own_attack(method: Any, attack: Any, epsilon: float, step_size: float | None) -> tuple[Any, float | None]:
     """Return the attack and step size that a row trains with where none is named."""
     row = methods.METHODS.get(method) if isinstance(method, str) else None
     wanted = getattr(row, "attack", None) or "pgd-1"
@@ -63,7 +66,7 @@ def own_attack(method, attack, epsilon, step_size):
     return wanted, min(step * epsilon, 1.0) if step_size is None and step else step_size
 
 
-def memory(method):
+def memory(method: methods.Standard) -> dict[str, tf.Variable]:
     """Return the variables that a method keeps from step to step; of those that go with one batch size there are none.
 
     Images are not numbered here: a method that keeps something of each knows it by its pixels.
