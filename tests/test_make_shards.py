@@ -65,7 +65,7 @@ def test_tool_at_the_command_line(tmp_path, skip):
     assert first == f"left out: {paths[7]}: empty"
     assert "24 training and 5 validation images written, 1 left out." in last
     assert last.endswith(f"python main.py --dataset=shards --data_dir={tmp_path / 'out'}")
-    assert "writing shards: 100%" in run.stderr
+    assert "writing shards: 29 of 29 images (100 %)" in run.stderr
     loaded = data.load("shards", data_dir=tmp_path / "out")
     assert loaded.train.size + loaded.validation.size + loaded.test.size == 29
 
