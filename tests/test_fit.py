@@ -109,6 +109,16 @@ def test_a_range_of_255_is_the_range_of_1():
     np.testing.assert_allclose(histories[0]["loss"], histories[1]["loss"], atol=1e-5)
 
 
+def test_a_method_that_looks_at_features_sees_those_of_the_scaled_images():
+    twins = (
+        adversarial(network(), method="h-sat"),
+        adversarial(network(before=[keras.layers.Rescaling(1 / 255)]), method="h-sat", value_range=(0, 255)),
+    )
+    histories = [fit(twins[0]), fit(twins[1], IMAGES * 255)]
+    same(weights(twins[0].model), weights(twins[1].model), 1e-5)
+    np.testing.assert_allclose(histories[0]["loss"], histories[1]["loss"], atol=1e-5)
+
+
 # Labels, losses, weights.
 
 

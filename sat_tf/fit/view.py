@@ -1,5 +1,6 @@
 """A user's model as methods and attacks see it: images in [0, 1] -> logits."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -8,6 +9,7 @@ import tensorflow as tf
 from sat_tf import inputs
 from sat_tf.evaluate.half import in_half_precision, keeping_gradients
 from sat_tf.evaluate.predictor import logits_of
+from sat_tf.methods.difficulty import with_features
 
 LOGITS, PROBABILITIES = "logits", "probabilities"
 LEAST = 1e-30  # of a probability whose logarithm is taken
@@ -52,6 +54,16 @@ class View:
         Where there was none, of `images` in inference mode.
         """
         return self.seen[-1][1] if self.seen else self.model(self._scaled(images), training=False)
+
+    def with_features(self) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+        """Return `(images, training) -> (logits, features)`, for methods that ask for the last layer's input, too."""
+        model = with_features(self.model)
+
+        def call(images, training=False):
+            outputs, features = model(self._scaled(images), training=training)
+            return logits_of_outputs(outputs, self.kind), tf.cast(features, tf.float32)
+
+        return call
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["model"], name)
