@@ -164,7 +164,7 @@ def test_a_file_is_evaluated_without_a_run(own, images, lines, capsys):
     model, test = keras.saving.load_model(own), assembly.load_data(recipe(model=str(own)), images).test
     batches = data.evaluation_batches(test, batch_size=12, image_size=32)
     correct = sum(
-        int((np.argmax(model.predict(255 * x, verbose=0), -1) == y).sum()) for x, y in batches.as_numpy_iterator()
+        int((np.argmax(model.predict(255 * x, verbose=0), -1) == y).sum()) for x, y, *_ in batches.as_numpy_iterator()
     )
     assert clean["correct"] == correct and attacked["epsilon"] == 4 / 255 and report["method"] == "unknown"
     assert (own.with_suffix("") / "evaluations/001/report.md").is_file() and "my.keras" in capsys.readouterr().out
