@@ -261,6 +261,7 @@ def wrong_commands():
         for name in flags.FLAGS
         for place in (1, -2)
         for letter in "qx"
+        if name[place] != letter
     )
     yield from (
         [f"--mode={job}", f"--{name}=1/2"] for job in ("merge", "download") for name in ("model", "act", "radii")

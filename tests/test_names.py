@@ -100,7 +100,7 @@ def test_the_nearest_field(name, near):
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [("activation", "sigmoid"), ("optimizer", "adam"), ("data set", "svhn"), ("method", "")]
+    ("kind", "name"), [("activation", "sigmoid"), ("optimizer", "lbfgs"), ("data set", "svhn"), ("method", "")]
 )
 def test_where_nothing_is_near_nothing_is_offered(kind, name):
     assert names.nearest(name, hparams.names(kind)) is None

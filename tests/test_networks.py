@@ -25,7 +25,7 @@ def test_a_plain_model_answers_as_it_does():
 
 def test_grey_levels_softmax_and_augmentation_are_seen():
     model = small(keras.layers.RandomFlip(), keras.layers.Rescaling(1 / 255), end="softmax")
-    probabilities = model(255 * IMAGES)
+    probabilities = model(255 * IMAGES, training=False)
     made = networks.classifier(model)
     np.testing.assert_allclose(tf.nn.softmax(made.model(IMAGES, training=False)), probabilities, atol=1e-5)
     assert made.notes[0].startswith("the softmax of dense") and made.notes[1].startswith("it is given values from 0 to")
