@@ -49,6 +49,8 @@ def start_main(words, tmp_path):
     results = {"train": None, "evaluate": whole, "merge": whole, "compare": None, "verify": ([], {}), "plan": {}}
     results |= {"export": None, "convert": None, "download": None, "draw": tmp_path, "start": None}
     (tmp_path / "table.md").touch()
+    (tmp_path / "RUN").mkdir(exist_ok=True)  # a run to start from
+    (tmp_path / "RUN" / "recipe.json").write_text(json.dumps(hparams.get("resnet50").to_dict()))
     (tmp_path / "DIR").mkdir(exist_ok=True)  # a run, whose recipe may be taken
     (tmp_path / "DIR/recipe.json").write_text(json.dumps(hparams.choose({}).to_dict()))
 

@@ -371,8 +371,9 @@ def documented_commands():
 def test_documented_commands_are_right(command, tmp_path, monkeypatch):
     """Every command that README, documentation or help shows passes the checks and makes a recipe."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "DIR").mkdir()
-    (tmp_path / "DIR/recipe.json").write_text(json.dumps(hparams.choose({}).to_dict()))
+    for folder, recipe in {"DIR": hparams.choose({}), "RUN": hparams.get("resnet50")}.items():
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "recipe.json").write_text(json.dumps(recipe.to_dict()))
     given = parsing.parse(["sat-tf", *shlex.split(command)])
     if given.help or given.version or given.list is not None:
         return
