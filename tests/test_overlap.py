@@ -128,7 +128,11 @@ def test_a_converted_model_remembers(run, tmp_path):
 
 def test_export_without_its_data_states_no_accuracy(run, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sys.modules["sat_tf.experiment.export"], "IMAGES", 8)
-    result = experiment.export({}, model_dir=tmp_path, checkpoint=run / "run")
+    (run / "images").rename(run / "elsewhere")
+    try:
+        result = experiment.export({}, model_dir=tmp_path, checkpoint=run / "run")
+    finally:
+        (run / "elsewhere").rename(run / "images")
     assert "which have other classes: only answers are compared" in result["images"]
     (row,) = result["formats"].values()
     assert row["passed"] and row["images"] == 8 and "attacked" not in row
