@@ -11,7 +11,7 @@ import released_vectors
 import tensorflow as tf
 
 from sat_tf import data, experiment, files, hparams, released, saving
-from sat_tf.experiment import assembly, checkpoints, folders
+from sat_tf.experiment import assembly, folders
 from sat_tf.experiment import run as run_of
 from sat_tf.released import fetch
 
@@ -206,7 +206,7 @@ def release(tmp_path_factory):
 
 def test_a_release_is_evaluated_beside_its_published_numbers(release, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(checkpoints, "imagenet_classes", lambda: data.load("synthetic").classes)
+    monkeypatch.setattr(data, "imagenet_classes", lambda: data.load("synthetic").classes)
     changes = hparams.read({"dataset": "synthetic", "image_size": 32, "eval_attacks": "clean"})
     named = {"checkpoint": "released:efficientnet-b0", "checkpoint_dir": release}
     report = experiment.evaluate({**changes, "act": "silu"}, **named)
