@@ -1,6 +1,7 @@
 """Files that are whole or not there, and folders that belong to one process at a time."""
 
 import contextlib
+import hashlib
 import os
 import pathlib
 import re
@@ -52,6 +53,15 @@ def write(path: str | os.PathLike, content: str | bytes) -> str:
     with replacing(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     return os.fspath(path)
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """Return the SHA-256 of a file of any size, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager

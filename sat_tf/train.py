@@ -86,10 +86,7 @@ class Loop:
         """
         images, labels = tf.cast(images, tf.float32), labels if self.soft_labels else labels_of(labels)
         step = tf.cast(tf.convert_to_tensor(self.state.optimizer.iterations), tf.int32) // self.state.updates
-        replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int32)
-        seed = tf.constant([0, self.seed])
-        for number in (step, replica):
-            seed = tf.random.experimental.stateless_fold_in(seed, number)
+        seed = seed_of_step(self.seed, step)
         batch = methods.Batch(images=images, labels=labels, step=step, seed=seed, ids=ids, memory=self.state.memory)
         updates = Updates(
             model=self.state.model, seed=seed, total=self._total, apply=self._apply, mean=self._share_of_mean
@@ -267,6 +264,15 @@ def _standing_in(model, weights, keep):
         value = scope.get_current_value(variable)
         if value is not None and id(variable) not in trained:
             variable.assign(value)
+
+
+def seed_of_step(seed: int, step: tf.Tensor) -> tf.Tensor:
+    """Return the seed of a step on this replica, int32 `[2]`: `seed` folded with step, int32 `[]`, and replica."""
+    replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int32)
+    folded = tf.constant([0, seed])
+    for number in (step, replica):
+        folded = tf.random.experimental.stateless_fold_in(folded, number)
+    return folded
 
 
 def labels_of(labels: tf.Tensor) -> tf.Tensor:

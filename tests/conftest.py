@@ -37,13 +37,27 @@ def two_replicas():
     return assembly.mirrored_strategy(tuple(device.name for device in tf.config.list_logical_devices("CPU")))
 
 
-@pytest.fixture(scope="module")
-def narrow_b0():
-    """Make efficientnet-b0 ten blocks of few channels, every kind of block among them; return its name."""
+@contextlib.contextmanager
+def narrowed():
+    """Make efficientnet-b0 ten blocks of few channels, every kind of block among them; give its name."""
     name = "efficientnet-b0"
     with pytest.MonkeyPatch.context() as patch:
         full = efficientnet.VARIANTS[name]
         patch.setitem(efficientnet.VARIANTS, name, dataclasses.replace(full, width=0.1, depth=0.5))
+        yield name
+
+
+@pytest.fixture
+def narrow_b0():
+    """Give the name of a narrow EfficientNet, for one test."""
+    with narrowed() as name:
+        yield name
+
+
+@pytest.fixture(scope="module")
+def narrow_b0_in_module():
+    """Give the name of a narrow EfficientNet to all tests of a file."""
+    with narrowed() as name:
         yield name
 
 

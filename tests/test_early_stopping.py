@@ -104,7 +104,7 @@ AVERAGED = {
 
 
 @pytest.fixture(scope="module")
-def averaged(tmp_path_factory, narrow_b0):
+def averaged(tmp_path_factory, narrow_b0_in_module):
     """Return folder and report of a run with everything that the enhanced recipe adds."""
     model_dir = tmp_path_factory.mktemp("averaged") / "run"
     return model_dir, experiment.train(tiny(**AVERAGED), model_dir)
@@ -181,10 +181,10 @@ def test_averages_are_the_same_on_two_replicas(two_replicas, tmp_path):
         np.testing.assert_array_equal(held[path], average.numpy())
 
 
-def test_the_attack_of_a_run_with_noise_and_averages_is_deterministic(narrow_b0):
+def test_the_attack_of_a_run_with_noise_and_averages_is_deterministic(narrow_b0_in_module, tmp_path):
     """The attack sees inference mode: dropout, stochastic depth and averages do not reach it."""
     recipe = tiny(**AVERAGED)
-    run = run_of.Run(recipe, data.load("synthetic", validation=40), tf.distribute.get_strategy(), None)
+    run = run_of.Run(recipe, data.load("synthetic", validation=40), tf.distribute.get_strategy(), tmp_path)
     method = assembly.make_method(recipe)
     images = tf.constant(np.random.default_rng(0).random((4, 32, 32, 3), np.float32))
     labels = tf.constant([1, 2, 3, 4])

@@ -1,6 +1,7 @@
 """Files that are whole or not there, and locks that end with their process."""
 
 import errno
+import hashlib
 import os
 import pathlib
 import signal
@@ -192,3 +193,9 @@ def test_a_folder_is_replaced_with_all_that_is_in_it_only_where_that_is_asked_fo
         (temporary / "new").write_text("new")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["new"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_digest_is_that_of_the_whole_file(tmp_path):
+    content = bytes(range(256)) * 5000  # more than is read at once
+    (tmp_path / "file").write_bytes(content)
+    assert files.sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()

@@ -164,7 +164,6 @@ def test_robust_imagenet_networks_of_2023():
     assert recipe.learning_rate * recipe.batch_size / 256 == pytest.approx(1e-3)
 
 
-@pytest.mark.skipif("trades" not in hparams.names("method"), reason="the method trades is not there")
 def test_robust_cifar_networks_of_2023():
     """The published command of Wang et al. 2023 for WRN-28-10."""
     expected = {

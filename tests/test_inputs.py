@@ -171,7 +171,7 @@ def test_the_loop_looks_at_the_first_batch_before_anything_is_traced():
     rows = tf.one_hot(LABELS, 5)
     for labels in (LABELS, LABELS[:, None], rows):
         loop.check(tf.data.Dataset.from_tensors((IMAGES.astype(np.float64), labels)))
-        assert train._classes(tf.constant(labels)).numpy().tolist() == LABELS.tolist()
+        assert train.labels_of(tf.constant(labels)).numpy().tolist() == LABELS.tolist()
     for images, labels, words in (
         (IMAGES * 255, LABELS, "values from 0 to 1"),
         (LEVELS, LABELS, "of floats"),

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sat_tf import hparams
 from sat_tf.experiment import assembly, run
 from sat_tf.hparams import apgd2, trades
 
@@ -20,8 +19,6 @@ QUICK = {"dataset": "synthetic", "image_size": 32, "batch_size": 16, "validation
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_step_of_each(name, tmp_path):
     make, model = RECIPES[name]
-    if name == "cifar10-trades-wrn28-10" and "trades" not in hparams.names("method"):
-        pytest.skip("the method trades is not there")
     recipe = dataclasses.replace(make().replace(model=model, **QUICK), epochs=1, warmup_epochs=0)
     assembly.make_deterministic(recipe.seed)
     begun = run.Run(recipe, assembly.load_data(recipe, None), tf.distribute.get_strategy(), tmp_path)

@@ -7,7 +7,6 @@ timestamps and attributes make the file the same to the byte wherever zlib is th
 """
 
 import argparse
-import hashlib
 import io
 import os
 import zipfile
@@ -49,8 +48,7 @@ def make(idx_dir: str | os.PathLike, output: str | os.PathLike, per_class: dict[
         chosen = first_of_each_class(labels, count)
         arrays[f"{part}_images"], arrays[f"{part}_labels"] = images[chosen], labels[chosen]
     write_npz(output, arrays | {"classes": np.array(FASHION_MNIST_CLASSES)})
-    with open(output, "rb") as file:
-        return hashlib.sha256(file.read()).hexdigest()
+    return files.sha256(output)
 
 
 def main() -> None:

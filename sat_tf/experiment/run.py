@@ -69,7 +69,7 @@ class Run:
                 f"Expected at least the {state['step'] / self.epoch_steps:.4g} epochs that the run in {self.model_dir} "
                 f"has. Received: epochs={self.recipe.epochs}. Name another --model_dir for fewer."
             )
-        saving.restore(path, self.variables())
+        saving.restore(path, self.variables(), checked=True)
         self.history, self.best, self.seconds = state["history"], state["best"], state["seconds"]
         self.sums, self.summed = state["sums"], state["summed"]
         self.stopped = state.get("stopped")

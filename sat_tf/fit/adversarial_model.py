@@ -94,7 +94,7 @@ class AdversarialModel(keras.Model):
         self._make_method, self._loss, self._kind, self._testing = make_method, None, None, False
         with model.distribute_strategy.scope():
             self._memory = rows.memory(make_method(losses.cross_entropy))
-        self._paced = rows.settings_of(method) and "length" in rows.settings_of(method) and "length" not in settings
+        self._paced = "length" in rows.settings_of(method) and "length" not in settings
         self._length = None
         self.built = model.built
         if getattr(model, "output_names", None):
@@ -166,7 +166,8 @@ class AdversarialModel(keras.Model):
         images, labels = self._unit(x), train.labels_of(tf.convert_to_tensor(batches.whole(y)))
         y, view, replicas = batches.whole(y), self._view(), self.distribute_strategy.num_replicas_in_sync
         method = self._make_method(self._loss.of_logits(self._kind, y, labels), **self._pace())
-        step, seed = self._iteration() // method.updates, self._seed_of_step(method)
+        step = self._iteration() // method.updates
+        seed = train.seed_of_step(self.seed, step)
 
         def total(values, penalties):
             loss = self._loss.total(values, sample_weight)
@@ -245,14 +246,6 @@ class AdversarialModel(keras.Model):
 
     def _apply(self, gradients):
         self.optimizer.apply_gradients(zip(gradients, self.model.trainable_variables, strict=True))
-
-    def _seed_of_step(self, method):
-        """Return the seed of a batch on a replica, as `train.Loop` folds it."""
-        replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int32)
-        seed = tf.constant([0, self.seed])
-        for number in (self._iteration() // method.updates, replica):
-            seed = tf.random.experimental.stateless_fold_in(seed, number)
-        return seed
 
     def _iteration(self):
         """Return the number of updates and of parts of accumulated ones, int32."""

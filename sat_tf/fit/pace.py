@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from sat_tf import methods
@@ -38,10 +37,8 @@ def _batches_of(given):
     if isinstance(x, (tf.data.Dataset, tf.distribute.DistributedDataset)):
         return int(x.cardinality())
     try:
-        images = len(batches.whole(x)) if not hasattr(batches.whole(x), "shape") else batches.whole(x).shape[0]
-    except TypeError:
-        return None
-    if isinstance(x, (list, tuple)) and np.ndim(batches.whole(x)) == 0:
+        images = len(batches.whole(x))
+    except TypeError:  # a generator
         return None
     trained = images - int(images * given["validation_split"])
     return math.ceil(trained / (given["batch_size"] or BATCH))

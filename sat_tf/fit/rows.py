@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from sat_tf import losses, methods, passes
+from sat_tf import losses, methods, passes, train
 from sat_tf.attacks import for_training
 from sat_tf.names import unknown
 
@@ -34,7 +34,7 @@ def maker(method: Any, attack: Callable, backward: passes.Backward, settings: di
         if inner is not None:
             return lambda loss_fn: dataclasses.replace(method, method=dataclasses.replace(inner, loss_fn=loss_fn))
         return lambda loss_fn: dataclasses.replace(method, loss_fn=loss_fn)
-    row, known = methods.METHODS[method], settings_of(method)
+    row, known = _row_of(method), settings_of(method)
     for name in settings:
         if name not in known:
             raise ValueError(
@@ -45,20 +45,27 @@ def maker(method: Any, attack: Callable, backward: passes.Backward, settings: di
     return lambda loss_fn, **length: row(attack, loss_fn, backward, **settings, **length)
 
 
-def settings_of(method: Any) -> list[str]:
-    """Return the names of a row's settings; of a method that is made there are none."""
+def _row_of(method):
+    """Return the row of a name, None for a method that is made; an unknown name is an error that offers the nearest."""
     if not isinstance(method, str):
-        return []
+        return None
     if method not in methods.METHODS:
         raise unknown("a known method", "method", method, methods.METHODS)
-    row = methods.METHODS[method]
+    return methods.METHODS[method]
+
+
+def settings_of(method: Any) -> list[str]:
+    """Return the names of a row's settings; of a method that is made there are none."""
+    row = _row_of(method)
+    if row is None:
+        return []
     parameters = inspect.signature(getattr(row, "make", row)).parameters
     return [name for name in parameters if name not in ("attack", "loss_fn", "backward")]
 
 
 def own_attack(method: Any, attack: Any, epsilon: float, step_size: float | None) -> tuple[Any, float | None]:
     """Return the attack and step size that a row trains with where none is named."""
-    row = methods.METHODS.get(method) if isinstance(method, str) else None
+    row = _row_of(method)
     wanted = getattr(row, "attack", None) or "pgd-1"
     if attack not in (None, wanted):
         return attack, step_size
@@ -71,9 +78,5 @@ def memory(method: methods.Standard) -> dict[str, tf.Variable]:
 
     Images are not numbered here: a method that keeps something of each knows it by its pixels.
     """
-    shapes = method.memory(0, (1, 1, 1), REMEMBERED)
-    return {
-        name: tf.Variable(tf.zeros(shape), trainable=False, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
-        for name, shape in shapes.items()
-        if all(shape)
-    }
+    made = train.make_memory(method, batch_size=0, image_shape=(1, 1, 1), images=REMEMBERED)
+    return {name: variable for name, variable in made.items() if variable.shape.num_elements()}

@@ -10,7 +10,6 @@
 import contextlib
 import errno
 import functools
-import hashlib
 import json
 import math
 import os
@@ -19,6 +18,8 @@ import sys
 from collections.abc import Callable
 
 import filelock
+
+from sat_tf import files
 
 SUFFIXES = ("index", "meta", "data-00000-of-00001")  # the order matters: small ones first, and data need the index
 LOCK = "released.lock.json"
@@ -100,7 +101,7 @@ def verify(name: str, directory: str | os.PathLike) -> bool:
         path = directory / f"{name}.{suffix}"
         if not path.is_file():
             raise FileNotFoundError(f"Expected the file {path}, which {LOCK} records. It is not there: fetch it again.")
-        _refuse(path, path, _difference(entry, _sha256(path)), "Remove it and fetch it again.")
+        _refuse(path, path, _difference(entry, files.sha256(path)), "Remove it and fetch it again.")
     return bool(recorded)
 
 
@@ -117,11 +118,11 @@ def _check(ids, directory):
 def _accept(name, suffix, path, ids, tell):
     """Verify a file that is there; one that the lock file doesn't know is checked and recorded."""
     entry = _read_lock(path.parent)["releases"].get(name, {}).get(suffix)
-    phrase = _difference(entry, _sha256(path)) if entry else _fault(suffix, path, path.parent / f"{name}.index")
+    phrase = _difference(entry, files.sha256(path)) if entry else _fault(suffix, path, path.parent / f"{name}.index")
     _refuse(path, path, phrase, f"Remove it and repeat the command, or download it by hand from {URL}{ids[suffix]}.")
     if not entry:
         try:
-            _record(name, suffix, path, _sha256(path), ids[suffix])
+            _record(name, suffix, path, files.sha256(path), ids[suffix])
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
@@ -137,7 +138,7 @@ def _bring(name, suffix, path, ids, download):
     except Exception as error:  # whatever a downloader throws, a user wants to know what to do
         raise OSError(_advice(error, name, ids, path.parent)) from error
     phrase = _fault(suffix, partial, path.with_name(f"{name}.index"))
-    digest = None if phrase else _sha256(partial)
+    digest = None if phrase else files.sha256(partial)
     remedy = f"Repeat the command, or download it by hand in a browser from {URL}{ids[suffix]} as {path}."
     if entry and not phrase:
         phrase = _difference(entry, digest)
@@ -268,14 +269,6 @@ def _difference(entry, digest):
     return None if digest == entry["sha256"] else f"has SHA-256 {digest}, where {LOCK} records {entry['sha256']}"
 
 
-def _sha256(path):
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def _read_lock(directory):
     """Return what the lock file of a directory holds, or an empty one."""
     file = directory / LOCK
@@ -283,8 +276,8 @@ def _read_lock(directory):
         content = json.loads(file.read_text(encoding="utf-8"))
         if content["format"] > FORMAT:
             raise ValueError(f"it has format {content['format']}, this version reads {FORMAT}")
-        for files in content["releases"].values():
-            if not all(isinstance(entry["sha256"], str) for entry in files.values()):
+        for suffixes in content["releases"].values():
+            if not all(isinstance(entry["sha256"], str) for entry in suffixes.values()):
                 raise ValueError("a sha256 is no text")
         return content
     except FileNotFoundError:
