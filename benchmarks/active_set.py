@@ -23,8 +23,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 def attack(arguments):
     """Run one attack and print what it took, as JSON."""
-    from sat_tf import evaluate, hparams
-    from sat_tf.experiment import assembly, checkpoints
+    from sat_tf import assembly, evaluate, hparams
+    from sat_tf.runs import checkpoints
 
     found = checkpoints.open_checkpoint(arguments.checkpoint, hparams.read({"eval_images": arguments.images}))
     dataset = assembly.load_data(found.recipe, arguments.data_dir)

@@ -110,8 +110,8 @@ CONTENDERS = {"sat_tf": ours, "sat_tf, active set": active, "foolbox": foolbox, 
 def load(setting):
     """Return model, images and labels; sets the setting's size and classes."""
     if setting.checkpoint:
-        from sat_tf import hparams
-        from sat_tf.experiment import assembly, checkpoints
+        from sat_tf import assembly, hparams
+        from sat_tf.runs import checkpoints
 
         found = checkpoints.open_checkpoint(setting.checkpoint, hparams.read({"eval_images": setting.images}))
         dataset = assembly.load_data(found.recipe, setting.data_dir)

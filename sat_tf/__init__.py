@@ -14,7 +14,7 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 _OFFERED = {  # what is for everybody, and where it lies
     "AdversarialModel": "sat_tf.fit",
     "benchmark": "sat_tf.fit",
-    "load": "sat_tf.experiment",
+    "load": "sat_tf.runs.load",
     "smooth": "sat_tf.fit",
 }
 

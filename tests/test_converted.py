@@ -8,7 +8,7 @@ import keras
 import pytest
 
 from sat_tf import hparams
-from sat_tf.experiment import checkpoints
+from sat_tf.runs import checkpoints, converted
 
 
 class Killed(BaseException):
@@ -41,11 +41,11 @@ def test_a_killed_conversion_can_be_repeated(tmp_path, monkeypatch, model, call,
 
     monkeypatch.setattr(os, call, killed)
     with pytest.raises(Killed):
-        checkpoints.write_converted(found(tmp_path), model, path)
+        converted.write(found(tmp_path), model, path)
     monkeypatch.undo()
     assert not path.exists() and path.with_suffix(".json").exists() == (place == ".keras")
     (path.parent / ".net.1.partial.keras").write_text("what a killed process leaves")
-    assert checkpoints.write_converted(found(tmp_path), model, path) == path
+    assert converted.write(found(tmp_path), model, path) == path
     assert json.loads(path.with_suffix(".json").read_text())["converted_from"] == str(tmp_path)
     keras.saving.load_model(path)
 
@@ -54,11 +54,11 @@ def test_a_killed_conversion_can_be_repeated(tmp_path, monkeypatch, model, call,
 def test_a_file_of_another_kind_is_never_written_over(tmp_path, model, content):
     (tmp_path / "net.json").write_text(content)
     with pytest.raises(FileExistsError, match=r"Received: .*net\.json, which exists\. Remove it"):
-        checkpoints.write_converted(found(tmp_path), model, tmp_path / "net.keras")
+        converted.write(found(tmp_path), model, tmp_path / "net.keras")
     assert (tmp_path / "net.json").read_text() == content and not (tmp_path / "net.keras").exists()
 
 
 def test_a_whole_pair_is_never_written_over(tmp_path, model):
-    checkpoints.write_converted(found(tmp_path), model, tmp_path / "net.keras")
+    converted.write(found(tmp_path), model, tmp_path / "net.keras")
     with pytest.raises(FileExistsError):
-        checkpoints.write_converted(found(tmp_path), model, tmp_path / "net.keras")
+        converted.write(found(tmp_path), model, tmp_path / "net.keras")

@@ -7,8 +7,7 @@ import pytest
 import tensorflow as tf
 import test_experiment
 
-from sat_tf import data, experiment, hparams, saving
-from sat_tf.experiment import assembly
+from sat_tf import assembly, data, experiment, hparams, saving
 from sat_tf.experiment import run as run_of
 
 tiny, weights = test_experiment.tiny, test_experiment.weights

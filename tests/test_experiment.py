@@ -10,10 +10,10 @@ import pytest
 import released_vectors
 import tensorflow as tf
 
-from sat_tf import data, experiment, files, hparams, released, saving
-from sat_tf.experiment import assembly, folders
+from sat_tf import assembly, data, experiment, files, hparams, released, saving
 from sat_tf.experiment import run as run_of
 from sat_tf.released import fetch
+from sat_tf.runs import folders
 
 TINY = {
     "model": "resnet8-w8",

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sat_tf import data, experiment, hparams, saving
+from sat_tf import assembly, data, experiment, hparams, saving
 from sat_tf.data import extra
 from sat_tf.data.splits import from_arrays
-from sat_tf.experiment import assembly
 from sat_tf.experiment import run as run_of
 
 RNG = np.random.default_rng(0)

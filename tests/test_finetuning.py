@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sat_tf import activations, data, evaluate, experiment, hparams, models, networks, saving
-from sat_tf.experiment import assembly, checkpoints, starting
+from sat_tf import activations, assembly, data, evaluate, experiment, hparams, models, networks, saving
 from sat_tf.experiment import run as run_of
+from sat_tf.runs import checkpoints, starting
 
 TINY = {
     "dataset": "folder",

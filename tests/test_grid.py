@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sat_tf import activations, efficientnet, files, grid, hparams, models, report, stopping, train
-from sat_tf.experiment import assembly, draw
+from sat_tf import activations, assembly, efficientnet, files, grid, hparams, models, report, stopping, train
+from sat_tf.experiment import draw
 from sat_tf.grid import runs, table
 from sat_tf.hparams import paper
 

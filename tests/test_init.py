@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sat_tf import hparams, saving
-from sat_tf.experiment import assembly, folders, run
+from sat_tf import assembly, hparams, saving
+from sat_tf.experiment import run
+from sat_tf.runs import folders
 
 TINY = {"model": "resnet8-w8", "dataset": "synthetic", "epochs": 1, "batch_size": 64, "validation": 40}
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sat_tf import experiment, hparams, saving
-from sat_tf.experiment import assembly
+from sat_tf import assembly, experiment, hparams, saving
 from sat_tf.experiment import run as run_of
 
 TINY = {

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sat_tf import hparams, losses, methods, mixing
-from sat_tf.experiment import assembly
+from sat_tf import assembly, hparams, losses, methods, mixing
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.random((6, 8, 8, 3)).astype(np.float32)

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sat_tf import hparams, models, optim
-from sat_tf.experiment import assembly
+from sat_tf import assembly, hparams, models, optim
 
 
 def test_only_kernels_decay():

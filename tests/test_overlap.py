@@ -11,7 +11,7 @@ from data_files import noise, write_folder
 
 from sat_tf import data, experiment, hparams
 from sat_tf.data import make_shards
-from sat_tf.experiment import overlap
+from sat_tf.runs import overlap
 
 CLASSES = ("ant", "bee")
 TINY = {

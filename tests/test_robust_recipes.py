@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sat_tf.experiment import assembly, run
+from sat_tf import assembly
+from sat_tf.experiment import run
 from sat_tf.hparams import apgd2, trades
 
 RECIPES = {

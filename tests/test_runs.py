@@ -12,8 +12,8 @@ import test_experiment
 from absl import logging as absl_logging
 
 from sat_tf import console, data, experiment, hparams, progress, saving
-from sat_tf.experiment import folders, overlap, places
 from sat_tf.experiment import run as run_of
+from sat_tf.runs import checkpoints, folders, overlap, places
 
 SMALL = {
     "model": "resnet8-w8",
@@ -112,10 +112,10 @@ def test_an_evaluation_need_not_say_where_the_data_lies(home, tmp_path):
             call({}, model_dir=run)
     (run / "data.json").unlink()  # the checkpoint knows it, too
     recipe = hparams.Recipe.from_dict(json.loads((run / "recipe.json").read_text()))
-    found = experiment.checkpoints.open_checkpoint(run, {})
+    found = checkpoints.open_checkpoint(run, {})
     assert places.of_checkpoint(found, None) == str(home / "photos") and places.of_checkpoint(found, "x") == "x"
     assert places.of_run(run, recipe, None) is None
-    found = experiment.checkpoints.open_checkpoint(run, {"dataset": "synthetic"})
+    found = checkpoints.open_checkpoint(run, {"dataset": "synthetic"})
     assert places.of_checkpoint(found, None) is None  # of another data set nothing is remembered
 
 

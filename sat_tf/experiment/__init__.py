@@ -1,4 +1,4 @@
-"""The one place where all parts meet, and the only reader of a recipe.
+"""The one place where all parts meet.
 
 Each thing that a user can ask for is a function of a file of its name.
 """
@@ -10,11 +10,11 @@ from sat_tf.experiment.download import download
 from sat_tf.experiment.draw import draw
 from sat_tf.experiment.evaluate import evaluate
 from sat_tf.experiment.export import export
-from sat_tf.experiment.load import load
 from sat_tf.experiment.merge import merge
 from sat_tf.experiment.plan import plan
 from sat_tf.experiment.train import train
 from sat_tf.experiment.verify import verify
+from sat_tf.runs.load import load
 
 __all__ = [
     "compare",

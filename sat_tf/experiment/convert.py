@@ -2,7 +2,7 @@
 
 import pathlib
 
-from sat_tf.experiment import checkpoints, overlap
+from sat_tf.runs import checkpoints, converted, overlap
 
 
 def convert(
@@ -23,7 +23,7 @@ def convert(
     """
     found = checkpoints.open_checkpoint(checkpoint or model_dir, changes, checkpoint_dir)
     file = pathlib.Path(model_dir or found.folder) / f"{found.name}.keras"
-    path = checkpoints.write_converted(found, found.load(), file)
+    path = converted.write(found, found.load(), file)
     overlap.carry(found, path)
     print(
         f"model: {path}\nrecipe: {path.with_suffix('.json')}\nweights: {found.weights}\n"

@@ -1,23 +1,18 @@
 """--mode=eval: a checkpoint on the test images: resumable, checked, image by image."""
 
-import contextlib
 import dataclasses
-import hashlib
-import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
 
-import keras
-import numpy as np
 from absl import logging
 
-from sat_tf import console, corruptions, data, files, report
+from sat_tf import assembly, console, corruptions, data, files, machine, report
 from sat_tf import evaluate as engine
-from sat_tf.experiment import assembly, checkpoints, folders, overlap, places, record
+from sat_tf.experiment import record
 from sat_tf.experiment.measure import Measurement
 from sat_tf.experiment.subject import Subject
+from sat_tf.runs import checkpoints, evaluations, overlap, places
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,7 +109,7 @@ def evaluate(
         )
         facts = record.facts_of(found, "eval", command, found.known)
         with (
-            work_folder(home / "evaluations", request_of(found, subject, asked)) as folder,
+            evaluations.work_folder(home / "evaluations", request_of(found, subject, asked)) as folder,
             console.logged(folder / "log.txt", command),
         ):
             announce(found, subject, folder)
@@ -158,7 +153,7 @@ def report_on(
       The report; `trusted` says whether no hard check failed.
     """
     folder = pathlib.Path(folder)
-    work = folder / "work" / fingerprint(subject.model)[:16]  # of other weights nothing is gone on with
+    work = folder / "work" / evaluations.fingerprint(subject.model)[:16]  # of other weights nothing is gone on with
     found = Measurement(subject, work, keep_all=asked.checks or asked.save_adversarial)
     checks = found.checks_before(asked.recorded) if asked.checks else []
     rows, radii, extras = found.rows(), found.radii(), found.extras()
@@ -194,11 +189,11 @@ def request_of(found: checkpoints.Checkpoint, subject: Subject, asked: Asked) ->
     dataset = subject.dataset
     return {
         "recipe": {name: found.recipe.to_dict()[name] for name in found.known} | record.evaluated_by(found.recipe),
-        "weights": fingerprint(subject.model),
+        "weights": evaluations.fingerprint(subject.model),
         "data": [dataset.source, dataset.test.size, list(dataset.notes)],
         "subset": asked.subset,
         "shard": asked.shard,
-        "versions": assembly.versions(),
+        "versions": machine.versions(),
     }
 
 
@@ -208,46 +203,6 @@ def load_test(found: checkpoints.Checkpoint, data_dir: str | pathlib.Path | None
     if not dataset.test.size:
         raise ValueError(f"Expected images in the test part of {dataset.source}. Received: none.")
     return dataset
-
-
-def fingerprint(model: keras.Model) -> str:
-    """Return the SHA-256 of a model's variables."""
-    digest = hashlib.sha256()
-    for variable in model.variables:
-        digest.update(np.ascontiguousarray(variable.numpy()).tobytes())
-    return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def work_folder(parent: pathlib.Path, request: dict) -> Iterator[pathlib.Path]:
-    """Yield the folder of an evaluation: that of the same one that was stopped, else a new one; locked meanwhile.
-
-    Args:
-      parent: folder of evaluations.
-      request: everything that decides what is computed, as JSON holds it.
-    """
-    parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(request, indent=1) + "\n"
-    with contextlib.ExitStack() as stack:
-        for folder in sorted(parent.glob("*/request.json"), reverse=True):
-            folder = folder.parent
-            if (folder / "report.json").exists() or (folder / "request.json").read_text() != text:
-                continue
-            try:
-                stack.enter_context(files.locked(folder))
-            except BlockingIOError:  # another process is at it
-                continue
-            if not (folder / "report.json").exists():
-                logging.info("Going on with the evaluation in %s, which was stopped.", folder)
-                break
-        else:
-            folder = folders.next_folder(parent)
-            stack.enter_context(files.locked(folder))
-            files.write(folder / "request.json", text)
-        try:
-            yield folder
-        except KeyboardInterrupt as error:
-            raise KeyboardInterrupt(f"Stopped in {folder}. The same command goes on there.") from error
 
 
 def chosen(

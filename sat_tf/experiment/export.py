@@ -1,7 +1,6 @@
 """--mode=export: a checkpoint on its way out: the images it is compared on, what reports say of it, where it goes."""
 
 import datetime
-import json
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -9,8 +8,8 @@ import numpy as np
 from absl import logging
 
 import sat_tf.export
-from sat_tf import attacks, console, cost, data, hparams, preprocess
-from sat_tf.experiment import assembly, checkpoints, overlap, places
+from sat_tf import assembly, attacks, console, cost, data, hparams, machine, preprocess
+from sat_tf.runs import checkpoints, evaluations, overlap, places
 
 IMAGES = 200  # on which every format is compared with the model
 ATTACK_FLOPS = 4e12  # spent on PGD in the comparison, by model and export each
@@ -68,7 +67,7 @@ def export(
         recipe=found.known,
         examples=images,
         attack=attack,
-        evaluations=evaluations_of(found, model_dir),
+        evaluations=evaluations.rows_of(found, model_dir),
         preprocess=prepare,
         attacked=assembly.attacked_view(recipe, model) if recipe.eval_backward else None,
         progress=lambda what, total: console.make_progress(total, what, "image" if "answers" in what else "format"),
@@ -102,36 +101,10 @@ def facts_of(found: checkpoints.Checkpoint, formats: Sequence[str], command: str
         "trained_on": found.state["recipe"]["dataset"],
         "recipe": {name: hparams.show(name, value, found.recipe.eval_norm) for name, value in found.known.items()},
         "published": found.published_facts,
-        "versions": assembly.versions(),
+        "versions": machine.versions(),
         "created": datetime.datetime.now().astimezone().isoformat("T", "seconds"),
         "command": command,
     }
-
-
-def evaluations_of(found: checkpoints.Checkpoint, model_dir: pathlib.Path) -> list[dict]:
-    """Return the rows of all reports about these very weights at this very size, each with its "dataset".
-
-    Of equal ones the latest.
-    """
-    rows = {}
-    for folder in dict.fromkeys((found.folder, pathlib.Path(model_dir or found.folder))):
-        for file in [folder / "report.json", *sorted(folder.glob("evaluations/*/report.json"))]:
-            try:
-                report = json.loads(file.read_text())
-                about, dataset = report["checkpoint"], report["dataset"]
-                same = (
-                    pathlib.Path(about["path"]).resolve(),
-                    about["weights"],
-                    dataset["image_size"],
-                    dataset["preprocess"],
-                ) == (found.path.resolve(), found.weights, found.image_size, assembly.preprocess(found.recipe))
-                name = dataset["source"] if dataset["name"] in ("folder", "shards") else dataset["name"]
-                for row in report["evaluations"] if same else []:
-                    key = tuple(str(row[name]) for name in ("attack", "epsilon", "step_size", "backward", "count"))
-                    rows[name, key] = {**row, "dataset": name}
-            except (OSError, ValueError, KeyError, TypeError):
-                continue  # no report, or one that is damaged: the card does without it
-    return list(rows.values())
 
 
 def sample(

@@ -1,15 +1,10 @@
 """What a command would cost, before anything is trained: parameters, operations, memory, steps, hours."""
 
 import pathlib
-import time
 
-import numpy as np
-import tensorflow as tf
-from absl import logging
-
-from sat_tf import attacks, cost, data, hparams, optim, train
+from sat_tf import assembly, attacks, cost, data, hparams, optim
 from sat_tf.data.splits import validation_size
-from sat_tf.experiment import assembly, extra, validation
+from sat_tf.experiment import validation
 
 KNOWN = {  # images in train and validation, test; most in validation by default; classes; side, None: the model's
     "imagenet2012": (1_281_167, 50_000, 10_000, 1000, None),
@@ -18,8 +13,6 @@ KNOWN = {  # images in train and validation, test; most in validation by default
     "cifar100": (50_000, 10_000, 1_000, 100, 32),
     "fashion_mnist": (60_000, 10_000, 1_000, 10, 32),
 }
-CALIBRATION_FLOPS = 4e11  # of one step, so that a calibration takes seconds on a slow machine
-CALIBRATION_STEPS = 3
 
 
 def plan(
@@ -45,7 +38,7 @@ def plan(
     recipe = recipe.sized(train_size)
     size = assembly.fixed_side(recipe) or recipe.image_size or side or assembly.model_side(recipe)
     if extra_data is not None:
-        extra.check(recipe, extra_data)
+        assembly.check_extra(recipe, extra_data)
         data.extra_images(extra_data, classes=classes, side=side or size, of=recipe.dataset)
     model = assembly.sketch(recipe, classes, size)
     if recipe.batch_size > train_size:
@@ -72,7 +65,7 @@ def plan(
         "steps": f"{steps:,} of {recipe.batch_size} images: {recipe.epochs} epochs of {train_size:,} images",
         "images to process": f"{images:,}, {cost.in_words(images * step)} in all",
         "validation and final evaluation": f"{evaluated:,} forward-equivalents, {100 * share:.1f} % of the training's",
-        **_hours(images_per_second or calibrate(recipe, classes, size, step), images, share),
+        **_hours(images_per_second or assembly.calibrate(recipe, classes, size, step), images, share),
     }
 
 
@@ -87,45 +80,6 @@ def _hours(throughput, images, share):
         "throughput": f"{throughput:.4g} images a second, {how}",
         unit: f"{hours * factor:,.2f} of training, {hours * factor * (1 + share):,.2f} with validation and evaluation",
     }
-
-
-def calibrate(recipe: hparams.Recipe, classes: int, size: int, flops: float) -> tuple[float | None, str]:
-    """Train a few steps on noise here; return images a second (None where too slow to try) and how it was measured.
-
-    The batch is cut so that a step stays in seconds; the input pipeline is not part of it.
-    """
-    batch = int(min(recipe.batch_size, CALIBRATION_FLOPS // flops))
-    if not batch:
-        return None, "one image is too much for a calibration here; say --images_per_second=N"
-    logging.info("Calibrating: %d steps of %d images.", CALIBRATION_STEPS, batch)
-    small = recipe.replace(batch_size=batch)
-    model = assembly.sketch(small, classes, size, weights=True)
-    optimizer = assembly.make_optimizer(small, 100, 100)
-    optimizer.build(model.trainable_variables)
-    method = assembly.make_method(small)
-    state = train.TrainState(
-        model=model,
-        optimizer=optimizer,
-        average=assembly.make_average(small, model),
-        updates=method.updates,
-        memory=train.make_memory(method, batch_size=batch, image_shape=(size, size, 3), images=batch),
-    )
-    loop = train.Loop(
-        state=state,
-        method=method,
-        strategy=tf.distribute.get_strategy(),
-        batch_size=batch,
-        seed=0,
-        weight_decay=assembly.added_weight_decay(small),
-    )
-    rng = np.random.default_rng(0)
-    images = rng.random((batch, size, size, 3), np.float32), rng.integers(0, classes, batch, np.int32)
-    times = []
-    before = time.perf_counter()
-    for _ in loop.run(tf.data.Dataset.from_tensors(images).repeat(), until=1 + CALIBRATION_STEPS, steps_per_call=1):
-        times.append(time.perf_counter() - before)
-        before = time.perf_counter()
-    return batch / min(times[1:]), f"measured here in {CALIBRATION_STEPS} steps of {batch} images"
 
 
 def _sizes(recipe, data_dir):

@@ -5,10 +5,10 @@ import math
 import pathlib
 from collections.abc import Iterable
 
-from sat_tf import console, evaluate, hparams, report
+from sat_tf import assembly, console, evaluate, hparams, machine, report
 from sat_tf.evaluate import rows
-from sat_tf.experiment import assembly, checkpoints
 from sat_tf.experiment.subject import Subject
+from sat_tf.runs import checkpoints
 
 
 def header(subject: Subject) -> dict:
@@ -33,8 +33,8 @@ def header(subject: Subject) -> dict:
             "classes": list(dataset.classes),
         },
         "parameters": {"trainable": count(subject.model.trainable_variables), "total": count(subject.model.variables)},
-        "versions": assembly.versions(),
-        "machine": assembly.machine(subject.strategy),
+        "versions": machine.versions(),
+        "machine": machine.devices(subject.strategy),
     }
 
 

@@ -8,9 +8,23 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from sat_tf import console, data, files, hparams, interruption, names, report, saving, stopping, train
-from sat_tf.experiment import assembly, checkpoints, folders, overlap, starting, validation
+from sat_tf import (
+    assembly,
+    console,
+    data,
+    files,
+    hparams,
+    interruption,
+    machine,
+    names,
+    report,
+    saving,
+    stopping,
+    train,
+)
+from sat_tf.experiment import validation
 from sat_tf.experiment.validation import USUAL
+from sat_tf.runs import checkpoints, folders, overlap, starting
 
 CALL_SECONDS = 5.0  # so that progress moves, and Ctrl-C is heard
 SAVE_SECONDS, RETRY_SECONDS = 600, 60  # between two checkpoints; after one that could not be written
@@ -257,7 +271,7 @@ class Run:
             "summed": self.summed,
             "stopped": self.stopped,
             "network": self.start.kept,
-            "versions": assembly.versions(),
+            "versions": machine.versions(),
         }
         saving.save(
             self.model_dir / "checkpoints",

@@ -5,8 +5,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from sat_tf import data, hparams
-from sat_tf.experiment import assembly
+from sat_tf import assembly, data, hparams
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

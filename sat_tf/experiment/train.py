@@ -4,11 +4,12 @@ import contextlib
 import pathlib
 from collections.abc import Callable
 
-from sat_tf import console, files, hparams, saving
-from sat_tf.experiment import assembly, checkpoints, extra, folders, overlap, places, record
+from sat_tf import assembly, console, files, hparams, saving
+from sat_tf.experiment import record
 from sat_tf.experiment.evaluate import Asked, report_on
 from sat_tf.experiment.run import Run
 from sat_tf.experiment.subject import Subject
+from sat_tf.runs import checkpoints, folders, overlap, places
 
 
 def train(
@@ -44,7 +45,7 @@ def train(
       KeyboardInterrupt: stopped on demand; a checkpoint holds the state.
     """
     assembly.check_names(recipe.sized())
-    extra.check(recipe, extra_data)
+    assembly.check_extra(recipe, extra_data)
     model_dir, asked = folders.check_folder(model_dir, recipe), recipe
     assembly.make_deterministic(recipe.seed)
     with files.locked(model_dir), contextlib.ExitStack() as stack, console.naming_failures() as failing:

@@ -6,9 +6,8 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-from sat_tf import console, data, evaluate, hparams, losses, methods, stopping, train
+from sat_tf import assembly, console, data, evaluate, hparams, losses, methods, stopping, train
 from sat_tf.attacks import for_training
-from sat_tf.experiment import assembly
 
 USUAL = ("train/loss", "train/accuracy")  # what every method reports
 

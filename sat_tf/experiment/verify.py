@@ -3,10 +3,10 @@
 import pathlib
 from collections.abc import Iterable
 
-from sat_tf import data, hparams
+from sat_tf import assembly, data, hparams
 from sat_tf import verify as file_of
 from sat_tf.evaluate import Examples, predictor, read_examples
-from sat_tf.experiment import assembly, checkpoints, places
+from sat_tf.runs import checkpoints, places
 
 
 def verify(

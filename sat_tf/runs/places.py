@@ -7,7 +7,7 @@ import pathlib
 from absl import logging
 
 from sat_tf import files, hparams
-from sat_tf.experiment import checkpoints, folders
+from sat_tf.runs import checkpoints, folders
 
 
 def whole(data_dir: str | os.PathLike | None) -> str | None:

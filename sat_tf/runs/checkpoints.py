@@ -10,7 +10,8 @@ import numpy as np
 from absl import logging
 
 from sat_tf import data, files, hparams, models, networks, released, saving
-from sat_tf.experiment import assembly, folders
+from sat_tf import assembly
+from sat_tf.runs import folders
 from sat_tf.released import fetch
 
 EVALUATING_FIELDS = (*hparams.EVALUATION_FIELDS, "dataset", "image_size", "validation", "seed", "strategy", "cache")
@@ -77,11 +78,16 @@ class Checkpoint:
     @property
     def published_facts(self) -> dict | None:
         """What the release publishes of it, None where that is nothing."""
-        return assembly.published_facts(
-            self.label.removesuffix("-averaged"),
-            self.published,
-            self.state["recipe"]["image_size"] or self.state["data"]["image_size"],
-        )
+        if not self.published:
+            return None
+        return {
+            "name": self.label.removesuffix("-averaged"),
+            "dataset": "ImageNet validation set",
+            "image_size": self.state["recipe"]["image_size"] or self.state["data"]["image_size"],
+            "epsilon": 4 / 255,
+            "step_size": 1 / 255,
+            "accuracies": self.published,
+        }
 
     def recorded(self, dataset: str) -> float | None:
         """Return the clean accuracy that is on record for a data set, None where none is: of its run, or published."""
@@ -355,45 +361,3 @@ def check_size(model: keras.Model, size: int, place: str | pathlib.Path) -> None
     side = model.input_shape[1]
     if side not in (None, size):
         raise ValueError(f"Expected image_size={side}, which {place} takes. Received: image_size={size}.")
-
-
-def write_converted(found: Checkpoint, model: keras.Model, path: str | pathlib.Path) -> pathlib.Path:
-    """Write a model and its recipe as PATH.keras and PATH.json, and check that they read back to the same logits.
-
-    Returns:
-      The path of the .keras file.
-
-    Raises:
-      FileExistsError: one of them is there.
-    """
-    path = pathlib.Path(path)
-    for file in (path, path.with_suffix(".json")):
-        if file.exists() and not _left_alone(file):
-            raise FileExistsError(
-                f"Expected a new file. Received: {file}, which exists. Remove it, or name another --model_dir."
-            )
-    state = {
-        **{key: found.state[key] for key in STATE_KEYS},
-        "format": FORMAT,
-        "recipe": found.recipe.to_dict(),
-        "label": found.name,
-        "known": list(found.known),
-        "weights": found.weights,
-        "published": found.published,
-        "converted_from": str(found.path),
-    }
-    with files.replacing(path) as partial:
-        model.save(partial)
-        images = np.random.default_rng(0).random((2, 64, 64, 3), np.float32)
-        if not np.array_equal(models.load(partial)(images, training=False), model(images, training=False)):
-            raise ValueError(f"Expected the logits of the model itself from {path}. Received: others.")
-        files.write(path.with_suffix(".json"), json.dumps(state, indent=1) + "\n")
-    return path
-
-
-def _left_alone(file):
-    """Say whether a .json is of a conversion that was killed before its .keras appeared: it may be written over."""
-    try:
-        return not file.with_suffix(".keras").exists() and "converted_from" in json.loads(file.read_text())
-    except (ValueError, TypeError):
-        return False

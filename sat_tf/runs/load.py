@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import sat_tf.export
 from sat_tf import models, released
-from sat_tf.experiment import checkpoints
+from sat_tf.runs import checkpoints
 from sat_tf.inputs import whole
 from sat_tf.layers import pinned
 

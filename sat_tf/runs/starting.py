@@ -9,7 +9,8 @@ import keras
 from absl import logging
 
 from sat_tf import data, heads, hparams, networks, saving
-from sat_tf.experiment import assembly, checkpoints, overlap
+from sat_tf import assembly
+from sat_tf.runs import checkpoints, overlap
 
 LEARNED = ("raw",)  # variables of activations: another activation brings its own
 

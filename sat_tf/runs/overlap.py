@@ -8,7 +8,8 @@ import numpy as np
 from absl import logging
 
 from sat_tf import data, hparams
-from sat_tf.experiment import assembly, checkpoints, folders
+from sat_tf import assembly
+from sat_tf.runs import checkpoints, folders
 
 FILE = "seen.npz"  # in the folder of a run; beside NAME.keras it is NAME.seen.npz
 OWN = ("folder", "shards")  # sets of the user's own; others were published with whatever they hold twice

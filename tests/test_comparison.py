@@ -10,7 +10,7 @@ import pytest
 import test_report
 
 from sat_tf import experiment, hparams, report
-from sat_tf.experiment.compare import accuracies, read, unlike
+from sat_tf.comparison import accuracies, read, unlike
 
 CLASSES = ["ant", "bee"]
 
