@@ -27,7 +27,7 @@ def get(name: str) -> Recipe:
     return RECIPES[name]()
 
 
-def choose(changes: dict[str, Any], name: str | None = None) -> Recipe:
+def choose(changes: dict[str, Any], name: str | None = None, implied: dict[str, Any] | None = None) -> Recipe:
     """Return the recipe that suits a model and a data set, or the one that is named, with the changes made.
 
     `imagenet2012` has the paper's recipe, named as the model; what starts from weights (`init`, a FILE.keras) that of
@@ -37,6 +37,7 @@ def choose(changes: dict[str, Any], name: str | None = None) -> Recipe:
     Args:
       changes: `{field: value}`, as the command line names them.
       name: the recipe to start from, of `RECIPES`, or a file of one, or the folder of a run; None to have it chosen.
+      implied: what the weights to start from say, as `networks.implied` returns it, where they are no more.
 
     Raises:
       ValueError: unknown names, or weights of another model than the one that is named.
@@ -52,7 +53,7 @@ def choose(changes: dict[str, Any], name: str | None = None) -> Recipe:
         recipe = recipe.replace(init=None)
     init = init if "init" in changes else recipe.init
     if init:
-        changes = _started(changes, init)
+        changes = _started(changes, init, implied)
     elif recipe.init and "model" not in changes:  # from scratch, what the recipe would have started from
         changes = {"act": recipe.act, "model": recipe.model, **changes}
     elif "model" in changes or not name:
@@ -111,9 +112,9 @@ def _suiting(model, dataset, init):
     raise f.expected("a model with a recipe for imagenet2012", "model", model, "Or name the one to use: --recipe.")
 
 
-def _started(changes, init):
+def _started(changes, init, implied):
     """Return the changes with what weights say of their network; another network is an error."""
-    found = networks.implied(init)
+    found = implied or networks.implied(init)
     named = f.network("model", changes.get("model", found["model"]))
     if named != found["model"] and networks.kind(named) != "function":
         remedy = "Leave --model out, name other weights, or train from scratch with --init=none."

@@ -116,7 +116,7 @@ ARROWS = {  # room or module: what of ours it may import
                 "schedules",
                 "train",
             )
-        ),
+        )
     },
     "sat_tf.runs": {
         *(
@@ -137,7 +137,7 @@ ARROWS = {  # room or module: what of ours it may import
                 "report",
                 "saving",
             )
-        ),
+        )
     },
     "sat_tf.experiment": {
         *(
@@ -171,7 +171,7 @@ ARROWS = {  # room or module: what of ours it may import
                 "train",
                 "verify",
             )
-        ),
+        )
     },
     "sat_tf.grid": {"sat_tf.hparams", "sat_tf.experiment", "sat_tf.files", "sat_tf.progress", "sat_tf.report"},
     "sat_tf.cli": {

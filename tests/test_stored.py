@@ -120,3 +120,19 @@ def test_why_a_run_of_other_epochs_is_not_gone_on_with(tmp_path, monkeypatch):
     assert naming.why_anew(recipe.replace(seed=1), naming.default_model_dir(recipe.replace(seed=1))) is None
     write(tmp_path / "runs" / f"{FASHION}-epochs_20" / "recipe.json", recipe.to_dict())
     assert naming.why_anew(recipe, naming.default_model_dir(recipe)) is None  # it is there and goes on itself
+
+
+@pytest.mark.parametrize("named", (False, True))
+def test_a_run_is_gone_on_with_when_what_it_started_from_is_no_more(tmp_path, monkeypatch, named):
+    monkeypatch.chdir(tmp_path)
+    weights, changes = pathlib.Path("net.keras"), {"init": "net.keras", "dataset": "folder"}
+    weights.touch()
+    recipe = naming.chosen(changes, None, None)
+    folder = tmp_path / "mine" if named else naming.default_model_dir(recipe)
+    folder.mkdir(parents=True)
+    (folder / "recipe.json").write_text(json.dumps(recipe.to_dict()))
+    weights.unlink()
+    again = naming.chosen(changes, None, folder if named else None)
+    assert again == recipe and (named or naming.default_model_dir(again) == folder)
+    with pytest.raises(FileNotFoundError, match="no file other.keras"):
+        naming.chosen({**changes, "init": "other.keras"}, None, folder if named else None)

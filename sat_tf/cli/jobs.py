@@ -12,7 +12,7 @@ from absl import flags
 
 from sat_tf import hparams
 from sat_tf.cli import checks
-from sat_tf.cli.naming import default_model_dir, evaluated_model_dir, why_anew
+from sat_tf.cli.naming import chosen, default_model_dir, evaluated_model_dir, why_anew
 from sat_tf.cli.parsing import changes_of, job_of
 
 WITHHELD = 3  # exit status where a number failed its checks
@@ -33,7 +33,7 @@ def run(given: flags.FlagValues, command: str) -> int:
     model_dir = pathlib.Path(given.model_dir).expanduser() if given.model_dir else None
     recipe = None
     if job in ("train", "plan"):
-        recipe = hparams.choose(changes, given.recipe)
+        recipe = chosen(changes, given.recipe, model_dir)
         model_dir = model_dir or default_model_dir(recipe, _data_dir(given))
     else:
         changes = hparams.read(changes)

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from sat_tf import hparams
-from sat_tf.hparams import stored
+from sat_tf.hparams import networks, stored
 
 RUNS = pathlib.Path("runs")
 FIELDS = ("model", "act", "method", "dataset", "seed")  # that every name has
@@ -42,6 +42,30 @@ def evaluated_model_dir(changes: dict[str, Any], data_dir: str | os.PathLike | N
     return found[0] if len(found) == 1 else folder
 
 
+def chosen(changes: dict[str, Any], name: str | None, model_dir: pathlib.Path | None) -> hparams.Recipe:
+    """Return the recipe that a user asks for; a run that was begun knows what its weights said, should they be no more.
+
+    Args:
+      changes, name: as `hparams.choose` takes them.
+      model_dir: the run's folder where the user names it; else it is looked for among `RUNS`.
+    """
+    try:
+        return hparams.choose(changes, name)
+    except FileNotFoundError:
+        for file in [model_dir / stored.FILE] if model_dir else sorted(RUNS.glob(f"*/{stored.FILE}")):
+            if (begun := _begun(file)) is not None and begun.init == changes.get("init"):
+                return hparams.choose(changes, name, _taken(begun))
+        raise
+
+
+def _begun(file):
+    """Return the recipe of a run; None where there is none, or it can't be read."""
+    try:
+        return hparams.Recipe.from_dict(stored.read_file(str(file)))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
 def why_anew(recipe: hparams.Recipe, folder: pathlib.Path) -> str | None:
     """Return why a training does not go on with a run that has other epochs and nothing else; None: there is none."""
     if not recipe.tied_to_epochs or (folder / stored.FILE).exists():
@@ -71,16 +95,30 @@ def _changes(recipe):
     """Return "field_value" of every field that the rest of the name does not tell."""
     values = recipe.to_dict()
     told = {name: values[name] for name in (*FIELDS, "init")}
-    base = hparams.choose(told, recipe.name if recipe.name in hparams.RECIPES else None)
+    implied = _implied(recipe)
+    base = hparams.choose(told, recipe.name if recipe.name in hparams.RECIPES else None, implied)
     changed = _differing(base, recipe)
     if "attack" in changed:  # what goes with an attack need not be said
-        with_attack = hparams.choose({**told, "attack": recipe.attack}, base.name)
+        with_attack = hparams.choose({**told, "attack": recipe.attack}, base.name, implied)
         changed = ["attack", *_differing(with_attack, recipe)]
     if not recipe.tied_to_epochs and "epochs" in changed:
         changed.remove("epochs")
     if recipe.init not in (None, recipe.model, hparams.get("finetune").init):
         changed.insert(0, "init")
     return [f"{name}_{_plain(hparams.show(name, values[name]).lower())}" for name in changed]
+
+
+def _implied(recipe):
+    """Return what the weights that a recipe starts from say, by the recipe itself where they are no more."""
+    try:
+        return networks.implied(recipe.init) if recipe.init else None
+    except OSError:
+        return _taken(recipe)
+
+
+def _taken(recipe):
+    values = recipe.to_dict()
+    return {name: values[name] for name in networks.TAKEN if values[name] is not None}
 
 
 def _differing(base, recipe):

@@ -6,13 +6,11 @@ import pathlib
 from collections.abc import Sequence
 
 import keras
-import numpy as np
 from absl import logging
 
-from sat_tf import data, files, hparams, models, networks, released, saving
-from sat_tf import assembly
-from sat_tf.runs import folders
+from sat_tf import assembly, data, hparams, models, networks, released, saving
 from sat_tf.released import fetch
+from sat_tf.runs import folders
 
 EVALUATING_FIELDS = (*hparams.EVALUATION_FIELDS, "dataset", "image_size", "validation", "seed", "strategy", "cache")
 PUBLISHED_FIELDS = ("model", "act", "norm_momentum", "norm_epsilon")  # what is known of weights that others trained

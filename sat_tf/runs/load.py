@@ -9,9 +9,9 @@ import tensorflow as tf
 
 import sat_tf.export
 from sat_tf import models, released
-from sat_tf.runs import checkpoints
 from sat_tf.inputs import whole
 from sat_tf.layers import pinned
+from sat_tf.runs import checkpoints
 
 READ = (
     "a run's folder, one of its checkpoints, released:NAME, a .keras file, or the folder of a SavedModel or an export"

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from absl import logging
 
-from sat_tf import data, hparams
-from sat_tf import assembly
+from sat_tf import assembly, data, hparams
 from sat_tf.runs import checkpoints, folders
 
 FILE = "seen.npz"  # in the folder of a run; beside NAME.keras it is NAME.seen.npz

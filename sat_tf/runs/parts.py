@@ -70,4 +70,3 @@ def join_tables(parts: list[pathlib.Path], folder: pathlib.Path) -> str | None:
     if len({(row["attack"], row["id"]) for row in rows}) < len(rows):
         raise ValueError("Expected parts that share no image. Received: an id in two of them.")
     return files.write(folder / "images.csv", report.csv_text(rows))
-

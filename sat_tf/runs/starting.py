@@ -8,8 +8,7 @@ from typing import Any
 import keras
 from absl import logging
 
-from sat_tf import data, heads, hparams, networks, saving
-from sat_tf import assembly
+from sat_tf import assembly, data, heads, hparams, networks, saving
 from sat_tf.runs import checkpoints, overlap
 
 LEARNED = ("raw",)  # variables of activations: another activation brings its own
