@@ -88,6 +88,10 @@ def test_twenty_steps_are_those_of_the_loop(method):
     history = robust.fit(data, verbose=0).history
     same(weights(model), weights(other), 1e-5)
     np.testing.assert_allclose(history["loss"], [np.concatenate([row["loss"] for row in rows]).mean()], rtol=1e-4)
+    told = {name: np.concatenate([row[name] for row in rows]).mean() for name in rows[0] if name != "loss"}
+    assert set(told) == set(made.quantities) and set(told) <= set(history)
+    for name in set(told) - {"accuracy"}:
+        np.testing.assert_allclose(history[name], [told[name]], rtol=1e-3, atol=1e-5)
     if made.updates == 1:  # else accuracies are those of the last update
         accuracy = np.concatenate([row["accuracy"] for row in rows]).mean()
         np.testing.assert_allclose(history["accuracy"], [accuracy], atol=1e-6)

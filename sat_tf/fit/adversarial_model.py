@@ -93,7 +93,9 @@ class AdversarialModel(keras.Model):
         self.validation_attack = validation_attack and rows.attack_of(validation_attack, epsilon=epsilon)
         self._make_method, self._loss, self._kind, self._testing = make_method, None, None, False
         with model.distribute_strategy.scope():
-            self._memory = rows.memory(make_method(losses.cross_entropy))
+            made = make_method(losses.cross_entropy)
+            self._memory = rows.memory(made)
+            self._told = {name: keras.metrics.Mean(name=name) for name in made.quantities if name != "accuracy"}
         self._paced = "length" in rows.settings_of(method) and "length" not in settings
         self._length = None
         self.built = model.built
@@ -177,8 +179,11 @@ class AdversarialModel(keras.Model):
 
         updates = train.Updates(model=view, seed=seed, total=total, apply=self._apply, mean=tf.reduce_mean)
         batch = methods.Batch(images=images, labels=labels, step=step, seed=seed, memory=self._memory)
-        loss = method.learn(view, batch, updates)["loss"] / self.optimizer.scale_loss(tf.constant(1.0))
+        report = method.learn(view, batch, updates)
+        loss = report["loss"] / self.optimizer.scale_loss(tf.constant(1.0))
         self._track_loss(loss * replicas, images)
+        for name, tracker in self._told.items():
+            tracker.update_state(report[name], sample_weight=tf.shape(images)[0])
         return self.compute_metrics(x, y, view.trained_on(images), sample_weight=sample_weight)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
@@ -191,10 +196,11 @@ class AdversarialModel(keras.Model):
             return self.get_metrics_result()
 
     def get_metrics_result(self) -> dict[str, tf.Tensor]:
-        """Return all metrics; `robust_accuracy` is one of evaluations alone."""
+        """Return all metrics; `robust_accuracy` is one of evaluations alone, what a method reports one of training."""
         results = super().get_metrics_result()
-        if not (self._testing and self.validation_attack):
-            results.pop(ROBUST, None)
+        hidden = self._told if self._testing else ()
+        for name in hidden if self._testing and self.validation_attack else (*hidden, ROBUST):
+            results.pop(name, None)
         return results
 
     def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:

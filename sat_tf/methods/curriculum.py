@@ -33,6 +33,7 @@ class Curriculum(AdversarialTraining):
     schedule: Callable[[tf.Tensor], tf.Tensor]
     words: str = "by a curriculum of adversarial images (Sitawarin et al. 2021)"
 
+    quantities = ("accuracy", "lambda", "stopped", "image_steps", "batch_steps")
     ends_early = True
     takes_mixed = False
 

@@ -37,6 +37,7 @@ class Customized(AdversarialTraining):
     label_share: float = 10.0
 
     words = "by customized adversarial training (Cheng et al. 2020)"
+    quantities = ("accuracy", "radius", "withstood")
     wants_ids = True
     takes_mixed = False
 

@@ -27,6 +27,7 @@ class Mart(AdversarialTraining):
     beta: float = 5.0
 
     words = "by MART (Wang et al. 2020)"
+    quantities = ("accuracy", "clean_accuracy", "divergence")
     takes_mixed = False
     update_equivalents = 2 * 3
 

@@ -79,6 +79,7 @@ class Standard:
 
     words = "without an attack"  # how a model card says that it was trained
     trains_on = "clean"  # the images whose loss and accuracy a step reports
+    quantities = ("accuracy",)  # what a step reports beside the loss
     best_by = "clean"  # the validation accuracy that chooses the best checkpoint: clean or robust
     updates = 1  # of the weights, a batch
     update_equivalents = 3  # forward passes that they cost: a forward pass, and twice that backwards

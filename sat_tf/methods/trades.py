@@ -31,6 +31,7 @@ class Trades(AdversarialTraining):
     beta: float = 6.0
 
     words = "by TRADES (Zhang et al. 2019)"
+    quantities = ("accuracy", "clean_accuracy", "divergence")
 
     @property
     def attack_equivalents(self) -> int:

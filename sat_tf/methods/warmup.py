@@ -23,6 +23,7 @@ class GrowingRadius(AdversarialTraining):
     schedule: Callable[[tf.Tensor], tf.Tensor]
 
     words = "adversarially, with a growing radius (Liu et al. 2020)"
+    quantities = ("accuracy", "epsilon")
 
     def __post_init__(self):
         climber(self.attack, "a growing radius")

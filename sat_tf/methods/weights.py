@@ -48,6 +48,11 @@ class WeightPerturbed(Standard):
         return self.method.trains_on
 
     @property
+    def quantities(self) -> tuple[str, ...]:
+        """What a step reports beside the loss."""
+        return self.method.quantities
+
+    @property
     def best_by(self) -> str:
         """The validation accuracy that chooses the best checkpoint."""
         return self.method.best_by
