@@ -1,5 +1,6 @@
 """`benchmark`: one call, the numbers of the engine's parts, data of every kind, and refusals of one sentence."""
 
+import csv
 import dataclasses
 import json
 
@@ -9,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import sat_tf
-from sat_tf import evaluate, losses
+from sat_tf import data, evaluate, experiment, hparams, losses
 
 layers = keras.layers
 LABELS = np.arange(300) % 3
@@ -150,3 +151,26 @@ def test_what_does_not_fit_is_one_sentence(case, trained):
     with pytest.raises(ValueError, match=words) as caught:
         call(trained)
     assert "\n" not in str(caught.value)
+
+
+def test_the_command_lines_evaluation_of_the_file_is_the_same(tmp_path):
+    split = data.load("synthetic", validation=40).test
+    batches = data.evaluation_batches(split, batch_size=split.size, image_size=32, preprocess="resize_crop")
+    images, labels = (part.numpy() for part in next(iter(batches))[:2])
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input([32, 32, 3]), layers.AveragePooling2D(4), layers.Flatten(), layers.Dense(10)], name="mine"
+    )
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(images, labels, batch_size=20, epochs=10, verbose=0)
+    model.save(tmp_path / "mine.keras")
+    asked = {"dataset": "synthetic", "eval_attacks": "clean,pgd-5", "eval_epsilon": "4/255", "eval_checks": "0"}
+    given = hparams.read({**asked, "eval_active_set": "true"})
+    report = experiment.evaluate(given, checkpoint=tmp_path / "mine.keras")
+    found = sat_tf.benchmark(model, (images, labels), ["clean", "pgd-5"], 4 / 255, checks=0)
+    rows = report["evaluations"]
+    assert found.accuracies == {row["attack"]: row["accuracy"] for row in rows}
+    assert rows[1]["accuracy"] < rows[0]["accuracy"] and {row["count"] for row in rows} == {split.size}
+    text = (tmp_path / "mine" / "evaluations" / "001" / "images.csv").read_text()
+    lines = list(csv.DictReader(text.splitlines()))
+    assert [row["fooled_by"] for row in lines] == [row["fooled_by"] for row in found.table]
