@@ -90,4 +90,46 @@ def imagenette_p_sat() -> Recipe:
     )
 
 
-RECIPES = {"cifar10-p-sat": cifar10_p_sat, "cifar100-p-sat": cifar100_p_sat, "imagenette-p-sat": imagenette_p_sat}
+def mnist_p_sat() -> Recipe:
+    """Curriculum SAT, MNIST at 0.3: 99.16 clean, 92.00 under AutoAttack by P-SAT (slide 18), as of the authors' code.
+
+    Command: python main.py --recipe=mnist-p-sat --data_dir=DIR
+    The same at 0.45: --epsilon=0.45 --step_size=0.03, with 97.87 and 58.50; there --method=pgd-at ends in a constant
+    answer (11.22 and 11.22). Their other rows at 0.3: pgd-at 98.07 / 85.47, trades 98.98 / 90.70, dynamic
+    98.93 / 92.24, h-sat 99.01 / 80.71.
+    Cost: 70 epochs of at most 83 forward-equivalents an image; --plan tells FLOPs, memory and accelerator-hours.
+    Source: the configuration of the authors' code (train_mnist.yml): SGD with momentum 0.9, rate 0.01 for batches of
+    128, / 10 at epochs 40, 50, 60 of 70, weight decay 5e-4, a tenth for validation, PGD-40 with steps of 0.02, lambda
+    0, 1/3, 2/3, 1 from epochs 0, 30, 45, 60; the slides for the numbers. Steps at 0.45 are not published; ours.
+    """
+    return Recipe(
+        name="mnist-p-sat",
+        model="convnet3",
+        act="relu",
+        method="p-sat",
+        lambda_schedule="steps",
+        lambda_epochs=(30, 45, 60),
+        dataset="mnist",
+        augment="none",
+        validation=6000,
+        epochs=70,
+        batch_size=128,
+        epsilon=0.3,
+        attack="pgd-40",
+        step_size=0.02,
+        learning_rate=0.02,
+        schedule="steps",
+        decay_epochs=(40, 50, 60),
+        weight_decay=5e-4,
+        steps_per_call=100,
+        validation_attack="pgd-40",
+        eval_attacks=("clean", "pgd-100", "autoattack"),
+    )
+
+
+RECIPES = {
+    "mnist-p-sat": mnist_p_sat,
+    "cifar10-p-sat": cifar10_p_sat,
+    "cifar100-p-sat": cifar100_p_sat,
+    "imagenette-p-sat": imagenette_p_sat,
+}

@@ -7,6 +7,8 @@ import keras
 from sat_tf.layers import pinned
 from sat_tf.resnet.bottleneck import VARIANTS as BOTTLENECK_VARIANTS
 from sat_tf.resnet.bottleneck import build_bottleneck
+from sat_tf.resnet.plain import VARIANTS as PLAIN_VARIANTS
+from sat_tf.resnet.plain import build_plain
 from sat_tf.resnet.preactivation import VARIANTS as PREACTIVATION_VARIANTS
 from sat_tf.resnet.preactivation import build_preactivation
 from sat_tf.resnet.small import VARIANTS as SMALL_VARIANTS
@@ -14,10 +16,11 @@ from sat_tf.resnet.small import build_small
 
 FAMILIES = (  # a table of variants, and the function that builds them
     (SMALL_VARIANTS, build_small),
+    (PLAIN_VARIANTS, build_plain),
     (PREACTIVATION_VARIANTS, build_preactivation),
     (BOTTLENECK_VARIANTS, build_bottleneck),
 )
-VARIANTS = {**SMALL_VARIANTS, **PREACTIVATION_VARIANTS, **BOTTLENECK_VARIANTS}
+VARIANTS = {**SMALL_VARIANTS, **PLAIN_VARIANTS, **PREACTIVATION_VARIANTS, **BOTTLENECK_VARIANTS}
 
 
 @pinned()
@@ -39,4 +42,4 @@ def build(variant: str, act: Callable[[str], keras.Layer], classes: int = 1000, 
     return builder(variant, act, classes, **norm)
 
 
-__all__ = ["BOTTLENECK_VARIANTS", "PREACTIVATION_VARIANTS", "SMALL_VARIANTS", "VARIANTS", "build"]
+__all__ = ["BOTTLENECK_VARIANTS", "PLAIN_VARIANTS", "PREACTIVATION_VARIANTS", "SMALL_VARIANTS", "VARIANTS", "build"]

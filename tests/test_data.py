@@ -81,7 +81,7 @@ def test_data_says_what_it_is(load, name):
     loaded = load(name)
     assert loaded.name == name and loaded.source
     assert len(loaded.classes) == CLASS_COUNT.get(name, 10) and all(isinstance(text, str) for text in loaded.classes)
-    assert loaded.image_size == {"imagenette": 160, "imagenet2012": None, "shards": None}.get(name, 32)
+    assert loaded.image_size == {"imagenette": 160, "imagenet2012": None, "shards": None, "mnist": 28}.get(name, 32)
     total = loaded.train.size + loaded.validation.size
     assert loaded.validation.size == min(1000, total // 10) and loaded.test.size > 0
     assert loaded.diagnose() is None
@@ -212,9 +212,10 @@ def test_a_sample_holds_all_classes_of_sorted_images():
 @pytest.mark.parametrize("batch_size", [7, 64])
 def test_evaluation_sees_every_image_once(load, name, batch_size):
     split = small(load(name).test)
-    dataset = data.evaluation_batches(split, batch_size=batch_size, image_size=32)
+    side = load(name).image_size if name == "mnist" else 32
+    dataset = data.evaluation_batches(split, batch_size=batch_size, image_size=side)
     shapes = [spec.shape.as_list() for spec in dataset.element_spec]
-    assert shapes == [[batch_size, 32, 32, 3], [batch_size], [batch_size]]
+    assert shapes == [[batch_size, side, side, 3], [batch_size], [batch_size]]
     images, labels, mask = map(np.concatenate, zip(*dataset.as_numpy_iterator(), strict=True))
     assert len(mask) == -(-split.size // batch_size) * batch_size
     np.testing.assert_array_equal(mask, np.arange(len(mask)) < split.size)

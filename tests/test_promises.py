@@ -22,6 +22,7 @@ TRAINED = {  # parameters: with ten classes for 32-pixel images, else with a tho
     "resnet20-w8": 68_050,
     "resnet32-w8": 116_882,
     "resnet20-w32": 1_073_962,
+    "convnet3": 729_418,
     "preact-resnet18": 11_171_146,
     "wrn-10-1": 77_850,
     "wrn-28-10": 36_479_194,
@@ -57,6 +58,7 @@ SITES = {
     "resnet20-w8": 19,
     "resnet32-w8": 31,
     "resnet20-w32": 19,
+    "convnet3": 3,
     "preact-resnet18": 16,
     "wrn-10-1": 7,
     "wrn-28-10": 25,
@@ -97,7 +99,7 @@ class Network:
 
     def __init__(self, name):
         self.name, self.made = name, []
-        self.classes = 10 if models.image_size(name) == 32 else 1000
+        self.classes = 10 if models.image_size(name) <= 32 else 1000
         with cost.weightless():
             self.model = models.build(name, self.act, self.classes)
 

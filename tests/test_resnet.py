@@ -1,5 +1,6 @@
 """Parameters by pencil and paper, input sizes, first weights; test_promises counts what every model has."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -120,3 +121,18 @@ def test_subsample_takes_every_second_pixel_and_pads_channels():
 def test_unknown_variant():
     with pytest.raises(ValueError, match="Received: variant='resnet51'"):
         resnet.build("resnet51", activations.factory("relu"))
+
+
+def test_three_convolutions_see_grey_images_of_28_pixels():
+    keras.utils.set_random_seed(0)
+    model = resnet.build("convnet3", activations.factory("relu"), 10)
+    assert [model.get_layer(f"conv{number}").output.shape[1] for number in range(3)] == [14, 8, 4]
+    assert model.get_layer("features").output.shape == (None, 2048)
+    rng = np.random.default_rng(0)
+    grey = rng.random((2, 28, 28, 1)).astype(np.float32)
+    coloured = np.concatenate([grey - 0.1, grey + 0.1, grey], -1)
+    same = [model(tf.constant(images), training=False) for images in (np.repeat(grey, 3, -1), coloured)]
+    np.testing.assert_allclose(*same, atol=1e-5)
+    assert model(tf.zeros([1, 40, 40, 3]), training=False).shape == (1, 10)
+    kernel = model.get_layer("conv2").kernel.numpy()
+    assert kernel.std() == pytest.approx(np.sqrt(2 / (5 * 5 * 128)), rel=0.05)  # He et al., fan out

@@ -9,7 +9,7 @@ import os
 from sat_tf.data.batches import evaluation_batches, one_replica_each, steps_per_epoch, train_batches
 from sat_tf.data.composition import composed_batches, extra_count
 from sat_tf.data.extra import extra_images, identity
-from sat_tf.data.fashion import fashion_mnist, fashion_mnist_12k
+from sat_tf.data.fashion import fashion_mnist, fashion_mnist_12k, mnist
 from sat_tf.data.folders import folder
 from sat_tf.data.left_out import left_out
 from sat_tf.data.overlap import overlap, read_seen, seen, write_seen
@@ -49,6 +49,7 @@ __all__ = [
 DATASETS = {
     "fashion_mnist_12k": fashion_mnist_12k,
     "fashion_mnist": fashion_mnist,
+    "mnist": mnist,
     "cifar10": cifar10,
     "cifar100": cifar100,
     "imagenette": imagenette,

@@ -1,4 +1,4 @@
-"""Fashion-MNIST (Xiao et al. 2017): a sixth of it inside the package, all of it from a folder of IDX files."""
+"""Images in IDX files: Fashion-MNIST (Xiao et al. 2017), a sixth of it inside the package, and MNIST."""
 
 import gzip
 import hashlib
@@ -26,6 +26,14 @@ FASHION_MNIST_CLASSES = (
 # Written by `python -m sat_tf.data.make_fashion_mnist_12k` from the original files.
 FASHION_MNIST_12K_SHA256 = "014eeb927fde9597a43c13eca134a3bd4ad4db0c3fc617813abce9342a370f94"
 _DEBIAN_DIR = "/usr/share/datasets/fashion-mnist"
+FASHION_HINT = (
+    f"Install Debian's package dataset-fashion-mnist, which puts Fashion-MNIST's four files under {_DEBIAN_DIR}, or "
+    "download them from https://github.com/zalandoresearch/fashion-mnist and give their folder as data_dir."
+)
+MNIST_HINT = (
+    "The four are to be had from http://yann.lecun.com/exdb/mnist, or from a mirror such as "
+    "https://ossci-datasets.s3.amazonaws.com/mnist."
+)
 _IDX_FILES = {"train": "train-{}-idx{}-ubyte", "test": "t10k-{}-idx{}-ubyte"}
 
 
@@ -49,34 +57,44 @@ def fashion_mnist_12k(data_dir: str | os.PathLike | None, validation: int | None
 def fashion_mnist(data_dir: str | os.PathLike | None, validation: int | None, seed: int) -> Data:
     """60,000 + 10,000 images of clothes, from IDX files at data_dir, e.g. Debian's dataset-fashion-mnist (32 px)."""
     folder = _DEBIAN_DIR if data_dir is None else expand(data_dir)
-    parts = {part: read_idx_pair(folder, part) for part in _IDX_FILES}
+    parts = {part: read_idx_pair(folder, part, FASHION_HINT) for part in _IDX_FILES}
     return _data("fashion_mnist", f"IDX files in {folder}", FASHION_MNIST_CLASSES, parts, validation, seed)
 
 
-def read_idx_pair(folder: str | os.PathLike, part: str) -> tuple[np.ndarray, np.ndarray]:
+def mnist(data_dir: str | os.PathLike | None, validation: int | None, seed: int) -> Data:
+    """60,000 + 10,000 handwritten digits, from the four IDX files at data_dir (28 px; LeCun et al. 1998)."""
+    if data_dir is None:
+        raise ValueError(f"Expected data_dir, the folder of MNIST's four IDX files. Received: none. {MNIST_HINT}")
+    folder = expand(data_dir)
+    parts = {part: read_idx_pair(folder, part, MNIST_HINT) for part in _IDX_FILES}
+    return _data("mnist", f"IDX files in {folder}", tuple(map(str, range(10))), parts, validation, seed, side=28)
+
+
+def read_idx_pair(folder: str | os.PathLike, part: str, hint: str = FASHION_HINT) -> tuple[np.ndarray, np.ndarray]:
     """Return (images uint8 [n, 28, 28], labels uint8 [n]) of the part "train" or "test".
+
+    Args:
+      folder: of the four files.
+      part: which.
+      hint: where missing files are to be had.
 
     Raises:
       FileNotFoundError: if a file is missing, plain and as .gz.
       ValueError: if a file is not what its name says.
     """
-    images = _read_idx(folder, _IDX_FILES[part].format("images", 3), dimensions=3)
-    labels = _read_idx(folder, _IDX_FILES[part].format("labels", 1), dimensions=1)
+    images = _read_idx(folder, _IDX_FILES[part].format("images", 3), 3, hint)
+    labels = _read_idx(folder, _IDX_FILES[part].format("labels", 1), 1, hint)
     if len(images) != len(labels) or images.shape[1:] != (28, 28) or labels.max(initial=0) > 9:
         shapes = f"images={list(images.shape)}, labels={list(labels.shape)} up to {labels.max(initial=0)}"
         raise ValueError(f"Expected 28 x 28 images and a label from 0 to 9 for each in {folder}. Received: {shapes}.")
     return images, labels
 
 
-def _read_idx(folder, name, dimensions):
+def _read_idx(folder, name, dimensions, hint):
     """Return the uint8 array of an IDX file: 0, 0, 8 (uint8), dimensions, a big-endian uint32 each, the values."""
     path = next((path for path in _candidates(folder, name) if os.path.isfile(path)), None)
     if path is None:
-        raise FileNotFoundError(
-            f"Fashion-MNIST's {name} (plain or .gz) is not in {folder}: install Debian's package dataset-fashion-mnist "
-            f"(it puts the four files under {_DEBIAN_DIR}), or download them from "
-            "https://github.com/zalandoresearch/fashion-mnist and give their folder as data_dir."
-        )
+        raise FileNotFoundError(f"{name} (plain or .gz) is not in {folder}. {hint}")
     try:
         with (gzip.open if path.endswith(".gz") else open)(path, "rb") as file:
             content = file.read()
@@ -93,13 +111,14 @@ def _candidates(folder, name):
     return os.path.join(folder, name), os.path.join(folder, name + ".gz")
 
 
-def _data(name, source, classes, parts, validation, seed):
-    train, held = set_aside(*_as_rgb_32(*parts["train"]), validation, seed)
-    test = from_arrays(*_as_rgb_32(*parts["test"]))
-    return Data(name=name, source=source, classes=classes, image_size=32, train=train, validation=held, test=test)
+def _data(name, source, classes, parts, validation, seed, side=32):
+    train, held = set_aside(*_as_rgb(*parts["train"], side), validation, seed)
+    test = from_arrays(*_as_rgb(*parts["test"], side))
+    return Data(name=name, source=source, classes=classes, image_size=side, train=train, validation=held, test=test)
 
 
-def _as_rgb_32(images, labels):
-    """Return 28 px grey images as 32 px RGB: two black pixels on each side, the grey three times."""
-    padded = np.pad(images, [(0, 0), (2, 2), (2, 2)])
+def _as_rgb(images, labels, side):
+    """Return 28 px grey images as RGB: black pixels on each side up to `side`, the grey three times."""
+    edge = (side - 28) // 2
+    padded = np.pad(images, [(0, 0), (edge, edge), (edge, edge)])
     return np.repeat(padded[..., np.newaxis], 3, axis=-1), labels.astype(np.int32)

@@ -11,6 +11,7 @@ KNOWN = {  # images in train and validation, test; most in validation by default
     "imagenette": (9_469, 3_925, 1_000, 10, 160),
     "cifar10": (50_000, 10_000, 1_000, 10, 32),
     "cifar100": (50_000, 10_000, 1_000, 100, 32),
+    "mnist": (60_000, 10_000, 1_000, 10, 28),
     "fashion_mnist": (60_000, 10_000, 1_000, 10, 32),
 }
 
