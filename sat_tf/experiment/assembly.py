@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -24,11 +24,13 @@ from sat_tf import (
     networks,
     optim,
     passes,
+    replicas,
     saving,
     schedules,
     train,
 )
 from sat_tf import machine as machine_of
+from sat_tf.distribute import precision
 from sat_tf.experiment import extra
 
 PREPROCESS = "resize_crop"  # of networks that are none of the table's
@@ -214,41 +216,18 @@ def make_deterministic(seed: int) -> None:
     tf.config.experimental.enable_op_determinism()
 
 
-def make_strategy(
-    recipe: hparams.Recipe, batches: Iterable[str] = ("batch_size", "eval_batch_size")
-) -> tf.distribute.Strategy:
-    """Return the recipe's distribution strategy; the `batches` that will be used must split over its replicas."""
-    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    mirrored = recipe.strategy == "mirrored" or (
-        recipe.strategy == "auto" and len(devices) > 1 and devices[0].device_type == "GPU"
-    )
-    strategy = mirrored_strategy(tuple(d.name for d in devices)) if mirrored else tf.distribute.get_strategy()
-    replicas = strategy.num_replicas_in_sync
-    for name in batches:
-        if getattr(recipe, name) % replicas:
-            received = f"{name}={getattr(recipe, name)}"
-            raise ValueError(f"Expected a multiple of the {replicas} replicas. Received: {received}.")
-    return strategy
-
-
-@functools.cache
-def mirrored_strategy(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
-    """Return the one MirroredStrategy of these devices, a tuple of names.
-
-    One a process: a second over the same devices would number its collectives from the start again, and TensorFlow
-    would take them for those of the first.
-    """
-    return tf.distribute.MirroredStrategy(devices)
-
-
 def evaluation_batches(
     recipe: hparams.Recipe, split: data.Split, image_size: int, strategy: tf.distribute.Strategy
 ) -> tf.data.Dataset:
-    """Return the batches of a split; a batch larger than the split would be padding only, so it is cut to that."""
-    replicas = strategy.num_replicas_in_sync
-    most = -(-split.size // replicas) * replicas
+    """Return the batches of a split; a batch larger than the split would be padding only, so it is cut to that.
+
+    Of several processes each has a part of the images, or attacks a part: a batch is that of one process.
+    """
+    here = replicas.here(strategy)
+    share = max(recipe.eval_batch_size * here // strategy.num_replicas_in_sync // here, 1) * here
+    most = -(-split.size // here) * here
     return data.evaluation_batches(
-        split, batch_size=min(recipe.eval_batch_size, most), image_size=image_size, preprocess=preprocess(recipe)
+        split, batch_size=min(share, most), image_size=image_size, preprocess=preprocess(recipe)
     )
 
 
@@ -336,7 +315,8 @@ def make_optimizer(recipe: hparams.Recipe, epoch_steps: int, total_steps: int) -
     )
     schedule = schedules.warm_up(schedule, round(recipe.warmup_epochs * epoch_steps))
     own = {"weight_decay": recipe.weight_decay} if recipe.optimizer in optim.DECOUPLED else {}
-    return optim.OPTIMIZERS[recipe.optimizer](schedule, momentum=recipe.momentum, nesterov=recipe.nesterov, **own)
+    optimizer = optim.OPTIMIZERS[recipe.optimizer](schedule, momentum=recipe.momentum, nesterov=recipe.nesterov, **own)
+    return precision.scaled(optimizer, recipe.precision)
 
 
 def added_weight_decay(recipe: hparams.Recipe) -> float:
@@ -350,7 +330,7 @@ def rate_of_head(recipe: hparams.Recipe, optimizer: keras.optimizers.Optimizer, 
         return
     factor = recipe.head_rate / recipe.learning_rate
     new = {id(variable) for variable in heads.of(model).variables}
-    optim.scale_rates(optimizer, [factor if id(v) in new else 1.0 for v in model.trainable_variables])
+    optim.scale_rates(precision.own(optimizer), [factor if id(v) in new else 1.0 for v in model.trainable_variables])
 
 
 def attacked_view(recipe: hparams.Recipe, model: keras.Model) -> Callable:

@@ -9,7 +9,7 @@ from absl import logging
 
 from sat_tf import attacks, cost, data, hparams, optim, train
 from sat_tf.data.splits import validation_size
-from sat_tf.experiment import assembly, extra, validation
+from sat_tf.experiment import assembly, devices, extra, validation
 
 KNOWN = {  # images in train and validation, test; most in validation by default; classes; side, None: the model's
     "imagenet2012": (1_281_167, 50_000, 10_000, 1000, None),
@@ -99,7 +99,7 @@ def calibrate(recipe: hparams.Recipe, classes: int, size: int, flops: float) -> 
         return None, "one image is too much for a calibration here; say --images_per_second=N"
     logging.info("Calibrating: %d steps of %d images.", CALIBRATION_STEPS, batch)
     small = recipe.replace(batch_size=batch)
-    model = assembly.sketch(small, classes, size, weights=True)
+    model = devices.prepared(small, assembly.sketch(small, classes, size, weights=True))
     optimizer = assembly.make_optimizer(small, 100, 100)
     optimizer.build(model.trainable_variables)
     method = assembly.make_method(small)

@@ -9,7 +9,8 @@ import tensorflow as tf
 from absl import logging
 
 from sat_tf import console, data, files, hparams, interruption, names, report, saving, stopping, train
-from sat_tf.experiment import assembly, checkpoints, folders, overlap, starting, validation
+from sat_tf.distribute import strategies
+from sat_tf.experiment import assembly, checkpoints, devices, folders, overlap, starting, validation
 from sat_tf.experiment.validation import USUAL
 
 CALL_SECONDS = 5.0  # so that progress moves, and Ctrl-C is heard
@@ -30,6 +31,7 @@ class Run:
     ) -> None:
         self.recipe, self.dataset, self.strategy, self.model_dir = recipe, dataset, strategy, model_dir
         self.data_dir = data_dir  # remembered with the weights
+        self.team = strategies.team()
         self.found = self._find()
         self.image_size = self._image_size()
         for part in ("validation", "test"):
@@ -41,11 +43,11 @@ class Run:
         self.validation_steps = max(1, round(recipe.validation_every * self.epoch_steps))
         self.method = assembly.make_method(recipe, self.epoch_steps)
         updates = self.method.updates  # which the optimizer's schedule counts
-        if self.found is not None:
+        if self.found is not None and self.team.is_chief:
             self._must_match(self.found[1])
         with strategy.scope():
             self.start = self._start(checkpoint_dir)
-            model = self.start.model
+            model = devices.prepared(recipe, self.start.model)
             optimizer = assembly.make_optimizer(recipe, self.epoch_steps * updates, self.total_steps * updates)
             optimizer.build(model.trainable_variables)
             if self.start.new_head:
@@ -60,8 +62,9 @@ class Run:
         self.restored = None  # the checkpoint that it goes on from
 
     def restore(self) -> None:
-        """Go on from the latest whole checkpoint, if there is one."""
+        """Go on from the latest whole checkpoint, if there is one; the chief reads it for all."""
         if self.found is None:
+            self._share()
             return
         path, state = self.found
         if state["step"] > self.total_steps:
@@ -69,11 +72,16 @@ class Run:
                 f"Expected at least the {state['step'] / self.epoch_steps:.4g} epochs that the run in {self.model_dir} "
                 f"has. Received: epochs={self.recipe.epochs}. Name another --model_dir for fewer."
             )
-        saving.restore(path, self.variables(), checked=True)
+        if self.team.is_chief:
+            saving.restore(path, self.variables(), checked=True)
+        self._share()
         self.history, self.best, self.seconds = state["history"], state["best"], state["seconds"]
         self.sums, self.summed = state["sums"], state["summed"]
         self.stopped = state.get("stopped")
         self.restored = path
+
+    def _share(self):
+        self.team.share(variable for group in self.variables().values() for variable in group.values())
 
     def announce(self) -> None:
         """Say what is trained, on what, and where, and what is worth knowing of it, before the first step."""
@@ -112,8 +120,13 @@ class Run:
 
     def _find(self):
         """Return path and state of the latest whole checkpoint, None where there is none."""
-        path = saving.find_whole(self.model_dir)
-        return None if path is None else (path, checkpoints.read_state(path))
+
+        def look():
+            path = saving.find_whole(self.model_dir)
+            return None if path is None else (str(path), checkpoints.read_state(path))
+
+        found = self.team.from_chief(look)
+        return found and (pathlib.Path(found[0]), found[1])
 
     def _image_size(self):
         """Return the side of the images; that of a user's own network as its run has it, also without its file."""
@@ -170,6 +183,7 @@ class Run:
             seed=recipe.seed,
             weight_decay=assembly.added_weight_decay(recipe),
             soft_labels=bool(assembly.mixed(recipe)),
+            jit_compile=devices.compiles(recipe, self.strategy),
         )
         writer = tf.summary.create_file_writer(str(self.model_dir / "tensorboard"))
         first, saved, started = self.state.step, time.monotonic(), time.monotonic() - self.seconds
@@ -183,7 +197,7 @@ class Run:
                 until=self.total_steps,
                 steps_per_call=recipe.steps_per_call,
                 pauses=(self.epoch_steps, self.validation_steps),
-                seconds_per_call=CALL_SECONDS,
+                seconds_per_call=CALL_SECONDS if self.team.size == 1 else None,  # all make the same calls
                 check=False,
             ):
                 self.seconds = time.monotonic() - started
@@ -191,8 +205,9 @@ class Run:
                 if on_progress:
                     on_progress(step / self.total_steps)
                 kinds = self._validate(step) if self._due(step) else ()
-                ends = self.stopped or requested() or step == self.total_steps
-                if kinds or ends or step % self.epoch_steps == 0 or time.monotonic() - saved > SAVE_SECONDS:
+                asked, late = self._agreed(requested(), time.monotonic() - saved > SAVE_SECONDS)
+                ends = self.stopped or asked or step == self.total_steps
+                if kinds or ends or step % self.epoch_steps == 0 or late:
                     done = self._saved(kinds, must=ends)
                     saved = time.monotonic() - (0 if done else SAVE_SECONDS - RETRY_SECONDS)
                 if self.stopped:
@@ -204,29 +219,39 @@ class Run:
                         self.best["step"],
                     )
                     return
-                if requested() and step < self.total_steps:
+                if asked and step < self.total_steps:
                     raise KeyboardInterrupt(
                         f"Stopped at step {step} of {self.total_steps}; the checkpoint in "
                         f"{self.model_dir} holds it, and the same command goes on from there."
                     )
 
+    def _agreed(self, requested, late):
+        """Return whether any process was asked to stop, and whether the chief finds it time to save."""
+        said = self.team.all_of([requested, late])
+        return any(one for one, _ in said), said[0][1]
+
     def _saved(self, kinds, must):
         """Save and return whether that worked; where it `must` not, a full disk does not end the run."""
-        try:
-            self.save(kinds)
+
+        def attempt():
+            try:
+                return self.save(kinds)
+            except OSError as error:
+                if must:
+                    raise
+                return str(error)
+
+        if (fault := self.team.from_chief(attempt)) is None:
             return True
-        except OSError as error:
-            if must:
-                raise
-            logging.warning(
-                "%s The run goes on, and tries again in %d seconds; until then it can only be resumed from before.",
-                error,
-                RETRY_SECONDS,
-            )
-            if "best" in kinds:  # nothing holds these weights
-                self.history[-1]["lost"] = True
-                self.best = stopping.best_of(self._rows(), self.method.best_by, self.validation.size)
-            return False
+        logging.warning(
+            "%s The run goes on, and tries again in %d seconds; until then it can only be resumed from before.",
+            fault,
+            RETRY_SECONDS,
+        )
+        if "best" in kinds:  # nothing holds these weights
+            self.history[-1]["lost"] = True
+            self.best = stopping.best_of(self._rows(), self.method.best_by, self.validation.size)
+        return False
 
     def _rows(self):
         """Return the rows of the history whose weights could be saved where they were the best."""
