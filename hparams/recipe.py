@@ -136,9 +136,7 @@ class Recipe:
     average_decay: float = f.field(0.0, f.number(0, 0.999999), "moving average of weights and statistics; 0: none")
     norm_momentum: float = f.field(0.9, f.number(0, 0.99999), "batch normalisation: memory of the moving statistics")
     norm_epsilon: float = f.field(1e-5, f.number(0, 1, above=True), "batch normalisation: added to the variance")
-    synchronized_norm: bool = f.field(
-        False, f.flag, "batch normalisation by the batch of all replicas, not by its part"
-    )
+    synchronized_norm: bool = f.field(False, f.flag, "normalise by the batch of all replicas, not of each")
     steps_per_call: int = f.field(10, f.number(1, 10**5, whole=True), "updates in one call of the compiled loop")
 
     validation_attack: str = f.field(

@@ -98,7 +98,8 @@ def uniform(
     """
     if count() == 1:
         return tf.random.stateless_uniform(shape, seed, low, high, dtype)
-    if (drawn := _from_the_middle(tf.raw_ops.StatelessRandomUniformV2, shape, seed, dtype)) is not None:
+    drawn = _from_the_middle(tf.raw_ops.StatelessRandomUniformV2, shape, seed, dtype)
+    if drawn is not None:
         return drawn * (high - low) + low
     return own(tf.random.stateless_uniform(_whole(shape), seed, low, high, dtype), shape[0])
 
@@ -107,7 +108,8 @@ def normal(shape: Any, seed: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tens
     """Return this replica's rows of standard normal numbers of the whole batch, as `uniform`."""
     if count() == 1:
         return tf.random.stateless_normal(shape, seed, dtype=dtype)
-    if (drawn := _from_the_middle(tf.raw_ops.StatelessRandomNormalV2, shape, seed, dtype)) is not None:
+    drawn = _from_the_middle(tf.raw_ops.StatelessRandomNormalV2, shape, seed, dtype)
+    if drawn is not None:
         return drawn
     return own(tf.random.stateless_normal(_whole(shape), seed, dtype=dtype), shape[0])
 
@@ -118,6 +120,7 @@ def _whole(shape):
 
 def _from_the_middle(operation, shape, seed, dtype):
     """Return the numbers of this replica's rows without those before; None where that can't be done."""
+    shape = tf.convert_to_tensor(shape, tf.int32)
     known = tf.get_static_value(shape)
     if known is None or dtype != tf.float32 or math.prod(known) % BLOCK or tf.config.list_logical_devices("TPU"):
         return None

@@ -7,13 +7,14 @@ import keras
 import tensorflow as tf
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+SCALING = (keras.layers.Rescaling, keras.layers.Normalization)
 
 
 def compute_in(model: keras.Model, precision: str) -> None:
-    """Have every layer of a model compute in a precision from now on; weights are float32 in each.
+    """Have the layers of a model compute in a precision from now on; weights are float32 in each.
 
-    What was traced before stays as it was. Layers that were built to compute in something else than float32 or half
-    precision, such as a rescaling in float64, keep it.
+    The last layer, whose outputs are logits, and what scales images at the beginning compute in float32 always. What
+    was traced before stays as it was; layers of neither float32 nor half precision are left alone.
 
     Args:
       model: built.
@@ -22,9 +23,11 @@ def compute_in(model: keras.Model, precision: str) -> None:
     if precision not in PRECISIONS:
         raise ValueError(f"Expected precision of {', '.join(PRECISIONS)}. Received: precision={precision}.")
     known = [keras.DTypePolicy(name) for name in PRECISIONS]
+    last = model.layers[-1:] if hasattr(model, "layers") else []
     for layer in model._flatten_layers():
         if layer.dtype_policy in known:
-            layer.dtype_policy = precision
+            exact = layer in last or isinstance(layer, SCALING)
+            layer.dtype_policy = "float32" if exact else precision
 
 
 @contextlib.contextmanager
