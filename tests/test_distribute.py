@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from small_methods import attack_of, loop_of, make, network, small_batch
 
-from sat_tf import methods, models, optim, passes, train
+from sat_tf import cli, methods, models, optim, passes, train
 from sat_tf.distribute import channel, cluster, precision, strategies, team
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -414,3 +414,42 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path):
     fooled = [[line.split(",")[:5] for line in table] for table in tables]
     assert fooled[0] == fooled[1]
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["one", "two"]
+
+
+# The command line.
+
+WRONG = [
+    (["--strategy=multiworkers"], "Did you mean multiworker?"),
+    (["--strategy=multiworker"], "Expected --workers=host:port,host:port and --worker_index=i"),
+    (["--workers=a:1,b:1"], "Expected --workers with --worker_index"),
+    (["--workers=a:1,b:1", "--worker_index=2"], "worker index from 0 to 1"),
+    (["--workers=a:1,b:1", "--worker_index=-1"], "a whole number of at least 0"),
+    (["--workers=a:1,b:1,c:1", "--worker_index=1"], "multiple of the 3 workers. Received: batch_size=128"),
+    (["--workers=", "--worker_index=0"], "one worker or more"),
+    (["--strategy=one", "--tpu=local"], "--tpu with --strategy=tpu"),
+    (["--precision=bfloat16"], "Did you mean mixed_bfloat16?"),
+    (["--jit_compile=true"], "one of auto, on, off"),
+    (["--mode=export", "--workers=a:1", "--worker_index=0"], "Expected --workers with --mode=train or eval"),
+]
+
+
+@pytest.mark.parametrize("flags,says", WRONG, ids=lambda value: "".join(value)[:40])
+def test_wrong_commands_are_one_line_before_any_work(flags, says, tmp_path, monkeypatch, capsys):
+    for name in ("TF_CONFIG", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["main.py", *flags]) == 2
+    line = capsys.readouterr().err.strip()
+    assert says in line and "\n" not in line and "Received" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_workers_that_do_not_come_are_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(channel, "PATIENCE", 0.5)
+    monkeypatch.chdir(tmp_path)
+    workers = f"--workers={','.join(addresses(2))}"
+    assert cli.main(["main.py", workers, "--worker_index=0"]) == 1
+    assert "no word of worker 1 (localhost:" in capsys.readouterr().err
+    assert cli.main(["main.py", workers, "--worker_index=1"]) == 1
+    assert "Expected an answer of worker 0 (localhost:" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,7 @@ from sat_tf.distribute.channel import Channel
 from sat_tf.distribute.team import ALONE, Team
 
 TPU_PORT, TPU_SECONDS = 8470, 5.0  # where a TPU's host listens; how long it may take to answer
-WHEEL = "pip install 'tensorflow-tpu==2.19.1' -f https://storage.googleapis.com/libtpu-tf-releases/index.html"
+WHEEL = "pip install tensorflow-tpu==2.20.0 --find-links https://storage.googleapis.com/libtpu-tf-releases/index.html"
 CUDA = "pip install 'tensorflow[and-cuda]'"
 _state: dict = {"team": ALONE, "strategy": None, "tpu": None}  # of this process, set once at its start
 
