@@ -92,6 +92,10 @@ def one_of(*choices: str) -> Reader:
     return read
 
 
+strategy = one_of("auto", "one", "mirrored", "multiworker", "tpu")
+precision = one_of("float32", "mixed_bfloat16", "mixed_float16")
+
+
 def named(kind: str, separator: str | None = None) -> Reader:
     """Return a reader of a name of the table `kind`, up to `separator` where a parameter may follow it."""
 

@@ -35,11 +35,9 @@ class Recipe:
     )
     method: str = f.field("sat", f.named("method"), "what training does: sat, standard, trades, p-sat, ...")
     seed: int = f.field(0, f.number(0, 2**31 - 1, whole=True), "of weights, data order, augmentation and attacks")
-    strategy: str = f.field(
-        "auto",
-        f.one_of("auto", "one", "mirrored"),
-        "one device, mirrored over all of this machine, or auto: mirrored over several GPUs",
-    )
+    strategy: str = f.field("auto", f.strategy, "one device, mirrored, multiworker, tpu, or auto: what there is")
+    precision: str = f.field("float32", f.precision, "of training; weights are float32, float16 has a loss scale")
+    jit_compile: str = f.field("auto", f.one_of("auto", "on", "off"), "XLA: on, off, or auto: where nothing else works")
 
     dataset: str = f.field("fashion_mnist_12k", f.named("data set"), "images and labels")
     image_size: int | None = f.field(
@@ -138,6 +136,7 @@ class Recipe:
     average_decay: float = f.field(0.0, f.number(0, 0.999999), "moving average of weights and statistics; 0: none")
     norm_momentum: float = f.field(0.9, f.number(0, 0.99999), "batch normalisation: memory of the moving statistics")
     norm_epsilon: float = f.field(1e-5, f.number(0, 1, above=True), "batch normalisation: added to the variance")
+    synchronized_norm: bool = f.field(False, f.flag, "normalise by the batch of all replicas, not of each")
     steps_per_call: int = f.field(10, f.number(1, 10**5, whole=True), "updates in one call of the compiled loop")
 
     validation_attack: str = f.field(
@@ -220,6 +219,9 @@ class Recipe:
         f.optional(f.number(1, 10**8, whole=True)),
         "evaluation: at most so many test images, always the same; none: all",
         evaluation=True,
+    )
+    eval_precision: str = f.field(
+        "float32", f.precision, "validation, evaluation: what accuracies are computed in", evaluation=True
     )
     eval_batch_size: int = f.field(200, f.number(1, 2**20, whole=True), "evaluation: images at a time", evaluation=True)
 
@@ -348,7 +350,7 @@ class Recipe:
         ]
 
 
-OF_NO_EFFECT = ("keep_checkpoints",)  # on what is trained: a run may go on with another value
+OF_NO_EFFECT = ("keep_checkpoints", "strategy", "jit_compile")  # on what is trained: a run may go on with others
 RENAMED = {  # fields that files and commands of before version 0.2 name otherwise
     "eval_pictures": "eval_images",
     "held_out": "validation",

@@ -137,7 +137,8 @@ def _is_stderr(path):
 
 def say(text: str) -> None:
     """Print a result on stdout, and into what is `logged`."""
-    print(text, flush=True)
+    if not progress_of.SILENT:
+        print(text, flush=True)
     for listen in progress_of.LISTENERS:
         listen(text)
 

@@ -128,10 +128,10 @@ def decays(variable: keras.Variable) -> bool:
 
 
 def add_weight_decay(
-    gradients: list[tf.Tensor], variables: list[keras.Variable], weight_decay: float
+    gradients: list[tf.Tensor], variables: list[keras.Variable], weight_decay: float | tf.Tensor
 ) -> list[tf.Tensor]:
     """Add the gradient of weight_decay / 2 * |w|^2 to that of each kernel (L2 in the loss, as the release has it)."""
-    if not weight_decay:
+    if isinstance(weight_decay, float) and not weight_decay:
         return gradients
     return [
         gradient + weight_decay * tf.cast(variable, gradient.dtype) if decays(variable) else gradient

@@ -5,10 +5,12 @@ A network is run for three purposes: an *attack* differentiates it to its images
 values stay as they are (Xie et al. 2020, Section 3.2: ReLU forward, Parametric Softplus backward).
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 
 from sat_tf import activations
+from sat_tf.half import in_half_precision, keeping_gradients
 
 PURPOSES = ("attack", "update", "inference")
 
@@ -31,19 +33,22 @@ class Backward:
     def view(self, model: Callable, purpose: str) -> Callable:
         """Return a model as it is called for a purpose: `(images, training) -> logits`, the model's to the last bit.
 
-        What gradient it has is fixed when it is called or traced, by nothing but this argument.
+        What gradient it has is fixed when it is called or traced, by nothing but this argument. That of an attack on a
+        float16 model is scaled on its way, so that the sign of a small one does not vanish.
 
         Raises:
           ValueError: another purpose than `PURPOSES`.
         """
         if purpose not in PURPOSES:
             raise ValueError(f"Expected a purpose of {', '.join(PURPOSES)}. Received: purpose={purpose!r}.")
-        spec = getattr(self, purpose, None)
-        if spec is None:
+        spec, keeps = getattr(self, purpose, None), purpose == "attack" and in_half_precision(model)
+        if spec is None and not keeps:
             return model
 
         def call(images, training):
-            with activations.gradient_of(spec):
+            with contextlib.nullcontext() if spec is None else activations.gradient_of(spec):
+                if keeps:
+                    return keeping_gradients(lambda points: model(points, training=training))(images)
                 return model(images, training=training)
 
         return call

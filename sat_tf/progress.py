@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 EVERY = 30.0  # seconds between two lines
+SILENT = False  # whether nothing is shown, as where another process tells the same
 LISTENERS: list[Callable[[str], None]] = []  # what else gets the lines: log.txt of a run
 
 
@@ -20,7 +21,7 @@ def make_progress(total: float, what: str, unit: str, done: float = 0, *, passin
       passing: it disappears when it is done, and is not worth a line where it took less than `EVERY` seconds.
       options: of tqdm.
     """
-    if not sys.stderr.isatty():
+    if SILENT or not sys.stderr.isatty():
         return Lines(total, what, unit, done, passing=passing)
     from tqdm import tqdm
 
@@ -107,6 +108,8 @@ class Lines:
         return f"about {in_words((self.total - self.n) * seconds / made)} left"
 
     def _write(self, line):
+        if SILENT:
+            return
         print(line, file=sys.stderr, flush=True)
         for listen in LISTENERS:
             listen(line)

@@ -63,9 +63,12 @@ class Loop:
       method: how to perturb and what to minimise, see `methods`.
       strategy: a `tf.distribute.Strategy`.
       batch_size: images an update, over all replicas; losses are summed and divided by it.
-      seed: an int; each step's randomness is the seed folded with step and replica.
+      seed: an int; each step's randomness is the seed folded with the step, and an image's with its place in the batch.
       weight_decay: of the kernels.
       soft_labels: whether labels are probabilities `[b, classes]`, as mixed images have them.
+      jit_compile: whether XLA compiles a step, attack and update; one replica alone can have that.
+
+    An optimizer that scales the loss, as float16 wants it, is asked for the scale by Keras' `scale_loss`.
     """
 
     state: TrainState
@@ -75,6 +78,7 @@ class Loop:
     seed: int = 0
     weight_decay: float = 0.0
     soft_labels: bool = False
+    jit_compile: bool = False
 
     def step(self, images: tf.Tensor, labels: tf.Tensor, ids: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """Let the method learn from a batch on one replica, and return its share of `{quantity: mean}`.
@@ -89,7 +93,12 @@ class Loop:
         seed = seed_of_step(self.seed, step)
         batch = methods.Batch(images=images, labels=labels, step=step, seed=seed, ids=ids, memory=self.state.memory)
         updates = Updates(
-            model=self.state.model, seed=seed, total=self._total, apply=self._apply, mean=self._share_of_mean
+            model=self.state.model,
+            seed=seed,
+            total=self._total,
+            apply=self._apply,
+            mean=self._share_of_mean,
+            scale=self._scale,
         )
         return self.method.learn(self.state.model, batch, updates)
 
@@ -99,9 +108,16 @@ class Loop:
             loss += tf.add_n(penalties) / self.strategy.num_replicas_in_sync
         return loss
 
+    @property
+    def _scale(self):
+        """`(loss) -> loss` of an optimizer that divides the gradients by the same again; None of any other."""
+        return self.state.optimizer.scale_loss if hasattr(self.state.optimizer, "inner_optimizer") else None
+
     def _apply(self, gradients):
         model, optimizer = self.state.model, self.state.optimizer
         decay = self.weight_decay / self.strategy.num_replicas_in_sync
+        if self._scale and decay:
+            decay = self._scale(tf.constant(decay))
         gradients = optim.add_weight_decay(gradients, model.trainable_variables, decay)
         optimizer.apply(gradients, model.trainable_variables)
         if self.state.average:
@@ -113,12 +129,13 @@ class Loop:
     def compile(self) -> Callable[[Iterator, tf.Tensor], dict[str, np.ndarray]]:
         """Return `steps(iterator, count) -> {quantity: numpy [count]}`, one graph for every count."""
         names = []  # known once the graph is traced: loss, and whatever the method reports
+        step = tf.function(self.step, jit_compile=True) if self.jit_compile else self.step
 
         @tf.function
         def steps(iterator, count):
             rows = tf.TensorArray(tf.float32, size=count)
             for i in tf.range(count):
-                per_replica = self.strategy.run(self.step, next(iterator))
+                per_replica = self.strategy.run(step, next(iterator))
                 means = {name: self.strategy.reduce("SUM", each, axis=None) for name, each in per_replica.items()}
                 names.clear()
                 names.extend(means)
@@ -193,10 +210,11 @@ class Updates:
 
     Attributes:
       model: whose trainable variables they change, and whose own regularisation counts.
-      seed: int32 `[2]`, the step's and the replica's.
+      seed: int32 `[2]`, the step's, see `seed_of_step`.
       total: `(losses [b], [penalty]) -> loss`, this replica's share of what is differentiated.
       apply: `(gradients) -> None`, one a trainable variable.
       mean: `(values [b]) -> []`, this replica's share of a mean.
+      scale: `(loss) -> loss`, by which `apply` divides the gradients again; None where they are not scaled.
       made: how many there were.
     """
 
@@ -205,6 +223,7 @@ class Updates:
     total: Callable[[tf.Tensor, list], tf.Tensor]
     apply: Callable[[list], None]
     mean: Callable[[tf.Tensor], tf.Tensor]
+    scale: Callable[[tf.Tensor], tf.Tensor] | None = None
     made: int = 0
 
     @property
@@ -221,12 +240,12 @@ class Updates:
         self.apply(gradients[: len(self.variables)])
         self.made += 1
         means = {name: self.mean(each) for name, each in report.items()}
-        return {"loss": loss, **means}, None if watched is None else gradients[-1]
+        return {"loss": loss, **means}, None if watched is None else self._unscaled(gradients[-1])
 
     def gradients(self, update: methods.Update) -> list[tf.Tensor | None]:
         """Return the gradients of the mean loss over all replicas; statistics and weights stay as they are."""
         weights = [tf.convert_to_tensor(variable.value) for variable in self.variables]
-        gradients = self._differentiated(update, weights, weights, keep=False)[2]
+        gradients = [self._unscaled(each) for each in self._differentiated(update, weights, weights, keep=False)[2]]
         summed = iter(methods.added([each for each in gradients if each is not None]))
         return [None if each is None else next(summed) for each in gradients]
 
@@ -244,7 +263,11 @@ class Updates:
             with _standing_in(self.model, weights, keep) as added:
                 losses, report = update()
                 loss = self.total(losses, [*getattr(self.model, "losses", ()), *added])
-        return loss, report, tape.gradient(loss, sources)
+                scaled = self.scale(loss) if self.scale else loss
+        return loss, report, tape.gradient(scaled, sources)
+
+    def _unscaled(self, gradient):
+        return gradient / self.scale(tf.constant(1.0)) if self.scale and gradient is not None else gradient
 
 
 @contextlib.contextmanager
@@ -267,10 +290,12 @@ def _standing_in(model, weights, keep):
 
 
 def seed_of_step(seed: int, step: tf.Tensor) -> tf.Tensor:
-    """Return the seed of a step on this replica, int32 `[2]`: `seed` folded with step, int32 `[]`, and replica."""
-    replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int32)
+    """Return the seed of a step, int32 `[2]`: `seed` folded with step, int32 `[]`.
+
+    It is the same on all replicas: `replicas.uniform` and its like draw the numbers of a replica's own images.
+    """
     folded = tf.constant([0, seed])
-    for number in (step, replica):
+    for number in (step, 0):  # the 0 was a replica's number once: one device draws what it always drew
         folded = tf.random.experimental.stateless_fold_in(folded, number)
     return folded
 

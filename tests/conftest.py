@@ -32,9 +32,9 @@ def pytest_xdist_auto_num_workers(config):
 @pytest.fixture(scope="session")
 def two_replicas():
     """Return the suite's only strategy with two replicas."""
-    from sat_tf import assembly
+    from sat_tf.distribute import strategies
 
-    return assembly.mirrored_strategy(tuple(device.name for device in tf.config.list_logical_devices("CPU")))
+    return strategies.mirrored(tuple(device.name for device in tf.config.list_logical_devices("CPU")))
 
 
 @contextlib.contextmanager

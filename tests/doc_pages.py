@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+import os
 import pathlib
 import re
 import shlex
@@ -14,6 +15,7 @@ from absl.testing import flagsaver
 
 from sat_tf import cli, experiment, grid, hparams
 from sat_tf.data import make_fashion_mnist_12k, make_shards
+from sat_tf.distribute import channel
 from sat_tf.serving import client, server
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -30,7 +32,11 @@ def blocks(page):
 def commands(page):
     """Return the commands of a page, each a line: those of its sh blocks, and its code spans that are one."""
     spans = re.sub(r"^```.*?^```", "", PAGES[page].read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-    spans = [span for span in re.findall(r"`([^`]+)`", spans) if re.match(r"(python|sat-tf|pip|mkdocs|\.) \S", span)]
+    spans = [
+        span
+        for span in re.findall(r"`([^`]+)`", spans)
+        if re.match(r"(python|sat-tf|pip|mkdocs|srun|TPU_LOAD_LIBRARY=0|\.) \S", span)
+    ]
     fenced = [line for language, text in blocks(page) if language == "sh" for line in text.splitlines()]
     return [part for line in (*fenced, *spans) for part in line.split(" && ") if part]
 
@@ -60,6 +66,7 @@ def start_main(words, tmp_path):
         return {"rows": [], "failures": [], "planned": len(items)}, tmp_path
 
     with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.object(channel.Channel, "opened", lambda *_: contextlib.nullcontext()))
         workers = [
             stack.enter_context(mock.patch.object(experiment, name, autospec=True, return_value=result))
             for name, result in results.items()
@@ -68,6 +75,14 @@ def start_main(words, tmp_path):
         status = run_main(words[words.index("main.py") :] if "main.py" in words else words)
     begun = [worker for worker in (*workers[:-1], runs) if worker.called]
     assert status == 0 and (begun or {"--list", "--help"} & set(words))
+
+
+def start_slurm(words, tmp_path):
+    """Run the real command line as the first of four tasks of Slurm's."""
+    tasks = {"PROCID": 0, "NODEID": 0, "LOCALID": 0, "STEP_NODELIST": "node[1-4]", "STEP_TASKS_PER_NODE": "1(x4)"}
+    assert words[1:3] == ["-N4", "--ntasks-per-node=1"]
+    with mock.patch.dict(os.environ, {f"SLURM_{name}": str(value) for name, value in tasks.items()}):
+        start_main(words, tmp_path)
 
 
 def run_main(words):
@@ -103,7 +118,7 @@ def start_pip(words, tmp_path):
     """Look for the extras in setup.py; packages of others are named in full."""
     extras = re.findall(r"^ {8}\"(\w+)\": ", (ROOT / "setup.py").read_text(encoding="utf-8"), re.MULTILINE)
     asked = [extra for word in words if word.startswith(".[") for extra in word[2:-1].split(",")]
-    assert set(asked) <= set(extras) and words[1] == "install"
+    assert set(asked) <= set(extras) and words[1] in ("install", "uninstall")
 
 
 def start_curl(words, tmp_path):
@@ -119,7 +134,8 @@ def well_known(words, tmp_path):
 
 
 RULES = {  # how a command begins: what is done with it
-    r"(.venv/bin/)?python main.py |sat-tf ": start_main,
+    r"(.venv/bin/|TPU_LOAD_LIBRARY=0 )?python main.py |sat-tf ": start_main,
+    "srun ": start_slurm,
     "python -m sat_tf.data.make_shards ": functools.partial(
         start_script, make_shards, "make", ({"train": 1, "validation": 1}, ())
     ),

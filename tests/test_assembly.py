@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from sat_tf import assembly, autoaugment, data, hparams
+from sat_tf.distribute import strategies
 
 
 def recipe(**changes):
@@ -57,7 +58,7 @@ def test_an_average_is_kept_where_asked():
 
 
 def test_same_devices_have_one_strategy(two_replicas):
-    assert assembly.mirrored_strategy(tuple(d.name for d in tf.config.list_logical_devices("CPU"))) is two_replicas
+    assert strategies.mirrored(tuple(d.name for d in tf.config.list_logical_devices("CPU"))) is two_replicas
     with pytest.raises(ValueError, match="multiple of the 2 replicas. Received: batch_size=5"):
         assembly.make_strategy(recipe(strategy="mirrored", batch_size=5))
 

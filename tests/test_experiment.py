@@ -10,7 +10,8 @@ import pytest
 import released_vectors
 import tensorflow as tf
 
-from sat_tf import assembly, data, experiment, files, hparams, released, saving
+from sat_tf import data, experiment, files, hparams, released, saving
+from sat_tf.assembly import devices
 from sat_tf.experiment import run as run_of
 from sat_tf.released import fetch
 from sat_tf.runs import folders
@@ -284,7 +285,7 @@ def test_mirrored_training_and_evaluation(tmp_path):
 
 def test_replicas_must_divide_the_batch(two_replicas):
     with pytest.raises(ValueError, match="multiple of the 2 replicas"):
-        assembly.make_strategy(tiny(strategy="mirrored", batch_size=63))
+        devices.make_strategy(tiny(strategy="mirrored", batch_size=63))
 
 
 def test_next_folder(tmp_path):

@@ -489,3 +489,12 @@ def test_the_package_stays_instant():
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
     with pytest.raises(AttributeError, match="no attribute 'absent'"):
         sat_tf.absent  # noqa: B018
+
+
+def test_fit_over_several_workers_is_refused(monkeypatch):
+    model = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Flatten(), keras.layers.Dense(3)])
+    robust = sat_tf.AdversarialModel(model)
+    many = object.__new__(tf.distribute.MultiWorkerMirroredStrategy)
+    monkeypatch.setattr(sat_tf.AdversarialModel, "distribute_strategy", many)
+    with pytest.raises(ValueError, match="Expected one process with fit.* --strategy=multiworker"):
+        robust.fit(np.zeros([2, 4, 4, 3]), np.zeros(2))

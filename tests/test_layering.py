@@ -10,7 +10,7 @@ ROOMS = ("hparams", "resnet", "efficientnet")  # at the top of the repository; P
 
 ARROWS = {  # room or module: what of ours it may import
     "sat_tf.hparams": {"sat_tf.names"},
-    "sat_tf.layers": set(),
+    "sat_tf.layers": {"sat_tf.replicas"},
     "sat_tf.resnet": {"sat_tf.layers"},
     "sat_tf.efficientnet": {"sat_tf.layers"},
     "sat_tf": set(),
@@ -32,6 +32,9 @@ ARROWS = {  # room or module: what of ours it may import
             "progress",
             "stopping",
             "inputs",
+            "replicas",
+            "half",
+            "distribute",
         )
     },
     "sat_tf.machine": {"sat_tf"},
@@ -40,8 +43,16 @@ ARROWS = {  # room or module: what of ours it may import
     "sat_tf.saving": {"sat_tf.files"},
     "sat_tf.report": {"sat_tf.files", "sat_tf.names"},
     "sat_tf.optim": {"sat_tf.schedules"},
-    "sat_tf.attacks": {"sat_tf.losses"},
-    "sat_tf.evaluate": {"sat_tf.attacks", "sat_tf.losses", "sat_tf.files", "sat_tf.inputs", "sat_tf.models"},
+    "sat_tf.attacks": {"sat_tf.losses", "sat_tf.replicas"},
+    "sat_tf.evaluate": {
+        "sat_tf.attacks",
+        "sat_tf.losses",
+        "sat_tf.files",
+        "sat_tf.half",
+        "sat_tf.inputs",
+        "sat_tf.models",
+        "sat_tf.replicas",
+    },
     "sat_tf.preprocess": {"sat_tf.decoding"},
     "sat_tf.data": {
         "sat_tf.decoding",
@@ -75,8 +86,8 @@ ARROWS = {  # room or module: what of ours it may import
         "sat_tf.layers",
         "sat_tf.resnet",
     },
-    "sat_tf.passes": {"sat_tf.activations"},
-    "sat_tf.methods": {"sat_tf.losses", "sat_tf.attacks", "sat_tf.passes", "sat_tf.schedules"},
+    "sat_tf.passes": {"sat_tf.activations", "sat_tf.half"},
+    "sat_tf.methods": {"sat_tf.losses", "sat_tf.attacks", "sat_tf.passes", "sat_tf.replicas", "sat_tf.schedules"},
     "sat_tf.train": {"sat_tf.methods", "sat_tf.optim", "sat_tf.layers", "sat_tf.inputs"},
     "sat_tf.fit": {
         "sat_tf.activations",
@@ -85,6 +96,7 @@ ARROWS = {  # room or module: what of ours it may import
         "sat_tf.inputs",
         "sat_tf.console",
         "sat_tf.files",
+        "sat_tf.half",
         "sat_tf.losses",
         "sat_tf.machine",
         "sat_tf.methods",
@@ -101,10 +113,13 @@ ARROWS = {  # room or module: what of ours it may import
                 "activations",
                 "attacks",
                 "autoaugment",
+                "console",
                 "cost",
                 "data",
+                "distribute",
                 "heads",
                 "hparams",
+                "layers",
                 "losses",
                 "methods",
                 "mixing",
@@ -112,6 +127,8 @@ ARROWS = {  # room or module: what of ours it may import
                 "networks",
                 "optim",
                 "passes",
+                "progress",
+                "replicas",
                 "saving",
                 "schedules",
                 "train",
@@ -119,6 +136,7 @@ ARROWS = {  # room or module: what of ours it may import
         )
     },
     "sat_tf.runs": {
+        "sat_tf",
         *(
             f"sat_tf.{name}"
             for name in (
@@ -131,13 +149,14 @@ ARROWS = {  # room or module: what of ours it may import
                 "hparams",
                 "inputs",
                 "layers",
+                "machine",
                 "models",
                 "networks",
                 "released",
                 "report",
                 "saving",
             )
-        )
+        ),
     },
     "sat_tf.experiment": {
         *(
@@ -151,6 +170,7 @@ ARROWS = {  # room or module: what of ours it may import
                 "corruptions",
                 "cost",
                 "data",
+                "distribute",
                 "evaluate",
                 "export",
                 "files",
@@ -177,6 +197,7 @@ ARROWS = {  # room or module: what of ours it may import
     "sat_tf.cli": {
         "sat_tf.interruption",
         "sat_tf",
+        "sat_tf.distribute",
         "sat_tf.hparams",
         "sat_tf.experiment",
         "sat_tf.grid",

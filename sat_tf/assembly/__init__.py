@@ -1,7 +1,7 @@
 """What a recipe's words mean: its network, images, training and devices, made of the parts below."""
 
 from sat_tf.assembly.calibration import calibrate
-from sat_tf.assembly.devices import make_deterministic, make_strategy, mirrored_strategy
+from sat_tf.assembly.devices import make_deterministic, make_strategy
 from sat_tf.assembly.extra import check as check_extra
 from sat_tf.assembly.images import (
     evaluation_batches,
@@ -51,7 +51,6 @@ __all__ = [
     "make_optimizer",
     "make_policy",
     "make_strategy",
-    "mirrored_strategy",
     "mixed",
     "model_side",
     "own_network",

@@ -7,6 +7,7 @@ import tensorflow as tf
 from absl import logging
 
 from sat_tf import hparams, train
+from sat_tf.assembly.devices import prepared
 from sat_tf.assembly.models import make_average, sketch
 from sat_tf.assembly.training import added_weight_decay, make_method, make_optimizer
 
@@ -24,7 +25,7 @@ def calibrate(recipe: hparams.Recipe, classes: int, size: int, flops: float) -> 
         return None, "one image is too much for a calibration here; say --images_per_second=N"
     logging.info("Calibrating: %d steps of %d images.", CALIBRATION_STEPS, batch)
     small = recipe.replace(batch_size=batch)
-    model = sketch(small, classes, size, weights=True)
+    model = prepared(small, sketch(small, classes, size, weights=True))
     optimizer = make_optimizer(small, 100, 100)
     optimizer.build(model.trainable_variables)
     method = make_method(small)

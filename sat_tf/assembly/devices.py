@@ -1,12 +1,30 @@
-"""A recipe's devices, and the same bits on them."""
+"""What a recipe computes on: its strategy, its precision, and the other processes that train with this one."""
 
-import functools
 from collections.abc import Iterable
 
 import keras
 import tensorflow as tf
+from absl import logging
 
-from sat_tf import hparams
+from sat_tf import console, hparams, layers, progress, replicas
+from sat_tf.distribute import cluster, precision, strategies
+from sat_tf.distribute.channel import Channel
+
+
+def start(strategy: str = "auto", *, channel: Channel | None = None, tpu: str | None = None) -> None:
+    """Prepare a process that runs experiments: its devices, which must come first, and its log lines.
+
+    Args:
+      strategy: of `sat_tf.distribute.cluster.STRATEGIES`, as the recipe names it.
+      channel: to the processes that train together with this one; the first of them alone tells what happens.
+      tpu: "local" or a name, where one is asked for.
+    """
+    strategies.prepare(strategy, channel=channel, tpu=tpu)
+    console.start()
+    strategies.tell_unseen()
+    progress.SILENT = not strategies.team().is_chief
+    if progress.SILENT:
+        logging.set_verbosity(logging.ERROR)
 
 
 def make_deterministic(seed: int) -> None:
@@ -19,24 +37,42 @@ def make_strategy(
     recipe: hparams.Recipe, batches: Iterable[str] = ("batch_size", "eval_batch_size")
 ) -> tf.distribute.Strategy:
     """Return the recipe's distribution strategy; the `batches` that will be used must split over its replicas."""
-    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    mirrored = recipe.strategy == "mirrored" or (
-        recipe.strategy == "auto" and len(devices) > 1 and devices[0].device_type == "GPU"
-    )
-    strategy = mirrored_strategy(tuple(d.name for d in devices)) if mirrored else tf.distribute.get_strategy()
-    replicas = strategy.num_replicas_in_sync
-    for name in batches:
-        if getattr(recipe, name) % replicas:
-            received = f"{name}={getattr(recipe, name)}"
-            raise ValueError(f"Expected a multiple of the {replicas} replicas. Received: {received}.")
+    strategy = strategies.strategy_of(recipe.strategy)
+    if "batch_size" in batches:
+        cluster.check_batch(recipe.batch_size, strategy.num_replicas_in_sync, "replicas")
+    if "eval_batch_size" in batches:
+        cluster.check_batch(recipe.eval_batch_size, replicas.here(strategy), "replicas", "eval_batch_size")
     return strategy
 
 
-@functools.cache
-def mirrored_strategy(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
-    """Return the one MirroredStrategy of these devices, a tuple of names.
+def evaluating(recipe: hparams.Recipe, changes: dict) -> tf.distribute.Strategy:
+    """Return the strategy of an evaluation: the one that is asked for, and what there is for a run of other machines.
 
-    One a process: a second over the same devices would number its collectives from the start again, and TensorFlow
-    would take them for those of the first.
+    Args:
+      recipe: of the checkpoint, with `changes`.
+      changes: what was asked for.
     """
-    return tf.distribute.MirroredStrategy(devices)
+    if "strategy" not in changes and recipe.strategy in ("multiworker", "tpu"):
+        recipe = recipe.replace(strategy="auto")
+    return make_strategy(recipe, ["eval_batch_size"])
+
+
+def compiles(recipe: hparams.Recipe, strategy: tf.distribute.Strategy) -> bool:
+    """Say whether XLA compiles the training step; a TPU's strategy does so itself."""
+    if recipe.jit_compile != "on" or isinstance(strategy, tf.distribute.TPUStrategy):
+        return False
+    if (count := strategy.num_replicas_in_sync) > 1:
+        raise ValueError(
+            "Expected one replica with jit_compile=on: XLA does not compile updates that replicas make together. "
+            f"Received: {count} replicas. Leave --jit_compile out, or name --strategy=one."
+        )
+    return True
+
+
+def prepared(recipe: hparams.Recipe, model: keras.Model) -> keras.Model:
+    """Return a model that computes in the recipe's precision, and normalises over replicas where that is asked for."""
+    if recipe.precision != "float32":  # a user's own network keeps what it was built with
+        precision.compute_in(model, recipe.precision)
+    if recipe.synchronized_norm:
+        layers.synchronize(model)
+    return model

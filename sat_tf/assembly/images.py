@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from sat_tf import autoaugment, data, hparams, mixing, models
+from sat_tf import autoaugment, data, hparams, mixing, models, replicas
 from sat_tf.assembly import extra
 from sat_tf.assembly.models import fixed_side, model_side
 
@@ -79,11 +79,15 @@ def image_size(recipe: hparams.Recipe, dataset: data.Data) -> int:
 def evaluation_batches(
     recipe: hparams.Recipe, split: data.Split, image_size: int, strategy: tf.distribute.Strategy
 ) -> tf.data.Dataset:
-    """Return the batches of a split; a batch larger than the split would be padding only, so it is cut to that."""
-    replicas = strategy.num_replicas_in_sync
-    most = -(-split.size // replicas) * replicas
+    """Return the batches of a split; a batch larger than the split would be padding only, so it is cut to that.
+
+    Of several processes each has a part of the images, or attacks a part: a batch is that of one process.
+    """
+    here = replicas.here(strategy)
+    share = max(recipe.eval_batch_size * here // strategy.num_replicas_in_sync // here, 1) * here
+    most = -(-split.size // here) * here
     return data.evaluation_batches(
-        split, batch_size=min(recipe.eval_batch_size, most), image_size=image_size, preprocess=preprocess(recipe)
+        split, batch_size=min(share, most), image_size=image_size, preprocess=preprocess(recipe)
     )
 
 

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from sat_tf import activations, attacks, data, heads, hparams, losses, methods, optim, passes, schedules, train
 from sat_tf.assembly.models import OWN
+from sat_tf.distribute import precision
 
 
 def check_names(recipe: hparams.Recipe) -> None:
@@ -76,7 +77,8 @@ def make_optimizer(recipe: hparams.Recipe, epoch_steps: int, total_steps: int) -
     )
     schedule = schedules.warm_up(schedule, round(recipe.warmup_epochs * epoch_steps))
     own = {"weight_decay": recipe.weight_decay} if recipe.optimizer in optim.DECOUPLED else {}
-    return optim.OPTIMIZERS[recipe.optimizer](schedule, momentum=recipe.momentum, nesterov=recipe.nesterov, **own)
+    optimizer = optim.OPTIMIZERS[recipe.optimizer](schedule, momentum=recipe.momentum, nesterov=recipe.nesterov, **own)
+    return precision.scaled(optimizer, recipe.precision)
 
 
 def added_weight_decay(recipe: hparams.Recipe) -> float:
@@ -90,4 +92,4 @@ def rate_of_head(recipe: hparams.Recipe, optimizer: keras.optimizers.Optimizer, 
         return
     factor = recipe.head_rate / recipe.learning_rate
     new = {id(variable) for variable in heads.of(model).variables}
-    optim.scale_rates(optimizer, [factor if id(v) in new else 1.0 for v in model.trainable_variables])
+    optim.scale_rates(precision.own(optimizer), [factor if id(v) in new else 1.0 for v in model.trainable_variables])

@@ -6,6 +6,8 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from sat_tf.replicas import uniform
+
 Loss = Callable[[tf.Tensor], tf.Tensor]  # images `[batch, h, w, 3]` -> `[batch]`
 
 
@@ -142,6 +144,6 @@ def starts_clean(seed: tf.Tensor, probability: float) -> tf.Tensor:
 def uniform_noise(shape: tf.Tensor, seed: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
     """Return uniform numbers in [-1, 1) of `shape`; a seed `[batch, 2]` draws every image from its own."""
     if seed.shape.rank == 1:
-        return tf.random.stateless_uniform(shape, seed, -1.0, 1.0, dtype)
+        return uniform(shape, seed, -1.0, 1.0, dtype)
     draw = lambda one: tf.random.stateless_uniform(shape[1:], one, -1.0, 1.0, dtype)  # noqa: E731
     return tf.map_fn(draw, seed, fn_output_signature=dtype)

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from sat_tf.attacks import draws
 from sat_tf.attacks.pgd import Loss, as_seed, starts_clean, uniform_noise
+from sat_tf.replicas import places
 
 State = dict[str, tf.Tensor]
 Objective = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]  # images -> values, fooled, margin
@@ -196,7 +197,7 @@ class Whole:
     def __call__(self, loss_fn: Loss, images: tf.Tensor, seed: tf.Tensor | int) -> tf.Tensor:
         """Return the points of the highest loss, `[batch, h, w, c]`, which carry no gradient."""
         images, seed = tf.stop_gradient(images), as_seed(seed)
-        words = (seed[:, 0], seed[:, 1]) if seed.shape.rank == 2 else (seed[0], seed[1], tf.range(tf.shape(images)[0]))
+        words = (seed[:, 0], seed[:, 1]) if seed.shape.rank == 2 else (seed[0], seed[1], places(tf.shape(images)[0]))
         state = self.attack.begin(images, tf.cast(draws.hashed(*words), tf.int32))
         if self.clean_start:
             begin = dataclasses.replace(self.attack, random_start=False).begin

@@ -14,6 +14,7 @@ JOBS = (*MODES, "experiment", "plan")
 TRAINING = ("train", "plan", "experiment")
 OPENING = ("eval", "verify", "export", "convert")  # a checkpoint: its fields may be repeated there, not changed
 EVALUATING = (*TRAINING, "eval")
+DEVICES = "Devices"  # the group of what a run computes on
 MODE_ALIASES = {
     "test": "eval",
     "validate": "eval",
@@ -111,6 +112,32 @@ FLAGS = {
         "attack_backward", "Activation whose gradient the training attack uses; default: --act's."
     ),
     "update_backward": _recipe("update_backward", "Activation whose gradient updates use; default: --act's own."),
+    "strategy": _recipe(
+        "strategy",
+        "one device, mirrored, multiworker, tpu, or auto (the default): what there is.",
+        "eval",
+        group=DEVICES,
+    ),
+    "workers": Flag(
+        help="host:port,host:port of all processes that train together; the first writes.",
+        group=DEVICES,
+        jobs=("train", "eval"),
+        define=flags.DEFINE_list,
+    ),
+    "worker_index": Flag(
+        help="Which of --workers this process is, from 0.",
+        group=DEVICES,
+        jobs=("train", "eval"),
+        read=number(0, 10**5, whole=True),
+    ),
+    "tpu": Flag(help="local (on a TPU VM), or a TPU's name.", group=DEVICES, jobs=("train", "eval")),
+    "precision": _recipe(
+        "precision",
+        "float32 (the default), mixed_bfloat16, mixed_float16: of training, or of eval.",
+        "eval",
+        group=DEVICES,
+    ),
+    "jit_compile": _recipe("jit_compile", "XLA: on, off, or auto (the default).", group=DEVICES),
     "seed": Flag(
         help="Of weights, data order, augmentation and attacks.", field="seed", jobs=("train", "plan", *OPENING)
     ),

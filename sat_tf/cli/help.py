@@ -28,6 +28,14 @@ GROUPS = {  # by the name that `Flag.group` has
             "--dataset=folder --data_dir=DIR": "train on images of your own, a folder a class",
         },
     ),
+    "Devices": Group(
+        "Devices (docs/devices.md)",
+        (),
+        {
+            "--strategy=mirrored": "over all GPUs of this machine",
+            "--strategy=multiworker --workers=a:7000,b:7000 --worker_index=0": "over two machines; index 1 on b",
+        },
+    ),
     "Evaluate": Group(
         "Evaluate (--mode=eval; --mode=merge joins parts; --mode=compare)",
         ("eval", "merge", "compare"),

@@ -1,6 +1,7 @@
 """Do what a command line asks for: flags to a recipe or to changes of one, and those to `sat_tf.experiment`."""
 
 import contextlib
+import importlib.metadata
 import os
 import pathlib
 import sys
@@ -10,10 +11,13 @@ from typing import Any
 
 from absl import flags
 
+import sat_tf
 from sat_tf import hparams
 from sat_tf.cli import checks
 from sat_tf.cli.naming import chosen, default_model_dir, evaluated_model_dir, why_anew
 from sat_tf.cli.parsing import changes_of, job_of
+from sat_tf.distribute import cluster
+from sat_tf.distribute.channel import Channel
 
 WITHHELD = 3  # exit status where a number failed its checks
 
@@ -41,11 +45,46 @@ def run(given: flags.FlagValues, command: str) -> int:
             model_dir = evaluated_model_dir(changes, given.data_dir)
             if (named := network_to_open(changes, model_dir)) is not None:
                 given["checkpoint"].value, model_dir = named, None
-    with quiet_start():
-        from sat_tf import experiment  # TensorFlow takes seconds: everything above answers at once
+    strategy = recipe.strategy if recipe else changes.get("strategy", "auto")
+    found = together(given, job, strategy, recipe or changes)
+    with contextlib.ExitStack() as stack:
+        channel = stack.enter_context(Channel.opened(found, meaning_of(job, recipe, changes))) if found else None
+        with quiet_start():
+            from sat_tf import experiment  # TensorFlow takes seconds: everything above answers at once
 
-        experiment.start()
-    return JOBS[job](given, experiment, recipe=recipe, changes=changes, model_dir=model_dir, command=command)
+            experiment.start(strategy, channel=channel, tpu=given.tpu)
+        return JOBS[job](given, experiment, recipe=recipe, changes=changes, model_dir=model_dir, command=command)
+
+
+def together(given: flags.FlagValues, job: str, strategy: str, wanted: Any) -> cluster.Cluster | None:
+    """Return the processes that share a job with this one, None where it is alone; what can't be is refused.
+
+    Args:
+      given: the flags.
+      job: only training and evaluation are shared.
+      strategy: that is asked for.
+      wanted: the recipe, or `{field: value}`.
+    """
+    if job not in cluster.SHARED:
+        return None
+    found = cluster.find(strategy, os.environ, workers=given.workers, index=given.worker_index, tpu=given.tpu)
+    if found and job == "train":
+        cluster.check_batch(wanted.batch_size, found.size)
+    return found
+
+
+def meaning_of(job: str, recipe: hparams.Recipe | None, changes: dict[str, Any]) -> dict[str, Any]:
+    """Return what must be the same in all processes that share a job: the job, the recipe, the versions."""
+    packages = ("tensorflow", "keras", "numpy")
+    fields = recipe.to_dict() if recipe else changes
+    return {"--mode": job, "sat_tf": sat_tf.__version__, **fields, **{name: version_of(name) for name in packages}}
+
+
+def version_of(package: str) -> str:
+    """Return the version of an installed package without importing it."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(package)
+    return "none of that name"
 
 
 def network_to_open(changes: dict[str, Any], model_dir: pathlib.Path) -> str | None:

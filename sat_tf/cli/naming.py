@@ -13,6 +13,7 @@ RUNS = pathlib.Path("runs")
 FIELDS = ("model", "act", "method", "dataset", "seed")  # that every name has
 OWN = ("folder", "shards")  # data of the user's own, of which the name says which
 EVALUATED = ("image_size", "validation", "strategy", "cache", "seed")  # an evaluation may change them, too
+DEVICES = ("strategy", "jit_compile")  # a run may go on with others
 MOST = 80  # letters for what a run has changed; more are cut off, and eight of a digest stand for them
 
 
@@ -123,7 +124,8 @@ def _taken(recipe):
 
 def _differing(base, recipe):
     mine, theirs = recipe.to_dict(), base.to_dict()
-    return [name for name in mine if name not in ("name", *hparams.EVALUATION_FIELDS) and mine[name] != theirs[name]]
+    told = ("name", *DEVICES, *hparams.EVALUATION_FIELDS)
+    return [name for name in mine if name not in told and mine[name] != theirs[name]]
 
 
 def _cut(changes):

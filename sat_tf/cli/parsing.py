@@ -10,7 +10,12 @@ from sat_tf import hparams
 from sat_tf.cli.flags import FLAGS
 from sat_tf.hparams.recipe import RENAMED
 
-EVALUATION_NAMES = {"epsilon": "eval_epsilon", "step_size": "eval_step_size", "batch_size": "eval_batch_size"}
+EVALUATION_NAMES = {
+    "epsilon": "eval_epsilon",
+    "step_size": "eval_step_size",
+    "batch_size": "eval_batch_size",
+    "precision": "eval_precision",
+}
 EVERYTHING = "everything"  # what --list alone lists
 
 # What other programs call a flag; {} is the value. Never the opposite of what was meant, which the nearest name may be.
@@ -25,7 +30,16 @@ ALIASES = {
     "resolution": "--set image_size={}",
     "active_set": "--set eval_active_set={}",
     "random_start": "--set random_start={}",
-    "strategy": "--set strategy={}",
+    "distribute": "--strategy={}",
+    "dtype": "--precision={}",
+    "mixed_precision": "--precision=mixed_bfloat16",
+    "amp": "--precision=mixed_float16",
+    "xla": "--jit_compile=on",
+    "jit": "--jit_compile=on",
+    "hosts": "--workers={}",
+    "rank": "--worker_index={}",
+    "task_index": "--worker_index={}",
+    "tpu_name": "--tpu={}",
     "eps": "--epsilon={}",
     "radius": "--epsilon={}",
     "alpha": "--step_size={}",

@@ -7,6 +7,7 @@ from sat_tf.evaluate.predictor import predictor
 from sat_tf.evaluate.reading import read_examples
 from sat_tf.evaluate.results import Examples, Result
 from sat_tf.evaluate.sanity import Check, after, before, examine, trusted
+from sat_tf.evaluate.shared import SharedAttacker
 from sat_tf.evaluate.store import Store
 
 Pictures = Examples  # its name before version 0.2
@@ -18,6 +19,7 @@ __all__ = [
     "Examples",
     "Pictures",
     "Result",
+    "SharedAttacker",
     "Store",
     "after",
     "before",

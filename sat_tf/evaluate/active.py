@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from sat_tf import attacks, losses
+from sat_tf import attacks, losses, replicas
 
 Arrays = dict[str, np.ndarray]
 
@@ -45,7 +45,7 @@ class ActiveSet:
         self.predict, self.attacked = predict, attacked or predict
         self.stage, self.ball = stage, attacks.BALLS[norm]
         self.strategy = strategy or tf.distribute.get_strategy()
-        self.replicas = self.strategy.num_replicas_in_sync
+        self.replicas = replicas.here(self.strategy)
         most = max(batch_size // self.replicas, 1)
         parts = [most >> power for power in range(0, most.bit_length(), 2) if most >> power >= min(SMALLEST, most)]
         self.sizes = [self.replicas * part for part in reversed(parts)]
@@ -126,26 +126,11 @@ class ActiveSet:
             "seeds": examples.seeds[places, runs],
             "fresh": work.fresh,
         }
-        share = len(places) // self.replicas
-        limits = [limit // self.replicas] * self.replicas
-        parts = [
-            (
-                {name: tf.convert_to_tensor(value[i * share : (i + 1) * share]) for name, value in batch.items()},
-                {name: tf.convert_to_tensor(value[i * share : (i + 1) * share]) for name, value in state.items()},
-                tf.constant(limits[i], tf.int32),
-            )
-            for i in range(self.replicas)
-        ]
-        if self.replicas > 1:
-            spread = [
-                self.strategy.experimental_distribute_values_from_function(
-                    lambda context, k=k: parts[context.replica_id_in_sync_group][k]
-                )
-                for k in range(3)
-            ]
-        else:
-            spread = parts[0]
-        result = self._turns[len(places)](*spread, most, tf.constant(epsilon), tf.constant(step_size, tf.float32))
+        spread = replicas.spread(self.strategy, (batch, state))
+        limit = tf.constant(limit // self.replicas, tf.int32)
+        result = self._turns[len(places)](
+            *spread, limit, most, tf.constant(epsilon), tf.constant(step_size, tf.float32)
+        )
         gathered = {name: self.strategy.experimental_local_results(value) for name, value in result.items()}
         return {name: np.concatenate([part.numpy() for part in values]) for name, values in gathered.items()}
 

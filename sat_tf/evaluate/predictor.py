@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from sat_tf import inputs, models
-from sat_tf.evaluate.half import in_half_precision, keeping_gradients
+from sat_tf.half import in_half_precision, keeping_gradients
 
 READ = "a Keras model, a function images -> logits, a .keras file, or the folder of a SavedModel"
 

@@ -3,7 +3,7 @@
 Each thing that a user can ask for is a function of a file of its name.
 """
 
-from sat_tf.console import start
+from sat_tf.assembly.devices import start
 from sat_tf.experiment.compare import compare
 from sat_tf.experiment.convert import convert
 from sat_tf.experiment.download import download

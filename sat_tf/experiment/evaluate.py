@@ -9,6 +9,8 @@ from absl import logging
 
 from sat_tf import assembly, console, corruptions, data, files, machine, report
 from sat_tf import evaluate as engine
+from sat_tf.assembly import devices
+from sat_tf.distribute import precision, strategies
 from sat_tf.experiment import record
 from sat_tf.experiment.measure import Measurement
 from sat_tf.experiment.subject import Subject
@@ -93,11 +95,13 @@ def evaluate(
                 f"Expected a batch of at most the {dataset.test.size} test images. "
                 f"Received: batch_size={recipe.eval_batch_size}."
             )
-        strategy = assembly.make_strategy(recipe, ["eval_batch_size"])
+        strategy = devices.evaluating(recipe, changes)
         subject = Subject.of(recipe, None, dataset, found.image_size, strategy)  # before any work
         with strategy.scope():
             subject = dataclasses.replace(subject, model=found.load(dataset.classes))
             other = other and checkpoints.fitted(other, dataset).load(dataset.classes)
+        for model in filter(None, (subject.model, other)):
+            precision.compute_in(model, recipe.eval_precision)
         asked = Asked(
             checks=bool(recipe.eval_checks),
             recorded=found.recorded(dataset.name),
@@ -109,6 +113,7 @@ def evaluate(
         )
         facts = record.facts_of(found, "eval", command, found.known)
         with (
+            strategies.team().writing(home) as home,
             evaluations.work_folder(home / "evaluations", request_of(found, subject, asked)) as folder,
             console.logged(folder / "log.txt", command),
         ):
@@ -153,6 +158,11 @@ def report_on(
       The report; `trusted` says whether no hard check failed.
     """
     folder = pathlib.Path(folder)
+    with precision.exactly():
+        return _report_on(subject, folder, asked, facts, history, home)
+
+
+def _report_on(subject, folder, asked, facts, history, home):
     work = folder / "work" / evaluations.fingerprint(subject.model)[:16]  # of other weights nothing is gone on with
     found = Measurement(subject, work, keep_all=asked.checks or asked.save_adversarial)
     checks = found.checks_before(asked.recorded) if asked.checks else []

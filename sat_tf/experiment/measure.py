@@ -9,6 +9,7 @@ import numpy as np
 from absl import logging
 
 from sat_tf import console, corruptions, evaluate, report
+from sat_tf.distribute import strategies
 from sat_tf.evaluate import rows, sanity, saved
 from sat_tf.evaluate.results import classes
 from sat_tf.experiment import record
@@ -31,8 +32,9 @@ class Measurement:
 
     def __init__(self, subject: Subject, work: pathlib.Path, *, keep_all: bool) -> None:
         self.subject, self.recipe, self.work = subject, subject.recipe, pathlib.Path(work)
-        self.attacker = evaluate.Attacker(
+        self.attacker = evaluate.SharedAttacker(
             subject.model,
+            team=strategies.team(),
             norm=self.recipe.eval_norm,
             batch_size=subject.batch_size,
             strategy=subject.strategy,

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Iterable
 
 from sat_tf import assembly, console, evaluate, hparams, machine, report
+from sat_tf.distribute import strategies
 from sat_tf.evaluate import rows
 from sat_tf.experiment.subject import Subject
 from sat_tf.runs import checkpoints
@@ -34,7 +35,13 @@ def header(subject: Subject) -> dict:
         },
         "parameters": {"trainable": count(subject.model.trainable_variables), "total": count(subject.model.variables)},
         "versions": machine.versions(),
-        "machine": machine.devices(subject.strategy),
+        "machine": {
+            **machine.devices(subject.strategy),
+            "hosts": str(strategies.team().size),
+            "precision of training": recipe.precision,
+            "precision of accuracies": f"{recipe.eval_precision}, without TF32",
+        },
+        "precision": {"training": recipe.precision, "evaluation": recipe.eval_precision, "tensor_float_32": False},
     }
 
 

@@ -8,22 +8,10 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from sat_tf import (
-    assembly,
-    console,
-    data,
-    files,
-    hparams,
-    interruption,
-    machine,
-    names,
-    report,
-    saving,
-    stopping,
-    train,
-)
+from sat_tf import assembly, console, data, files, hparams, interruption, machine, report, saving, stopping, train
+from sat_tf.assembly import devices
+from sat_tf.distribute import strategies
 from sat_tf.experiment import validation
-from sat_tf.experiment.validation import USUAL
 from sat_tf.runs import checkpoints, folders, overlap, starting
 
 CALL_SECONDS = 5.0  # so that progress moves, and Ctrl-C is heard
@@ -44,6 +32,7 @@ class Run:
     ) -> None:
         self.recipe, self.dataset, self.strategy, self.model_dir = recipe, dataset, strategy, model_dir
         self.data_dir = data_dir  # remembered with the weights
+        self.team = strategies.team()
         self.found = self._find()
         self.image_size = self._image_size()
         for part in ("validation", "test"):
@@ -55,11 +44,11 @@ class Run:
         self.validation_steps = max(1, round(recipe.validation_every * self.epoch_steps))
         self.method = assembly.make_method(recipe, self.epoch_steps)
         updates = self.method.updates  # which the optimizer's schedule counts
-        if self.found is not None:
+        if self.found is not None and self.team.is_chief:
             self._must_match(self.found[1])
         with strategy.scope():
             self.start = self._start(checkpoint_dir)
-            model = self.start.model
+            model = devices.prepared(recipe, self.start.model)
             optimizer = assembly.make_optimizer(recipe, self.epoch_steps * updates, self.total_steps * updates)
             optimizer.build(model.trainable_variables)
             if self.start.new_head:
@@ -74,8 +63,9 @@ class Run:
         self.restored = None  # the checkpoint that it goes on from
 
     def restore(self) -> None:
-        """Go on from the latest whole checkpoint, if there is one."""
+        """Go on from the latest whole checkpoint, if there is one; the chief reads it for all."""
         if self.found is None:
+            self._share()
             return
         path, state = self.found
         if state["step"] > self.total_steps:
@@ -83,51 +73,26 @@ class Run:
                 f"Expected at least the {state['step'] / self.epoch_steps:.4g} epochs that the run in {self.model_dir} "
                 f"has. Received: epochs={self.recipe.epochs}. Name another --model_dir for fewer."
             )
-        saving.restore(path, self.variables(), checked=True)
+        if self.team.is_chief:
+            saving.restore(path, self.variables(), checked=True)
+        self._share()
         self.history, self.best, self.seconds = state["history"], state["best"], state["seconds"]
         self.sums, self.summed = state["sums"], state["summed"]
         self.stopped = state.get("stopped")
         self.restored = path
 
-    def announce(self) -> None:
-        """Say what is trained, on what, and where, and what is worth knowing of it, before the first step."""
-        recipe, dataset = self.recipe, self.dataset
-        sizes = [f"{getattr(dataset, part).size:,}" for part in ("train", "validation", "test")]
-        logging.info(
-            "Training %s with %s by %s, %s parameters; %s: %d classes, %s images for training, %s for validation, "
-            "%s for testing, %d pixels a side; attack: %s; %d epoch%s of %d steps; in %s.",
-            recipe.model,
-            recipe.act,
-            recipe.method,
-            f"{sum(int(np.prod(variable.shape)) for variable in self.state.model.trainable_variables):,}",
-            dataset.name,
-            len(dataset.classes),
-            *sizes,
-            self.image_size,
-            self._attack_words() or "none",
-            recipe.epochs,
-            "s" if recipe.epochs > 1 else "",
-            self.epoch_steps,
-            self.model_dir,
-        )
-        for line in self.warnings:
-            logging.warning(line)
-        if self.method.attack is not None and recipe.stop_on_overfitting and not self.validation.compares:
-            logging.info(
-                "Catastrophic overfitting will not be noticed: %s in validation has no more steps than %s in training.",
-                recipe.validation_attack,
-                recipe.attack,
-            )
-        if self.restored:
-            logging.info(
-                "Going on from step %d of %d, checkpoint %s.", self.state.step, self.total_steps, self.restored
-            )
-            self._write_history()
+    def _share(self):
+        self.team.share(variable for group in self.variables().values() for variable in group.values())
 
     def _find(self):
         """Return path and state of the latest whole checkpoint, None where there is none."""
-        path = saving.find_whole(self.model_dir)
-        return None if path is None else (path, checkpoints.read_state(path))
+
+        def look():
+            path = saving.find_whole(self.model_dir)
+            return None if path is None else (str(path), checkpoints.read_state(path))
+
+        found = self.team.from_chief(look)
+        return found and (pathlib.Path(found[0]), found[1])
 
     def _image_size(self):
         """Return the side of the images; that of a user's own network as its run has it, also without its file."""
@@ -184,6 +149,7 @@ class Run:
             seed=recipe.seed,
             weight_decay=assembly.added_weight_decay(recipe),
             soft_labels=bool(assembly.mixed(recipe)),
+            jit_compile=devices.compiles(recipe, self.strategy),
         )
         writer = tf.summary.create_file_writer(str(self.model_dir / "tensorboard"))
         first, saved, started = self.state.step, time.monotonic(), time.monotonic() - self.seconds
@@ -197,7 +163,7 @@ class Run:
                 until=self.total_steps,
                 steps_per_call=recipe.steps_per_call,
                 pauses=(self.epoch_steps, self.validation_steps),
-                seconds_per_call=CALL_SECONDS,
+                seconds_per_call=CALL_SECONDS if self.team.size == 1 else None,  # all make the same calls
                 check=False,
             ):
                 self.seconds = time.monotonic() - started
@@ -205,8 +171,9 @@ class Run:
                 if on_progress:
                     on_progress(step / self.total_steps)
                 kinds = self._validate(step) if self._due(step) else ()
-                ends = self.stopped or requested() or step == self.total_steps
-                if kinds or ends or step % self.epoch_steps == 0 or time.monotonic() - saved > SAVE_SECONDS:
+                asked, late = self._agreed(requested(), time.monotonic() - saved > SAVE_SECONDS)
+                ends = self.stopped or asked or step == self.total_steps
+                if kinds or ends or step % self.epoch_steps == 0 or late:
                     done = self._saved(kinds, must=ends)
                     saved = time.monotonic() - (0 if done else SAVE_SECONDS - RETRY_SECONDS)
                 if self.stopped:
@@ -218,29 +185,39 @@ class Run:
                         self.best["step"],
                     )
                     return
-                if requested() and step < self.total_steps:
+                if asked and step < self.total_steps:
                     raise KeyboardInterrupt(
                         f"Stopped at step {step} of {self.total_steps}; the checkpoint in "
                         f"{self.model_dir} holds it, and the same command goes on from there."
                     )
 
+    def _agreed(self, requested, late):
+        """Return whether any process was asked to stop, and whether the chief finds it time to save."""
+        said = self.team.all_of([requested, late])
+        return any(one for one, _ in said), said[0][1]
+
     def _saved(self, kinds, must):
         """Save and return whether that worked; where it `must` not, a full disk does not end the run."""
-        try:
-            self.save(kinds)
+
+        def attempt():
+            try:
+                return self.save(kinds)
+            except OSError as error:
+                if must:
+                    raise
+                return str(error)
+
+        if (fault := self.team.from_chief(attempt)) is None:
             return True
-        except OSError as error:
-            if must:
-                raise
-            logging.warning(
-                "%s The run goes on, and tries again in %d seconds; until then it can only be resumed from before.",
-                error,
-                RETRY_SECONDS,
-            )
-            if "best" in kinds:  # nothing holds these weights
-                self.history[-1]["lost"] = True
-                self.best = stopping.best_of(self._rows(), self.method.best_by, self.validation.size)
-            return False
+        logging.warning(
+            "%s The run goes on, and tries again in %d seconds; until then it can only be resumed from before.",
+            fault,
+            RETRY_SECONDS,
+        )
+        if "best" in kinds:  # nothing holds these weights
+            self.history[-1]["lost"] = True
+            self.best = stopping.best_of(self._rows(), self.method.best_by, self.validation.size)
+        return False
 
     def _rows(self):
         """Return the rows of the history whose weights could be saved where they were the best."""
@@ -281,38 +258,6 @@ class Run:
             keep=self.recipe.keep_checkpoints,
         )
 
-    def summary(self) -> dict:
-        """Return the report's facts about the training."""
-        steps = self.state.step
-        return {
-            "steps": steps,
-            "epochs": self.recipe.epochs,
-            "wall_time_seconds": round(self.seconds, 1),
-            "images_per_second": round(steps * self.recipe.batch_size / max(self.seconds, 1e-9), 1),
-            "train_loss": stopping.last_loss(self.history, self.epoch_steps // 2),
-            "attack": self._attack_words(),
-            **self._quantities(),
-            "ended": self.stopped or report.WHOLE,
-            "left_out": list(self.dataset.train.unreadable),
-            "validation_attack": self.recipe.validation_attack,
-            "validation_weights": self.recipe.validation_weights,
-            "best_step": self.best["step"],
-            f"best_validation_{self.method.best_by}_accuracy": self.best["score"][0],
-            "validation_images": self.validation.size,
-            "validations": stopping.beside(self.history, self.best, self.method.best_by) if self.history else [],
-        }
-
-    def _quantities(self):
-        """Return the means over the whole training of what this method reports beside loss and accuracy."""
-        means = stopping.means(self.history, self.total_steps)
-        return {f"mean_{name}": round(value, 5) for name, value in means.items() if f"train/{name}" not in USUAL}
-
-    def _attack_words(self):
-        """Return what the training attack is, None where there is none."""
-        if self.method.attack is None:
-            return None
-        return f"{names.attack_title(self.recipe.attack)} at epsilon {report.format_radius(self.recipe.epsilon)}"
-
     def _batches(self, step):
         def per_host(context):
             hosts = context.num_input_pipelines
@@ -330,7 +275,7 @@ class Run:
 
         return self.strategy.distribute_datasets_from_function(per_host)
 
-    def _write_history(self):
+    def write_history(self):
         """Write history.csv, a line a validation."""
         columns = dict.fromkeys(name for row in self.history for name in row)
         rows = [{name: row.get(name, "") for name in columns} for row in self.history]
@@ -365,7 +310,7 @@ class Run:
             if name.startswith("validation/"):
                 tf.summary.scalar(name, value, step)
         self.history.append(row)
-        self._write_history()
+        self.write_history()
         self.sums, self.summed = {}, 0
         validation.log(row, self.recipe)
         self.best = stopping.better(self._rows(), self.best, self.method.best_by, self.validation.size)

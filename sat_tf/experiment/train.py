@@ -5,7 +5,9 @@ import pathlib
 from collections.abc import Callable
 
 from sat_tf import assembly, console, files, hparams, saving
-from sat_tf.experiment import record
+from sat_tf.assembly import devices
+from sat_tf.distribute import precision, strategies
+from sat_tf.experiment import record, summary
 from sat_tf.experiment.evaluate import Asked, report_on
 from sat_tf.experiment.run import Run
 from sat_tf.experiment.subject import Subject
@@ -46,29 +48,41 @@ def train(
     """
     assembly.check_names(recipe.sized())
     assembly.check_extra(recipe, extra_data)
-    model_dir, asked = folders.check_folder(model_dir, recipe), recipe
-    assembly.make_deterministic(recipe.seed)
-    with files.locked(model_dir), contextlib.ExitStack() as stack, console.naming_failures() as failing:
-        data_dir = places.of_run(model_dir, recipe, data_dir)
+    team, asked = strategies.team(), recipe
+    with contextlib.ExitStack() as stack, console.naming_failures() as failing:
+        model_dir = folders.check_folder(stack.enter_context(team.writing(model_dir)), recipe)
+        assembly.make_deterministic(recipe.seed)
+        stack.enter_context(files.locked(model_dir))
+        if data_dir is None:
+            data_dir = team.from_chief(lambda: places.of_run(model_dir, recipe, None))
         failing.dataset = dataset = assembly.load_data(recipe, data_dir, extra_data)
         recipe = asked.sized(dataset.train.size)
-        strategy = assembly.make_strategy(recipe)
+        strategy = devices.make_strategy(recipe)
         run = Run(recipe, dataset, strategy, model_dir, places.whole(data_dir), checkpoint_dir)
         run.restore()
         overlap.remember(model_dir, dataset, overlap.whole(recipe, data_dir))
         stack.enter_context(console.logged(model_dir / "log.txt", command))
         folders.write_recipe(model_dir, asked)
         places.remember(model_dir, recipe, data_dir)
-        run.announce()
+        summary.announce(run)
         run.train(on_progress)
-        best = saving.find(model_dir, "best")
-        checkpoints.restore_weights(best, run.state.model, recipe)
-        found = checkpoints.open_checkpoint(best, {"eval_weights": recipe.eval_weights})
+        about = _with_best_weights(run, recipe, command)
         subject = Subject.of(recipe, run.state.model, dataset, run.image_size, strategy)
-        facts = {
-            **record.facts_of(found, "train", command, recipe.to_dict()),
-            "training": run.summary(),
-            "published": None,
-        }
+        facts = {**about, "training": summary.summary(run), "published": None}
         folder = folders.report_folder(model_dir, recipe)
         return report_on(subject, folder, Asked(), facts=facts, history=run.history, home=model_dir)
+
+
+def _with_best_weights(run, recipe, command):
+    """Give a run's model the weights that are judged; return the report's facts of them. The chief reads for all."""
+
+    def read():
+        best = saving.find(run.model_dir, "best")
+        checkpoints.restore_weights(best, run.state.model, recipe)
+        found = checkpoints.open_checkpoint(best, {"eval_weights": recipe.eval_weights})
+        return record.facts_of(found, "train", command, recipe.to_dict())
+
+    facts = run.team.from_chief(read)
+    run.team.share(variable.value for variable in run.state.model.variables)
+    precision.compute_in(run.state.model, recipe.eval_precision)
+    return facts

@@ -8,6 +8,7 @@ from absl import logging
 
 from sat_tf import assembly, console, data, evaluate, hparams, losses, methods, stopping, train
 from sat_tf.attacks import for_training
+from sat_tf.distribute import precision, strategies
 
 USUAL = ("train/loss", "train/accuracy")  # what every method reports
 
@@ -35,7 +36,9 @@ class Validation:
     ) -> None:
         self.recipe, self.method, self.state = recipe, method, state
         self.size = dataset.validation.size
-        self.batches = assembly.evaluation_batches(recipe, dataset.validation, image_size, strategy)
+        self.team = team = strategies.team()  # each of its processes looks at a part
+        images = dataset.validation if team.size == 1 else data.part(dataset.validation, team.index, team.size)
+        self.batches = assembly.evaluation_batches(recipe, images, image_size, strategy)
         attacks = {name: for_training(name, epsilon=recipe.epsilon) for name in ("clean", recipe.validation_attack)}
         self.compares = compares(method, attacks[recipe.validation_attack])
         if self.compares:
@@ -51,6 +54,10 @@ class Validation:
         Clean and robust accuracy are those of the weights that the recipe evaluates. One-step and multi-step accuracy
         are of the raw weights: a moving average would show an overfitting thousands of steps late.
         """
+        with precision.exactly(), precision.computing_in(self.state.model, self.recipe.eval_precision):
+            return self._measured()
+
+    def _measured(self):
         averaged = self.recipe.validation_weights == "averaged"
         with self.state.average.in_place() if averaged else contextlib.nullcontext():
             row = {
@@ -66,7 +73,8 @@ class Validation:
 
     def _accuracy(self, name):
         with console.make_progress(self.size, f"validation, {name}", "image", passing=True) as progress:
-            correct, total = self.counters[name].count(self.batches, progress.update)
+            counted = self.counters[name].count(self.batches, progress.update, self.team.index, self.team.size)
+            correct, total = self.team.summed(counted)
         return correct / total
 
 

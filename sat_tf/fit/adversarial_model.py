@@ -131,6 +131,11 @@ class AdversarialModel(keras.Model):
         Raises:
           ValueError: images leave the range, labels are none of the model's, outputs are not what the loss says.
         """
+        if isinstance(self.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            raise ValueError(
+                "Expected one process with fit, which Keras does not run over several workers. Received: "
+                "MultiWorkerMirroredStrategy. Take python main.py --strategy=multiworker, or sat_tf.train.Loop."
+            )
         x = self._look(x, y)
         given = inspect.signature(keras.Model.fit).bind(self, x, y, *args, **kwargs)
         given.apply_defaults()

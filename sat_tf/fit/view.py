@@ -7,8 +7,8 @@ import keras
 import tensorflow as tf
 
 from sat_tf import inputs
-from sat_tf.evaluate.half import in_half_precision, keeping_gradients
 from sat_tf.evaluate.predictor import logits_of
+from sat_tf.half import in_half_precision, keeping_gradients
 from sat_tf.methods.difficulty import with_features
 
 LOGITS, PROBABILITIES = "logits", "probabilities"

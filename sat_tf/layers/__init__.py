@@ -2,7 +2,17 @@
 
 from sat_tf.layers.convolution import Conv, ConvNorm, DepthwiseConvNorm
 from sat_tf.layers.noise import Dropout, StochasticDepth, drawing_from
-from sat_tf.layers.normalisation import Norm
+from sat_tf.layers.normalisation import Norm, synchronize
 from sat_tf.layers.settings import pinned
 
-__all__ = ["Conv", "ConvNorm", "DepthwiseConvNorm", "Dropout", "Norm", "StochasticDepth", "drawing_from", "pinned"]
+__all__ = [
+    "Conv",
+    "ConvNorm",
+    "DepthwiseConvNorm",
+    "Dropout",
+    "Norm",
+    "StochasticDepth",
+    "drawing_from",
+    "pinned",
+    "synchronize",
+]

@@ -9,6 +9,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from sat_tf.replicas import uniform
+
 _SEED = contextvars.ContextVar("seed of the forward pass", default=None)  # each replica is traced in its own thread
 
 
@@ -44,7 +46,7 @@ class Noise(keras.layers.Layer):
             draw = tf.random.uniform(shape)
         else:
             name = zlib.crc32(self.name.encode()) & 0x7FFFFFFF
-            draw = tf.random.stateless_uniform(shape, tf.random.experimental.stateless_fold_in(seed, name))
+            draw = uniform(shape, tf.random.experimental.stateless_fold_in(seed, name))
         return inputs * tf.cast(tf.cast(draw >= self.rate, tf.float32) / (1.0 - self.rate), inputs.dtype)
 
     def parts(self, shape: tf.Tensor) -> tf.Tensor:

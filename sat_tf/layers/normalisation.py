@@ -5,6 +5,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from sat_tf import replicas
+
 Shape = tuple[int | None, ...]
 
 
@@ -19,15 +21,15 @@ class Norm(keras.layers.Layer):
 
     Args:
       momentum, epsilon: of the batch normalisation.
-
-    Under `tf.distribute` every replica normalises by its own part of the batch; the moving statistics are the mean
-    over the replicas.
+      synchronized: whether the replicas of `tf.distribute` normalise by the statistics of the whole batch. Else every
+        replica normalises by those of its own part, and the moving ones are the mean over the replicas.
     """
 
-    def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs: Any) -> None:
+    def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5, synchronized: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.momentum = momentum
         self.epsilon = epsilon
+        self.synchronized = synchronized
 
     def build(self, input_shape: Shape) -> None:
         self.add_norm(input_shape[-1])
@@ -50,12 +52,31 @@ class Norm(keras.layers.Layer):
 
     def by_batch(self, inputs: tf.Tensor) -> tf.Tensor:
         """Return the inputs normalised by their own statistics, which the moving ones follow."""
-        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-            inputs, self.gamma, self.beta, epsilon=self.epsilon, is_training=True
-        )
+        if self.synchronized and replicas.count() > 1:
+            outputs, mean, variance = self._by_whole_batch(inputs)
+        else:
+            outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+                inputs, self.gamma, self.beta, epsilon=self.epsilon, is_training=True
+            )
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
         return outputs
+
+    def _by_whole_batch(self, inputs):
+        """Return outputs, mean and variance (with Bessel's correction) by the statistics of all replicas' inputs.
+
+        The replicas tell each other their means as distances from the moving mean, whose squares are small.
+        """
+        mean, variance = tf.nn.moments(tf.cast(inputs, tf.float32), [0, 1, 2])
+        count, centre = replicas.count(), tf.stop_gradient(tf.convert_to_tensor(self.moving_mean))
+        distance = mean - centre
+        distance, square = replicas.added([distance / count, (variance + tf.square(distance)) / count])
+        variance = square - tf.square(distance)
+        mean = centre + distance
+        scale = self.gamma * tf.math.rsqrt(variance + self.epsilon)
+        outputs = tf.cast(inputs, tf.float32) * scale + (self.beta - mean * scale)
+        values = tf.cast(count * tf.reduce_prod(tf.shape(inputs)[:3]), tf.float32)
+        return tf.cast(outputs, inputs.dtype), mean, variance * values / tf.maximum(values - 1.0, 1.0)
 
     def scale_and_offset(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Return what the moving statistics do to each channel: `inputs * scale + offset`, both `[c]`."""
@@ -66,4 +87,12 @@ class Norm(keras.layers.Layer):
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "momentum": self.momentum, "epsilon": self.epsilon}
+        kept = {"synchronized": True} if self.synchronized else {}
+        return {**super().get_config(), "momentum": self.momentum, "epsilon": self.epsilon, **kept}
+
+
+def synchronize(model: keras.Model) -> None:
+    """Let every batch normalisation of a model, of this package or Keras' own, look at the whole batch in training."""
+    for layer in model._flatten_layers():
+        if isinstance(layer, (Norm, keras.layers.BatchNormalization)):
+            layer.synchronized = True

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from sat_tf import attacks, losses
 from sat_tf.methods.adversarial import AdversarialTraining, climber
-from sat_tf.methods.replicas import gathered
 from sat_tf.methods.standard import Batch, Report, Updater
+from sat_tf.replicas import gathered, uniform
 
 RADII = "radii"
 
@@ -79,7 +79,7 @@ class Customized(AdversarialTraining):
     def smoothed(self, logits: tf.Tensor, labels: tf.Tensor, radii: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """Return the cross-entropy to labels smoothed by radii `[batch]` and draws of a seed: `[batch]`."""
         share = tf.minimum(self.label_share * radii, 1.0)
-        draws = -tf.math.log(1.0 - tf.random.stateless_uniform(tf.shape(logits), seed))  # exponential
+        draws = -tf.math.log(1.0 - uniform(tf.shape(logits), seed))  # exponential
         targets = draws / tf.reduce_sum(draws, -1, keepdims=True)
         others = -tf.reduce_sum(targets * tf.nn.log_softmax(tf.cast(logits, tf.float32)), -1)
         return (1.0 - share) * self.loss_fn(logits, labels) + share * others

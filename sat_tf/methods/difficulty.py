@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from sat_tf.methods.replicas import gathered
+from sat_tf.replicas import gathered
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

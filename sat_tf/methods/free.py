@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from sat_tf import attacks
 from sat_tf.methods.adversarial import AdversarialTraining, climber
-from sat_tf.methods.replicas import gathered, own
 from sat_tf.methods.standard import Batch, Report, Updater
+from sat_tf.replicas import gathered, own
 
 DELTA = "delta"
 

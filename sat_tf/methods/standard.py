@@ -22,7 +22,7 @@ class Batch:
       images: float32 `[batch, h, w, 3]` in [0, 1].
       labels: int32 `[batch]`; of mixed images probabilities, float32 `[batch, classes]`.
       step: int32 `[]`, the batches before this one.
-      seed: int32 `[2]`, the step's and the replica's own.
+      seed: int32 `[2]`, the step's own, the same on all replicas: see `sat_tf.replicas`.
       ids: int `[batch]`, the images' numbers in the training set; None where nobody gives them.
       memory: `{name: tf.Variable}` as the method's `memory` asks for it, kept from step to step.
     """

@@ -9,6 +9,7 @@ import tensorflow as tf
 from sat_tf import attacks, losses
 from sat_tf.methods.adversarial import AdversarialTraining
 from sat_tf.methods.standard import Report
+from sat_tf.replicas import normal
 
 START = 0.001  # standard deviation of the normal noise that the attack starts with
 
@@ -93,6 +94,6 @@ def beside(attack: Any, loss_fn: Any, images: tf.Tensor, seed: tf.Tensor) -> tf.
     climb = getattr(attack, "climb", None)
     if climb is None:
         return attack(loss_fn, images, seed)
-    start = images + START * tf.random.stateless_normal(tf.shape(images), seed, dtype=images.dtype)
+    start = images + START * normal(tf.shape(images), seed, images.dtype)
     start = tf.clip_by_value(start, *attacks.linf_ball(images, attack.epsilon))
     return climb(loss_fn, images, start, attack.steps)

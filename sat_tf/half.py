@@ -15,11 +15,14 @@ SIZE = 16.0  # of the largest gradient at an image's logits; 65504 is the larges
 
 def in_half_precision(layer: keras.Layer) -> bool:
     """Say whether a model computes in float16 anywhere."""
-    return layer.compute_dtype == "float16" or any(map(in_half_precision, getattr(layer, "layers", ())))
+    dtype = getattr(layer, "compute_dtype", None)
+    return dtype == "float16" or any(map(in_half_precision, getattr(layer, "layers", ())))
 
 
 def keeping_gradients(call: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
     """Return `images -> logits` whose gradient to the images survives half precision in between.
+
+    What returns several tensors returns logits first; the others are handed on without a gradient.
 
     Gradients to anything else, such as weights, are not those of the model.
 
@@ -47,6 +50,9 @@ def keeping_gradients(call: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Te
 
             return tf.identity(z), gradient
 
-        return end(call(entrance(images)))
+        outputs = call(entrance(images))
+        if isinstance(outputs, (list, tuple)):
+            return (end(tf.cast(outputs[0], tf.float32)), *map(tf.stop_gradient, outputs[1:]))
+        return end(tf.cast(outputs, tf.float32))
 
     return kept

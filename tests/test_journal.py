@@ -1,0 +1,86 @@
+"""The record of a run: every start with how it ended, seconds by phase, metrics that survive a crash."""
+
+import json
+import time
+
+import pytest
+import tensorflow as tf
+
+from sat_tf import hparams
+from sat_tf.runs import journal
+
+RECIPE = hparams.choose({"dataset": "synthetic", "seed": 3})
+
+
+def new(folder, step=0, command="python main.py"):
+    return journal.Journal(folder, command, RECIPE, tf.distribute.get_strategy(), step)
+
+
+def test_a_start_says_what_ran_where_and_how_it_ended(tmp_path):
+    with new(tmp_path).open() as record:
+        record.metrics(5, {"train/loss": 1.5})
+        (start,) = journal.read(tmp_path)["starts"]
+        assert start["exit"] is None and start["from_step"] == start["to_step"] == 0
+    (start,) = journal.read(tmp_path)["starts"]
+    assert start["exit"] == "finished" and start["to_step"] == 5 and start["seed"] == 3
+    assert start["begun"] <= start["ended"] and start["versions"]["tensorflow"] == tf.__version__
+    assert start["machine"]["replicas"] == "1" and set(start["git"] or {"commit": 0, "changed": 0}) == {
+        "commit",
+        "changed",
+    }
+    assert journal.read(tmp_path)["recipe"] == RECIPE.to_dict()
+
+
+@pytest.mark.parametrize(
+    "error,words",
+    [
+        (KeyboardInterrupt("Stopped at step 5."), "stopped on demand: Stopped at step 5."),
+        (FloatingPointError("The loss is not finite."), "FloatingPointError: The loss is not finite."),
+    ],
+)
+def test_an_error_is_the_reason_of_an_end(tmp_path, error, words):
+    with pytest.raises(type(error)), new(tmp_path).open():
+        raise error
+    assert journal.read(tmp_path)["starts"][0]["exit"] == words
+
+
+def test_a_start_that_was_killed_is_known_by_the_next(tmp_path):
+    record = new(tmp_path, command="first")
+    with record.open():
+        killed = (tmp_path / "run.json").read_bytes()
+    (tmp_path / "run.json").write_bytes(killed)
+    with new(tmp_path, 7, "second").open():
+        pass
+    first, second = journal.read(tmp_path)["starts"]
+    assert first["exit"] == journal.KILLED and first["command"] == "first"
+    assert second["exit"] == "finished" and second["from_step"] == 7
+
+
+def test_steps_that_are_taken_again_have_one_line(tmp_path):
+    with new(tmp_path).open() as record:
+        for step in (10, 20, 30):
+            record.metrics(step, {"train/loss": 1 / step})
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 40, "train/lo')  # a process that was killed while it wrote
+    assert [row["step"] for row in journal.read_metrics(tmp_path)] == [10, 20, 30]
+    with new(tmp_path, step=20).open() as record:
+        record.metrics(25, {"train/loss": 0.0})
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [10, 20, 25]
+
+
+def test_time_is_counted_once(tmp_path):
+    record = new(tmp_path)
+    with record.phase("training"):
+        with record.phase("saving"):
+            time.sleep(0.05)
+        record.add("input", 0.01)
+    assert record.seconds["saving"] >= 0.05 > record.seconds["training"] and record.seconds["input"] == 0.01
+
+
+@pytest.mark.parametrize("content", ("", "{", "[]", '{"starts": 3}'))
+def test_a_damaged_record_begins_anew(tmp_path, content):
+    (tmp_path / "run.json").write_text(content)
+    with new(tmp_path).open():
+        pass
+    assert len(journal.read(tmp_path)["starts"]) == 1
