@@ -134,19 +134,35 @@ class Loop:
         @tf.function
         def steps(iterator, count):
             rows = tf.TensorArray(tf.float32, size=count)
+            waited = tf.zeros([], tf.float64)
             for i in tf.range(count):
-                per_replica = self.strategy.run(step, next(iterator))
+                batch, seconds = self._next(iterator, rows.flow)
+                waited += seconds
+                per_replica = self.strategy.run(step, batch)
                 means = {name: self.strategy.reduce("SUM", each, axis=None) for name, each in per_replica.items()}
                 names.clear()
                 names.extend(means)
                 rows = rows.write(i, tf.stack(list(means.values())))
-            return rows.stack()
+            return rows.stack(), waited
 
         def call(iterator, count):
-            return dict(zip(names, steps(iterator, count).numpy().T, strict=True))
+            rows, call.waited = (each.numpy() for each in steps(iterator, count))
+            return dict(zip(names, rows.T, strict=True))
 
         call.traces = steps.experimental_get_tracing_count
         return call
+
+    def _next(self, iterator, before):
+        """Return the next batch, and how many seconds it was waited for after `before`, a result of the last step."""
+        if isinstance(self.strategy, tf.distribute.TPUStrategy):  # whose host may be another one than this process's
+            return next(iterator), tf.zeros([], tf.float64)
+        with tf.control_dependencies([before]):
+            begun = _now()
+        with tf.control_dependencies([begun]):
+            batch = next(iterator)
+        parts = [part for value in batch for part in self.strategy.experimental_local_results(value)]
+        with tf.control_dependencies(parts):
+            return batch, _now() - begun
 
     def check(self, batches: Iterable) -> None:
         """Refuse a data set whose first batch holds no images in [0, 1], or no label of the model for each."""
@@ -164,6 +180,8 @@ class Loop:
         until: int,
         steps_per_call: int = 10,
         pauses: Iterable[int] = (),
+        stops: Iterable[int] = (),
+        on_wait: Callable[[float], None] | None = None,
         seconds_per_call: float | None = None,
         check: bool = True,
     ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
@@ -175,6 +193,8 @@ class Loop:
           until: the step to stop at.
           steps_per_call: the largest n.
           pauses: no call runs past a multiple of any of these, so that the caller can act there.
+          stops: steps that no call runs past, either.
+          on_wait: is called after every call with the seconds that it has waited for batches.
           seconds_per_call: begin with calls of two steps, and take no more than fit into this time, as far as the last
             call tells; None for always `steps_per_call`. The number of steps in a call changes no bit of the result.
 
@@ -190,7 +210,10 @@ class Loop:
         while done < until:
             started = time.perf_counter()
             stop = min([done + most, until, *((done // pause + 1) * pause for pause in pauses)])
+            stop = min([stop, *(each for each in stops if each > done)])
             metrics = steps(iterator, tf.constant(stop - done))
+            if on_wait:
+                on_wait(float(steps.waited))
             bad = np.flatnonzero(~np.isfinite(metrics["loss"]))
             if bad.size:
                 raise FloatingPointError(
@@ -287,6 +310,11 @@ def _standing_in(model, weights, keep):
         value = scope.get_current_value(variable)
         if value is not None and id(variable) not in trained:
             variable.assign(value)
+
+
+def _now():
+    """Return the time, float64 []: TensorFlow's own refuses to run where results are to be the same every time."""
+    return tf.ensure_shape(tf.numpy_function(lambda: np.float64(time.perf_counter()), [], tf.float64), [])
 
 
 def seed_of_step(seed: int, step: tf.Tensor) -> tf.Tensor:

@@ -6,14 +6,15 @@ import time
 import pytest
 import tensorflow as tf
 
-from sat_tf import hparams
+from sat_tf import hparams, methods
 from sat_tf.runs import journal
 
+METHOD = methods.Standard()
 RECIPE = hparams.choose({"dataset": "synthetic", "seed": 3})
 
 
 def new(folder, step=0, command="python main.py"):
-    return journal.Journal(folder, command, RECIPE, tf.distribute.get_strategy(), step)
+    return journal.Journal(folder, command, RECIPE, tf.distribute.get_strategy(), step, METHOD)
 
 
 def test_a_start_says_what_ran_where_and_how_it_ended(tmp_path):

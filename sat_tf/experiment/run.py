@@ -12,9 +12,12 @@ from sat_tf import assembly, console, data, files, hparams, interruption, machin
 from sat_tf.assembly import devices
 from sat_tf.distribute import strategies
 from sat_tf.experiment import validation
+from sat_tf.experiment.profiler import Profiler
 from sat_tf.runs import checkpoints, folders, overlap, starting
+from sat_tf.runs.journal import Journal
 
 CALL_SECONDS = 5.0  # so that progress moves, and Ctrl-C is heard
+SLOW_INPUT = 0.25  # the share of its time that a training may wait for images without a warning
 SAVE_SECONDS, RETRY_SECONDS = 600, 60  # between two checkpoints; after one that could not be written
 
 
@@ -61,6 +64,7 @@ class Run:
         self.sums, self.summed = {}, 0  # of the steps since the last validation
         self.validation = validation.Validation(recipe, self.method, self.state, dataset, self.image_size, strategy)
         self.restored = None  # the checkpoint that it goes on from
+        self.journal, self.told = None, False
 
     def restore(self) -> None:
         """Go on from the latest whole checkpoint, if there is one; the chief reads it for all."""
@@ -131,12 +135,18 @@ class Run:
             **({"extra": self.dataset.extra_source} if self.dataset.extra_source else {}),
         }
 
-    def train(self, on_progress: Callable | None = None) -> None:
+    def train(
+        self, on_progress: Callable | None = None, journal: Journal | None = None, profile: range = range(0)
+    ) -> None:
         """Run the remaining steps; validate and save at the recipe's epochs; stop early where a validation says so.
 
         Args:
           on_progress: is called with the share of the steps that are done, in [0, 1].
+          journal: is told the time of each phase, and the metrics.
+          profile: steps that TensorFlow's profiler records, into `tensorboard/`.
         """
+        journal = journal or Journal(self.model_dir, "", self.recipe, self.strategy, self.state.step, self.method)
+        self.journal = journal
         if self.stopped:
             logging.info("Training had ended: %s.", self.stopped)
             return
@@ -153,8 +163,11 @@ class Run:
         )
         writer = tf.summary.create_file_writer(str(self.model_dir / "tensorboard"))
         first, saved, started = self.state.step, time.monotonic(), time.monotonic() - self.seconds
+        profiler = Profiler(self.model_dir / "tensorboard", profile)
         with (
             writer.as_default(),
+            journal.phase("training"),
+            profiler,
             interruption.on_request() as requested,
             console.make_progress(self.total_steps, "training", "step", first) as progress,
         ):
@@ -163,18 +176,27 @@ class Run:
                 until=self.total_steps,
                 steps_per_call=recipe.steps_per_call,
                 pauses=(self.epoch_steps, self.validation_steps),
+                stops=profiler.stops,
+                on_wait=lambda seconds: journal.add("input", seconds),
                 seconds_per_call=CALL_SECONDS if self.team.size == 1 else None,  # all make the same calls
                 check=False,
             ):
                 self.seconds = time.monotonic() - started
                 self._take(step, metrics, progress)
+                profiler.at(step)
                 if on_progress:
                     on_progress(step / self.total_steps)
-                kinds = self._validate(step) if self._due(step) else ()
+                kinds = ()
+                if self._due(step):
+                    with journal.phase("validation"):
+                        kinds = self._validate(step)
+                    self._tell_of_input()
                 asked, late = self._agreed(requested(), time.monotonic() - saved > SAVE_SECONDS)
                 ends = self.stopped or asked or step == self.total_steps
                 if kinds or ends or step % self.epoch_steps == 0 or late:
-                    done = self._saved(kinds, must=ends)
+                    with journal.phase("saving"):
+                        done = self._saved(kinds, must=ends)
+                    journal.write()
                     saved = time.monotonic() - (0 if done else SAVE_SECONDS - RETRY_SECONDS)
                 if self.stopped:
                     logging.warning(
@@ -190,6 +212,17 @@ class Run:
                         f"Stopped at step {step} of {self.total_steps}; the checkpoint in "
                         f"{self.model_dir} holds it, and the same command goes on from there."
                     )
+
+    def _tell_of_input(self):
+        """Say so, once, where training waits for images for much of its time."""
+        waited, computed = self.journal.seconds["input"], self.seconds
+        if not self.told and waited > SLOW_INPUT * max(computed, 1.0):
+            self.told = True
+            logging.warning(
+                "Images are the bottleneck: training has waited for them for %.0f %% of its time. More cores for "
+                "reading, --set cache=memory, smaller files or a smaller policy help.",
+                100 * waited / computed,
+            )
 
     def _agreed(self, requested, late):
         """Return whether any process was asked to stop, and whether the chief finds it time to save."""
@@ -275,7 +308,7 @@ class Run:
 
         return self.strategy.distribute_datasets_from_function(per_host)
 
-    def write_history(self):
+    def write_history(self) -> None:
         """Write history.csv, a line a validation."""
         columns = dict.fromkeys(name for row in self.history for name in row)
         rows = [{name: row.get(name, "") for name in columns} for row in self.history]
@@ -292,6 +325,7 @@ class Run:
                 self.sums[name] = self.sums.get(name, 0.0) + float(value)
             tf.summary.scalar(f"train/{name}", values.mean(), step)
         self.summed += count
+        self.journal.metrics(step, {f"train/{name}": float(values.mean()) for name, values in metrics.items()})
         progress.set_postfix({name: f"{total / self.summed:.3f}" for name, total in self.sums.items()}, refresh=False)
         progress.update(count)
         tf.summary.scalar("train/learning_rate", self.state.optimizer.learning_rate, step)
@@ -310,6 +344,7 @@ class Run:
             if name.startswith("validation/"):
                 tf.summary.scalar(name, value, step)
         self.history.append(row)
+        self.journal.metrics(step, row)
         self.write_history()
         self.sums, self.summed = {}, 0
         validation.log(row, self.recipe)

@@ -12,6 +12,7 @@ from sat_tf.experiment.evaluate import Asked, report_on
 from sat_tf.experiment.run import Run
 from sat_tf.experiment.subject import Subject
 from sat_tf.runs import checkpoints, folders, overlap, places
+from sat_tf.runs.journal import Journal
 
 
 def train(
@@ -23,6 +24,7 @@ def train(
     checkpoint_dir: str | pathlib.Path | None = "released",
     command: str = "",
     on_progress: Callable | None = None,
+    profile: range = range(0),
 ) -> dict:
     """Train by a recipe, or go on where the run in `model_dir` stopped; then evaluate the best checkpoint and report.
 
@@ -36,6 +38,7 @@ def train(
       checkpoint_dir: where the files of released checkpoints lie, for a run that starts from one.
       command: what the user typed, for the report.
       on_progress: is called with the share of the training that is done, in [0, 1].
+      profile: steps that TensorFlow's profiler records, into `tensorboard/` of the run.
 
     Returns:
       The report, a dict as `report.json` holds it.
@@ -65,12 +68,15 @@ def train(
         folders.write_recipe(model_dir, asked)
         places.remember(model_dir, recipe, data_dir)
         summary.announce(run)
-        run.train(on_progress)
+        record_of = Journal(model_dir, command, recipe, strategy, run.state.step, run.method)
+        kept = stack.enter_context(record_of.open())
+        run.train(on_progress, kept, profile)
         about = _with_best_weights(run, recipe, command)
         subject = Subject.of(recipe, run.state.model, dataset, run.image_size, strategy)
         facts = {**about, "training": summary.summary(run), "published": None}
         folder = folders.report_folder(model_dir, recipe)
-        return report_on(subject, folder, Asked(), facts=facts, history=run.history, home=model_dir)
+        with kept.phase("evaluation"):
+            return report_on(subject, folder, Asked(), facts=facts, history=run.history, home=model_dir)
 
 
 def _with_best_weights(run, recipe, command):

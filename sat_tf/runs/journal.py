@@ -17,10 +17,11 @@ from typing import Any, TextIO
 import tensorflow as tf
 
 import sat_tf
-from sat_tf import files, hparams, machine
+from sat_tf import files, hparams, machine, methods
 
 RUN, METRICS = "run.json", "metrics.jsonl"
-PHASES = ("input", "training", "validation", "saving", "evaluation")  # what the wall time of a start is spent on
+PHASES = ("input", "training", "validation", "saving", "evaluation")  # what the wall time of a start is spent on;
+# "input" is waiting for it, and "training" is written as "attack" and "update"
 KILLED = "killed, or the machine went down"  # a start that could not say how it ended
 GIT_SECONDS = 5  # to wait for git
 
@@ -34,15 +35,22 @@ class Journal:
       recipe: of the run.
       strategy: the devices that compute.
       step: at which this start goes on.
+      method: by whose forward passes the time of a step is attack or update.
     """
 
     def __init__(
-        self, model_dir: pathlib.Path, command: str, recipe: hparams.Recipe, strategy: tf.distribute.Strategy, step: int
+        self,
+        model_dir: pathlib.Path,
+        command: str,
+        recipe: hparams.Recipe,
+        strategy: tf.distribute.Strategy,
+        step: int,
+        method: methods.Standard,
     ) -> None:
         self.model_dir, self.begun, self.step = pathlib.Path(model_dir), time.monotonic(), step
         self.seconds = dict.fromkeys(PHASES, 0.0)
         self._lines: TextIO | None = None
-        self.recipe = recipe.to_dict()
+        self.recipe, self.method = recipe.to_dict(), method
         self.before = [_ended(start) for start in read(self.model_dir)["starts"]]
         self.start = {
             "command": command,
@@ -63,8 +71,8 @@ class Journal:
     def open(self) -> Iterator["Journal"]:
         """Write the start down, and at the end how it ended; metrics of later steps than its first are dropped."""
         _keep_until(self.model_dir / METRICS, self.step)
-        self.write()
         with open(self.model_dir / METRICS, "a", encoding="utf-8") as self._lines:
+            self.write()
             try:
                 yield self
             except KeyboardInterrupt as error:
@@ -91,17 +99,23 @@ class Journal:
     def metrics(self, step: int, values: dict[str, Any]) -> None:
         """Append a line of `{quantity: number}`, with the step; a full disk is said by what can't do without it."""
         self.step = step
+        if self._lines is None:
+            return
         with contextlib.suppress(OSError):
             self._lines.write(json.dumps({"step": step, **values}) + "\n")
             self._lines.flush()
             os.fsync(self._lines.fileno())
 
     def write(self) -> None:
-        """Write run.json as far as it is known."""
+        """Write run.json as far as it is known; not before `open`."""
+        if self._lines is None:
+            return
         self.start["to_step"] = self.step
-        self.start["wall_seconds"] = {"whole": round(time.monotonic() - self.begun, 2)} | {
-            name: round(seconds, 2) for name, seconds in self.seconds.items()
-        }
+        spent = {**self.seconds}
+        steps = spent.pop("training")
+        attack = steps * self.method.attack_equivalents / self.method.forward_equivalents
+        spent = {"whole": time.monotonic() - self.begun, "attack": attack, "update": steps - attack, **spent}
+        self.start["wall_seconds"] = {name: round(seconds, 2) for name, seconds in spent.items()}
         content = {"recipe": self.recipe, "starts": [*self.before, self.start]}
         with contextlib.suppress(OSError):  # a full disk
             files.write(self.model_dir / RUN, json.dumps(content, indent=1) + "\n")
