@@ -7,6 +7,8 @@ import pytest
 import tensorflow as tf
 
 from sat_tf import hparams, methods
+from sat_tf.cli import checks
+from sat_tf.experiment.profiler import Profiler
 from sat_tf.runs import journal
 
 METHOD = methods.Standard()
@@ -15,6 +17,27 @@ RECIPE = hparams.choose({"dataset": "synthetic", "seed": 3})
 
 def new(folder, step=0, command="python main.py"):
     return journal.Journal(folder, command, RECIPE, tf.distribute.get_strategy(), step, METHOD)
+
+
+def test_some_steps_are_profiled(tmp_path):
+    profiler = Profiler(tmp_path, range(2, 4))
+    assert profiler.stops == (2, 4) and Profiler(tmp_path, range(0)).stops == ()
+    with profiler:
+        for step in (1, 2, 3, 4, 5):
+            profiler.at(step)
+            assert profiler.going == (step in (2, 3))
+            tf.square(tf.ones([2])).numpy()
+    assert list(tmp_path.rglob("*.xplane.pb"))
+    with Profiler(tmp_path / "cut", range(1, 9)) as profiler:
+        profiler.at(1)
+    assert not profiler.going and list((tmp_path / "cut").rglob("*.xplane.pb"))
+
+
+@pytest.mark.parametrize("text", ("100", "5:5", "9:3", "a:b", "0:4", ":", "1:2:3"))
+def test_what_is_no_range_of_steps_is_refused(text):
+    with pytest.raises(ValueError, match="Expected --profile_steps=FIRST:END"):
+        checks.profiled(text)
+    assert checks.profiled("100:110") == range(100, 110) and not checks.profiled(None)
 
 
 def test_a_start_says_what_ran_where_and_how_it_ended(tmp_path):

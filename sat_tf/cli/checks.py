@@ -35,6 +35,7 @@ def check(given: flags.FlagValues) -> None:
         raise ValueError("Expected a --checkpoint with a name. Received: --checkpoint=.")
     _check_formats(given.format)
     shard_of(given.shard)
+    profiled(given.profile_steps)
     if job == "download":
         _check_release(given.checkpoint)
     if job == "experiment":
@@ -69,6 +70,18 @@ def shard_of(text: str | None) -> tuple[int, int] | None:
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise ValueError(f"Expected --shard=i/n, the i-th of n parts, such as 1/4. Received: --shard={text}.")
     return int(number), int(count)
+
+
+def profiled(text: str | None) -> range:
+    """Return the steps of "first:end", none for None."""
+    if text is None:
+        return range(0)
+    first, _, end = text.partition(":")
+    if not (first.isdecimal() and end.isdecimal() and 0 < int(first) < int(end)):
+        raise ValueError(
+            f"Expected --profile_steps=FIRST:END, such as 100:110 for ten steps. Received: --profile_steps={text}."
+        )
+    return range(int(first), int(end))
 
 
 def _check_release(checkpoint):

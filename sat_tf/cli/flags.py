@@ -86,6 +86,10 @@ FLAGS = {
     "extra_data": Flag(
         help="An .npz of more training images (image, label), for --set extra_share=0.7.", jobs=("train", "plan")
     ),
+    "profile_steps": Flag(
+        help="Steps of which TensorFlow's profiler writes a profile for TensorBoard, FIRST:END such as 100:110.",
+        jobs=("train",),
+    ),
     "model_dir": Flag(
         help="Folder of the run; default: runs/<model>-<act>-<method>-<dataset>-seed<seed>, and what was changed.",
         jobs=("train", *OPENING),

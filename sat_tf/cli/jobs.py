@@ -111,7 +111,8 @@ def train(
     if not given.model_dir and (words := why_anew(recipe, model_dir)):
         print(words, file=sys.stderr)
     places = {"data_dir": _data_dir(given), "extra_data": given.extra_data, "checkpoint_dir": given.checkpoint_dir}
-    experiment.train(recipe, model_dir, **places, command=command)
+    profile = checks.profiled(given.profile_steps)
+    experiment.train(recipe, model_dir, **places, command=command, profile=profile)
     return 0
 
 
