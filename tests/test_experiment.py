@@ -15,6 +15,8 @@ from sat_tf.experiment import assembly, folders
 from sat_tf.experiment import run as run_of
 from sat_tf.released import fetch
 
+FIGURES = True  # are drawn
+
 TINY = {
     "model": "resnet8-w8",
     "dataset": "synthetic",

@@ -22,6 +22,8 @@ from sat_tf.experiment import assembly, draw
 from sat_tf.grid import runs, table
 from sat_tf.hparams import paper
 
+FIGURES = True  # are drawn
+
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = {
     "model": "resnet8-w8",

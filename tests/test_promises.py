@@ -15,6 +15,7 @@ IMAGES = np.random.default_rng(0).random((4, 32, 32, 3), np.float32)
 LABELS = np.arange(4, dtype=np.int32)
 
 TRAINED = {  # parameters: with ten classes for 32-pixel images, else with a thousand
+    "resnet2-w8": 322,
     "resnet8-w8": 19_218,
     "resnet14": 172_506,
     "resnet20": 269_722,
@@ -50,6 +51,7 @@ TRAINED = {  # parameters: with ten classes for 32-pixel images, else with a tho
     "efficientnet-lite4": 13_006_568,
 }
 SITES = {
+    "resnet2-w8": 1,
     "resnet8-w8": 7,
     "resnet14": 13,
     "resnet20": 19,

@@ -29,6 +29,7 @@ class Counter:
         self.model, self.attack, self.loss_fn, self.seed = model, attack, loss_fn, seed
         self.strategy = strategy or tf.distribute.get_strategy()
         self._count = tf.function(self._count_batch)
+        self._batches, self._numbered = None, None
 
     def count(self, batches: tf.data.Dataset, progress: Callable[[int], None] | None = None) -> tuple[int, int]:
         """Return the number of correct images, and of all.
@@ -39,7 +40,10 @@ class Counter:
           progress: called with the number of images of every batch.
         """
         correct = total = 0
-        for batch in self.strategy.experimental_distribute_dataset(numbered(batches)):
+        if batches is not self._batches:  # else they are numbered, which takes a trace
+            self._batches = batches
+            self._numbered = self.strategy.experimental_distribute_dataset(numbered(batches))
+        for batch in self._numbered:
             right, count = self._count(batch).numpy().tolist()
             correct, total = correct + right, total + count
             if progress:
