@@ -55,6 +55,7 @@ def test_randaugment_with_its_magnitude_reaches_the_images(tmp_path):
 def test_provoked_overfitting_is_caught(tmp_path, capfd):
     """One step of 64/255 from the image itself: the network learns to mask its gradient, and the run stops."""
     recipe = tiny(
+        model="resnet8-w8",
         epochs=12,
         batch_size=36,
         act="relu",
