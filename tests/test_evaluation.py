@@ -276,18 +276,18 @@ def test_the_l2_ball(trained):
 def test_autoattack_is_no_weaker_than_its_parts(trained, monkeypatch):
     monkeypatch.setattr(attacks.Square, "steps", 200)  # instead of 5,000 queries, of the one image that comes so far
     report = experiment.evaluate(
-        {
-            "eval_attacks": "clean,apgd-ce,autoattack",
-            "eval_epsilon": "2/255",
-            "eval_images": 12,
-            "eval_batch_size": 4,
-        },
+        {"eval_attacks": "clean,apgd-ce,autoattack", "eval_epsilon": "2/255", "eval_images": 12, "eval_batch_size": 4},
         model_dir=trained,
     )
     _, alone, ensemble = report["evaluations"]
     assert [stage["attack"] for stage in ensemble["stages"]] == ["apgd-ce", "apgd-t", "fab-t", "square"]
     left = [stage["correct"] for stage in ensemble["stages"]]
-    assert left == sorted(left, reverse=True) and left[-2] > 0 and left[-1] == ensemble["correct"] and left[0] == alone["correct"]
+    assert (
+        left == sorted(left, reverse=True)
+        and left[-2] > 0
+        and left[-1] == ensemble["correct"]
+        and left[0] == alone["correct"]
+    )
     assert report["robustbench"]["autoattack_acc"] == f"{100 * ensemble['accuracy']:.2f}"
 
 

@@ -28,7 +28,7 @@ class Case:
             labels=vectors["labels"],
             ids=np.arange(len(vectors["labels"])),
         )
-        self.attacker = evaluate.Attacker(self.model, norm=norm, batch_size=64)
+        self.attacker = evaluate.Attacker(self.model, norm=norm, batch_size=32)
 
     def model(self, images):
         hidden = images * 2 - 1
