@@ -64,6 +64,8 @@ def test_provoked_overfitting_is_caught(tmp_path, capfd):
         random_start=False,
         validation_attack="pgd-10",
         eval_attacks="clean,fgsm,pgd-10",
+        eval_images=40,
+        image_size=16,
     )
     report = experiment.train(recipe, tmp_path / "run")
     ended = report["training"]["ended"]
