@@ -1,5 +1,6 @@
 """Whole runs on tiny synthetic data: train, resume to the same bits, evaluate, export, refuse."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -12,11 +13,11 @@ import released_vectors
 import tensorflow as tf
 
 from sat_tf import data, experiment, files, hparams, released, resnet, saving
+from sat_tf import report as report_of
 from sat_tf.experiment import assembly, folders
 from sat_tf.experiment import run as run_of
 from sat_tf.released import fetch
-
-FIGURES = True  # are drawn
+from sat_tf.report import figures
 
 TINY = {
     "model": "resnet2-w8",
@@ -51,11 +52,20 @@ def assert_same(one, two):
         np.testing.assert_array_equal(value, two[name], err_msg=name)
 
 
+@contextlib.contextmanager
+def figures_drawn():
+    """Draw figures, which are blank in other tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report_of, "png", figures.png)
+        yield
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """Return the folder and the report of a finished run."""
     model_dir = tmp_path_factory.mktemp("run") / "a"
-    return model_dir, experiment.train(tiny(), model_dir, command="python main.py")
+    with figures_drawn():
+        return model_dir, experiment.train(tiny(), model_dir, command="python main.py")
 
 
 def test_a_run_leaves_everything_behind(finished, capsys):
@@ -73,6 +83,7 @@ def test_a_run_leaves_everything_behind(finished, capsys):
     } <= names
     assert any(name.startswith("tensorboard/events") for name in names)
     assert not [name for name in names if "partial" in name or "tmp" in name]
+    assert all((model_dir / name).stat().st_size > 5_000 for name in names if name.endswith(".png"))
     assert json.loads((model_dir / "report.json").read_text())["evaluations"] == report["evaluations"]
     rows = {row["attack"]: row for row in report["evaluations"]}
     assert list(rows) == ["clean", "pgd-1", "pgd-3"]
@@ -311,7 +322,8 @@ def write_images(root, seed, count=4, names=("$1_$2", "b")):
 
 def test_a_folder_of_eight_images_trains(tmp_path):
     few = {"dataset": "folder", "batch_size": 2, "validation": None, "epochs": 1, "eval_attacks": "clean,pgd-1"}
-    report = experiment.train(tiny(**few), tmp_path / "run", data_dir=write_images(tmp_path / "a", 0))
+    with figures_drawn():
+        report = experiment.train(tiny(**few), tmp_path / "run", data_dir=write_images(tmp_path / "a", 0))
     assert report["dataset"]["validation"] >= 1 and report["evaluations"][0]["count"] == report["dataset"]["test"]
     with pytest.raises(ValueError, match="source: .*a there, .*b here|source: .* there, .* here"):
         experiment.train(tiny(**few), tmp_path / "run", data_dir=write_images(tmp_path / "b", 1))
