@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import dataclasses
 import gc
+import io
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -17,7 +18,7 @@ import pytest  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from tensorflow.python.eager import context  # noqa: E402
 
-from sat_tf import efficientnet  # noqa: E402
+from sat_tf import efficientnet, report  # noqa: E402
 
 CPU = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -39,11 +40,12 @@ def two_replicas():
 
 @contextlib.contextmanager
 def narrowed():
-    """Make efficientnet-b0 ten blocks of few channels, every kind of block among them; give its name."""
+    """Make efficientnet-b0 three blocks of few channels, every kind of block among them; give its name."""
     name = "efficientnet-b0"
     with pytest.MonkeyPatch.context() as patch:
         full = efficientnet.VARIANTS[name]
-        patch.setitem(efficientnet.VARIANTS, name, dataclasses.replace(full, width=0.1, depth=0.5))
+        patch.setitem(efficientnet.VARIANTS, name, dataclasses.replace(full, width=0.1))
+        patch.setattr(efficientnet.scaling, "_STAGES", [(1, 3, 1, 1, 16), (1, 3, 2, 6, 24), (1, 5, 1, 6, 24)])
         yield name
 
 
@@ -59,6 +61,27 @@ def narrow_b0_in_module():
     """Give the name of a narrow EfficientNet to all tests of a file."""
     with narrowed() as name:
         yield name
+
+
+@pytest.fixture(autouse=True, scope="module")
+def blank_figures(request):
+    """Leave the figures of reports blank where no test looks at them: their texts take a fifth of a tiny run.
+
+    A file that looks at them says so by `FIGURES = True`.
+    """
+    if getattr(request.module, "FIGURES", False):
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "png", _blank)
+        yield
+
+
+def _blank(figure):
+    figure.clear()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=20)
+    return buffer.getvalue()
 
 
 @pytest.fixture(autouse=True, scope="module")

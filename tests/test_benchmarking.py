@@ -12,6 +12,8 @@ import tensorflow as tf
 import sat_tf
 from sat_tf import data, evaluate, experiment, hparams, losses
 
+FIGURES = True  # are drawn
+
 layers = keras.layers
 LABELS = np.arange(300) % 3
 LEVELS = np.random.default_rng(0).integers(0, 60, [300, 8, 8, 3]) + 90

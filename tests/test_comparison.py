@@ -12,6 +12,8 @@ import test_report
 from sat_tf import experiment, hparams, report
 from sat_tf.comparison import accuracies, read, unlike
 
+FIGURES = True  # are drawn
+
 CLASSES = ["ant", "bee"]
 
 

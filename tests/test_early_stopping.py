@@ -54,6 +54,7 @@ def test_randaugment_with_its_magnitude_reaches_the_images(tmp_path):
 def test_provoked_overfitting_is_caught(tmp_path, capfd):
     """One step of 64/255 from the image itself: the network learns to mask its gradient, and the run stops."""
     recipe = tiny(
+        model="resnet8-w8",
         epochs=12,
         batch_size=36,
         act="relu",
@@ -62,6 +63,8 @@ def test_provoked_overfitting_is_caught(tmp_path, capfd):
         random_start=False,
         validation_attack="pgd-10",
         eval_attacks="clean,fgsm,pgd-10",
+        eval_images=40,
+        image_size=16,
     )
     report = experiment.train(recipe, tmp_path / "run")
     ended = report["training"]["ended"]

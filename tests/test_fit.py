@@ -61,7 +61,7 @@ def same(first, second, atol=0.0):
 def test_twenty_steps_are_those_of_the_loop(method):
     def fresh():
         keras.utils.set_random_seed(0)
-        return models.build("resnet8-w8", "swish", 10)
+        return models.build("resnet2-w8", "swish", 10)
 
     images = np.random.default_rng(1).random([160, 16, 16, 3]).astype(np.float32)
     labels = np.random.default_rng(2).integers(0, 10, 160).astype(np.int32)
@@ -238,7 +238,7 @@ def test_the_attack_sees_inference_mode_and_frozen_statistics_stay():
     assert seen == [False] + 4 * [False, False, True]  # a look at the model; then two steps of PGD and an update
 
 
-@pytest.mark.parametrize("build", [lambda: models.build("resnet8-w8", "swish", 3), network], ids=["ours", "Keras'"])
+@pytest.mark.parametrize("build", [lambda: models.build("resnet2-w8", "swish", 3), network], ids=["ours", "Keras'"])
 def test_a_frozen_network_does_not_move(build):
     model = build()
     model.trainable = False

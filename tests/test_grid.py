@@ -22,9 +22,11 @@ from sat_tf.experiment import draw
 from sat_tf.grid import runs, table
 from sat_tf.hparams import paper
 
+FIGURES = True  # are drawn
+
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = {
-    "model": "resnet8-w8",
+    "model": "resnet2-w8",
     "dataset": "synthetic",
     "batch_size": "64",
     "validation": "40",
@@ -71,7 +73,7 @@ def test_every_row_has_a_network_a_method_and_an_optimizer(name):
 def test_every_kind_of_row_takes_a_step(name, narrow_b0_in_module):
     """On the narrowest network of its family; test_promises builds the networks that are named."""
     recipe = RECIPES[name]
-    narrow = narrow_b0_in_module if recipe.model in efficientnet.VARIANTS else "resnet8-w8"
+    narrow = narrow_b0_in_module if recipe.model in efficientnet.VARIANTS else "resnet2-w8"
     recipe = recipe.replace(batch_size=2, model=narrow)
     model = assembly.build_model(recipe, 10)
     optimizer = assembly.make_optimizer(recipe, 10, 100)

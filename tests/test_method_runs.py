@@ -12,7 +12,7 @@ from sat_tf import assembly, experiment, hparams, saving
 from sat_tf.experiment import run as run_of
 
 TINY = {
-    "model": "resnet8-w8",
+    "model": "resnet2-w8",
     "act": "swish",
     "dataset": "synthetic",
     "image_size": 8,

@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def model():
-    model = models.build("resnet8-w8", "swish", 10)
+    model = models.build("resnet2-w8", "swish", 10)
     rng = np.random.default_rng(0)
     for variable in model.variables:
         if variable.name in ("moving_mean", "moving_variance"):

@@ -1,6 +1,7 @@
 """Every architecture x what the project promises of it: size, sites, graphs, restoring, exports, two replicas."""
 
 import dataclasses
+import functools
 
 import keras
 import numpy as np
@@ -15,6 +16,7 @@ IMAGES = np.random.default_rng(0).random((4, 32, 32, 3), np.float32)
 LABELS = np.arange(4, dtype=np.int32)
 
 TRAINED = {  # parameters: with ten classes for 32-pixel images, else with a thousand
+    "resnet2-w8": 322,
     "resnet8-w8": 19_218,
     "resnet14": 172_506,
     "resnet20": 269_722,
@@ -51,6 +53,7 @@ TRAINED = {  # parameters: with ten classes for 32-pixel images, else with a tho
     "efficientnet-lite4": 13_006_568,
 }
 SITES = {
+    "resnet2-w8": 1,
     "resnet8-w8": 7,
     "resnet14": 13,
     "resnet20": 19,
@@ -84,6 +87,17 @@ MULTIPLY_ADDS = {  # at each model's own size: the literature's count, and how f
     "efficientnet-b5": (9.9e9, 0.05),
     "efficientnet-b6": (19e9, 0.05),
     "efficientnet-b7": (37e9, 0.05),
+}
+
+
+DEEP = {  # networks of many equal blocks, each with the one of its family that has the fewest
+    **dict.fromkeys(("resnet101", "resnet152"), "resnet50"),
+    **dict.fromkeys(("resnext50-32x8d", "resnext152-32x8d"), "resnext50-32x4d"),
+    **{
+        name: "efficientnet-lite0" if variant.lite else "efficientnet-b0"
+        for name, variant in efficientnet.VARIANTS.items()
+        if name not in ("efficientnet-b0", "efficientnet-lite0")
+    },
 }
 
 
@@ -154,20 +168,43 @@ def test_parameters_and_operations(network):
         assert found == pytest.approx(wanted, rel=rounded)
 
 
-def test_every_site_uses_the_chosen_activation_and_the_batch_stays_open(network):
-    """A recording factory counts the sites, and no other nonlinearity is left but the gates of squeeze-excite."""
+def test_every_site_uses_the_chosen_activation_and_the_batch_stays_open(network, traced_kinds):
+    """A recording factory counts the sites, and no other nonlinearity is left but the gates of squeeze-excite.
+
+    A deep network has no layer of a kind that the shallowest of its family, which is traced, has not.
+    """
     sites, made = sites_of(network.name), network.made
     assert len(made) == sites == len({layer.name for layer in made})
-    assert all(layer in network.model.layers for layer in made)
+    assert all(layer in network.model.layers and len(layer._inbound_nodes) == 1 for layer in made)
     gates = 0
     if network.name in efficientnet.VARIANTS:
         gates = sum(block.squeezed > 0 for block in efficientnet.sizes(network.name)[1])
-    both = network.name in (*resnet.VARIANTS, "efficientnet-b0", "efficientnet-b1", "efficientnet-lite0")
-    for training in (False, True) if both else (False,):
+    if network.name in DEEP:
+        layers = network.model.layers
+        assert {kind_of(layer) for layer in layers} <= traced_kinds(DEEP[network.name])
+        assert sum(getattr(layer, "activation", None) is keras.activations.sigmoid for layer in layers) == gates
+        assert network.model.output.dtype == "float32"
+        return
+    for training in (False, True):
         logits, operations = network.traced(training)
         assert logits.shape.as_list() == [None, network.classes] and logits.dtype == tf.float32
         assert operations.count("Atan") == sites and operations.count("Sigmoid") == gates
         assert not set(operations) & {"Relu", "Tanh", "Elu", "Softplus", "Selu", "Erf", "Relu6"}
+
+
+@pytest.fixture(scope="module")
+def traced_kinds():
+    """Return a function that gives the kinds of layers of a network by its name."""
+    return functools.cache(lambda name: {kind_of(layer) for layer in Network(name).model.layers})
+
+
+def kind_of(layer):
+    """Return a layer's class with every word and choice of its configuration; sizes and rates are no part of it."""
+    config = layer.get_config()
+    words = {
+        key: value for key, value in config.items() if key != "name" and isinstance(value, (str, bool, type(None)))
+    }
+    return type(layer), tuple(sorted(words.items(), key=str))
 
 
 def test_variables_have_unique_paths(network):
@@ -177,11 +214,9 @@ def test_variables_have_unique_paths(network):
 
 def shallow(name):
     """Build an architecture with weights and with few of its blocks: those left out repeat those that are there."""
-    changes = (
-        (resnet.BOTTLENECK_VARIANTS, {"blocks": (2, 1, 1, 1)}),
-        (efficientnet.VARIANTS, {"width": 0.25, "depth": 0.5}),
-    )
+    changes = ((resnet.BOTTLENECK_VARIANTS, {"blocks": (2, 1)}), (efficientnet.VARIANTS, {"width": 0.25}))
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(efficientnet.scaling, "_STAGES", [(1, 3, 1, 1, 16), (1, 3, 2, 6, 24), (1, 5, 1, 6, 24)])
         for variants, change in changes:
             if name in variants:
                 patch.setitem(variants, name, dataclasses.replace(variants[name], **change))

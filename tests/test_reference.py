@@ -28,7 +28,7 @@ class Case:
             labels=vectors["labels"],
             ids=np.arange(len(vectors["labels"])),
         )
-        self.attacker = evaluate.Attacker(self.model, norm=norm, batch_size=50)
+        self.attacker = evaluate.Attacker(self.model, norm=norm, batch_size=64)
 
     def model(self, images):
         hidden = images * 2 - 1
@@ -54,8 +54,9 @@ def test_the_network_is_the_one_of_the_vectors(case):
 @pytest.mark.parametrize("name", ["apgd-ce", "apgd-t", "fab-t", "square", "autoattack"])
 def test_robust_accuracy_is_the_reference_s(case, name):
     chosen = np.arange(len(case.logits))
-    if name != "apgd-ce":  # which takes little time; of the robust images, which take most, every ninth
-        chosen = np.flatnonzero(~case.robust["autoattack"] | (chosen % 9 == 0))
+    if name != "apgd-ce":  # which takes little time; of the images that stay robust, which take most, a few
+        least = "autoattack" if name == "square" else name  # either random search fools some that the other does not
+        chosen = np.flatnonzero(~case.robust[least] | (chosen % 40 == 0))
     result = case.attacker.attack(case.examples.take(chosen), name, epsilon=case.epsilon)
     expected, count = case.robust[name][chosen], len(case.logits)
     loose = LOOSE.get((case.attacker.norm, name), 1)

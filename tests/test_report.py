@@ -14,6 +14,8 @@ import pytest
 
 from sat_tf import report
 
+FIGURES = True  # are drawn
+
 CLASSES = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 EPSILON = 8 / 255
 IMAGES = ["figures/training_curves.png", "figures/accuracy_vs_steps.png", "figures/panel.png"]

@@ -11,6 +11,8 @@ import test_report
 from sat_tf import report
 from sat_tf.report import html as page_of
 
+FIGURES = True  # are drawn
+
 content, history, make_panel = test_report.content, test_report.history, test_report.make_panel
 LABELS = np.array([0, 0, 0, 1, 1, 2])
 CLEAN = np.array([0, 0, 1, 1, 2, -1])

@@ -8,6 +8,7 @@ import tensorflow as tf
 from sat_tf import activations, cost, resnet
 
 SMALL = {
+    "resnet2-w8": (0, 8),
     "resnet8-w8": (1, 8),
     "resnet14": (2, 16),
     "resnet20": (3, 16),
@@ -34,7 +35,7 @@ def test_parameters_of_small_networks_by_pencil_and_paper(variant):
     for group in range(3):
         for _ in range(2 * blocks):
             layers.append((layers[-1][1], width * 2**group))
-    expected = sum(9 * inputs * outputs + 2 * outputs for inputs, outputs in layers) + (4 * width + 1) * 10
+    expected = sum(9 * inputs * outputs + 2 * outputs for inputs, outputs in layers) + (layers[-1][1] + 1) * 10
     assert cost.parameters(weightless(variant, classes=10)) == expected
     assert variant != "resnet20" or expected == 269_722  # He et al. 2015, Table 6: 0.27 million
 

@@ -10,6 +10,8 @@ import pytest
 from sat_tf import hparams
 from sat_tf.grid import table
 
+FIGURES = True  # are drawn
+
 RESULTS = pathlib.Path(__file__).parents[1] / "results"
 TABLES = sorted(RESULTS.rglob("table.json"))
 

@@ -19,7 +19,7 @@ def make_loop(*, strategy=None, method="sat", seed=0, batch_size=8, weight_decay
     keras.utils.set_random_seed(seed)
     strategy = strategy or tf.distribute.get_strategy()
     with strategy.scope():
-        model = models.build("resnet8-w8", "swish", 10)
+        model = models.build("resnet2-w8", "swish", 10)
         optimizer = optim.sgd(lambda step: rate * tf.ones([]), momentum=0.9)
         optimizer.build(model.trainable_variables)
         method = make(method, ATTACK)

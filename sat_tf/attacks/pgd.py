@@ -68,6 +68,8 @@ class PGD:
 
     def climb(self, loss_fn: Loss, images: tf.Tensor, start: tf.Tensor, steps: int | tf.Tensor) -> tf.Tensor:
         """Return where `steps` iterations from `start` end, inside the ball around `images`; all `[batch, h, w, 3]`."""
+        if isinstance(steps, int) and not steps:
+            return tf.stop_gradient(start)
         images = tf.stop_gradient(images)
         ball = linf_ball(images, self.epsilon)
 

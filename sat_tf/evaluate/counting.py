@@ -32,6 +32,7 @@ class Counter:
         self.model, self.attack, self.loss_fn, self.seed = model, attack, loss_fn, seed
         self.strategy = strategy or tf.distribute.get_strategy()
         self._count = tf.function(self._count_batch)
+        self._batches, self._numbered = None, None
 
     def count(
         self, batches: tf.data.Dataset, progress: Callable[[int], None] | None = None, first: int = 0, every: int = 1
@@ -45,7 +46,10 @@ class Counter:
           first, every: the batches hold the images first, first + every, ... of the data set: a process' part.
         """
         correct = total = 0
-        for batch in self._spread(numbered(batches, first, every)):
+        if (batches, first, every) != self._batches:  # else they are numbered, which takes a trace
+            self._batches = batches, first, every
+            self._numbered = self._spread(numbered(batches, first, every))
+        for batch in self._numbered():
             right, count = self._count(batch).numpy().tolist()
             correct, total = correct + right, total + count
             if progress:
@@ -53,11 +57,11 @@ class Counter:
         return correct, total
 
     def _spread(self, batches):
-        """Return the batches over the replicas of this process, which need not wait for those of others."""
-        here = replicas.here(self.strategy)
-        if here == self.strategy.num_replicas_in_sync:
-            return self.strategy.experimental_distribute_dataset(batches)
-        return (replicas.spread(self.strategy, batch) for batch in batches)
+        """Return a function that gives the batches over this process' replicas, which need not wait for others'."""
+        if replicas.here(self.strategy) == self.strategy.num_replicas_in_sync:
+            spread = self.strategy.experimental_distribute_dataset(batches)
+            return lambda: spread
+        return lambda: (replicas.spread(self.strategy, batch) for batch in batches)
 
     def _count_batch(self, batch):
         counted = self.strategy.run(self._count_replica, args=batch)

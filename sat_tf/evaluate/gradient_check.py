@@ -9,7 +9,7 @@ would, without its curvature and without its rounding where it saturates.
 import numpy as np
 import tensorflow as tf
 
-from sat_tf import attacks, losses
+from sat_tf import losses
 from sat_tf.evaluate.model_checks import Case, Found, evenly
 
 IMAGES, DIRECTIONS = 32, 3
@@ -33,7 +33,8 @@ def gradient_matches_function(case: Case) -> Found:
     right = case.chosen[case.right[case.chosen]]
     chosen = right if len(right) else case.chosen
     chosen = chosen[evenly(len(chosen), IMAGES)]
-    backward = _Backward(case.attacker, np.asarray(case.examples.images[chosen]), case.examples.labels[chosen])
+    classes = case.logits.shape[1]
+    backward = _Backward(case.attacker, np.asarray(case.examples.images[chosen]), case.examples.labels[chosen], classes)
     precision = backward.precision
     images = _inside(backward.images, 2 * max(STEPS[precision]))
     first, second = backward(images), backward(images)
@@ -57,25 +58,32 @@ KINDS = {  # what is compared, and in which of the directions
 class _Backward:
     """The compiled gradient of a model's cross-entropy, and of a random sum of its logits."""
 
-    def __init__(self, attacker, images, labels):
+    def __init__(self, attacker, images, labels, classes):
         self.images, self.count = images, len(images)
         predict, size = attacker.predict, min(attacker.batch_size, len(images))
 
         @tf.function
         def gradients(images, labels, random):
-            with tf.GradientTape() as tape:
+            with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+                tape.watch(images)
                 logits = predict(images)
                 tape.watch(logits)
                 loss = losses.cross_entropy(logits, labels)
-            cotangent = tape.gradient(loss, logits)
-            sharpest = attacks.input_gradient(lambda x: losses.cross_entropy(predict(x), labels), images)
-            return cotangent, sharpest, attacks.input_gradient(lambda x: tf.reduce_sum(random * predict(x), -1), images)
+                total, mixed = tf.reduce_sum(loss), tf.reduce_sum(tf.reduce_sum(random * logits, -1))
+            return (
+                tape.gradient(loss, logits),
+                tape.gradient(total, images, unconnected_gradients="zero"),
+                tape.gradient(mixed, images, unconnected_gradients="zero"),
+            )
 
         self.labels, self.size, self._gradients = labels.astype(np.int32), size, gradients
-        shape = [size, *images.shape[1:]]
-        logits = tf.function(predict).get_concrete_function(tf.TensorSpec(shape))
-        self.precision = _precision(logits.graph)
-        self.random = np.random.default_rng(2).standard_normal([self.count, logits.structured_outputs.shape[-1]])
+        shapes = (
+            tf.TensorSpec([size, *images.shape[1:]]),
+            tf.TensorSpec([size], tf.int32),
+            tf.TensorSpec([size, classes]),
+        )
+        self.precision = _precision(gradients.get_concrete_function(*shapes).graph)
+        self.random = np.random.default_rng(2).standard_normal([self.count, classes])
 
     def __call__(self, images):
         """Return `(cotangent, gradient)` of the cross-entropy and of the random sum, all `[n, ...]`."""
