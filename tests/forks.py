@@ -22,10 +22,16 @@ def run(program, *words, cwd, folder):
     Returns:
         Exit status, stdout, stderr.
     """
-    process = _CONTEXT.Process(target=_be, args=(program, words, cwd, folder))
+    status = call(_be, program, words, cwd, folder)
+    return status, *((pathlib.Path(folder) / number).read_text() for number in "12")
+
+
+def call(function, *arguments):
+    """Call a module's function; return the exit status of its process, below zero for what a signal has ended."""
+    process = _CONTEXT.Process(target=function, args=arguments)
     process.start()
     process.join()
-    return process.exitcode, *((pathlib.Path(folder) / number).read_text() for number in "12")
+    return process.exitcode
 
 
 def _be(program, words, cwd, folder):
