@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from data_files import assert_same, batches, indices, noise, write_folder, write_idx, write_tfds
+from data_files import assert_same, batches, indices, noise, places, write_folder, write_idx, write_tfds
 
 from sat_tf import data
 from sat_tf.data import make_shards
@@ -55,11 +55,6 @@ def load(data_dir):
         return loaded[name]
 
     return get
-
-
-def places(items):
-    """Return the places of the images of a dataset of items, see `Split.order`; none is decoded."""
-    return [int(place) for place in items.map(lambda item: item["index"]).as_numpy_iterator()]
 
 
 def small(split, count=60):
