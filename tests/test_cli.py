@@ -25,6 +25,8 @@ TINY = [
     "--epochs=1",
     "--set",
     "validation=40",
+    "--set",
+    "validation_attack=pgd-1",
     "--eval_attacks=clean,pgd-2",
 ]
 NOISE = ("oneDNN", "cuda", "retracing", "Sharding")  # of TensorFlow's log
@@ -331,6 +333,7 @@ def test_train_interrupt_resume_eval_export(tmp_path, warm):
 def test_averaged_weights_from_the_command_line(tmp_path, warm):
     """Evaluation and export take what the run keeps, without its recipe being repeated."""
     flags = [*TINY, "--model_dir=run", "--set", "average_decay=0.9", "--set", "policy=randaugment:10"]
+    flags += ["--set", "eval_checks=0"]
     status, _, err = warm(*flags, cwd=tmp_path)
     assert status == 0, err
     for mode, more in (("eval", ["--set", "eval_checks=0"]), ("export", [])):
