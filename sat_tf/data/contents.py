@@ -45,6 +45,7 @@ _OF_8_BITS = ("1", "L", "P", "LA", "PA", "La", "RGB", "RGBA", "RGBX", "RGBa", "C
 _JPEG_END = b"\xff\xd9"
 
 
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)  # traced once for all sets
 def look(content: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Decode the bytes of an image file as cheaply as shows whether that is possible.
 
@@ -86,7 +87,7 @@ def look(content: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     return tf.cond(is_jpeg(content), of_jpeg, of_png_or_another)
 
 
-_look_alone = tf.function(look, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+look_in_place = look.python_function  # to be traced into a pipeline, which is made ready sooner than one with calls
 
 
 def digests_of(pixels: np.ndarray | tf.Tensor) -> tf.Tensor:
@@ -130,7 +131,7 @@ def fault_of(content: bytes) -> str | None:
     if not content:
         return "empty"
     try:
-        _look_alone(tf.constant(content))
+        look(tf.constant(content))
         return None
     except tf.errors.OpError:
         pass

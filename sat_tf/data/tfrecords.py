@@ -262,7 +262,7 @@ def _look(paths, offsets, counts, firsts, features, found, advance):
     @tf.autograph.experimental.do_not_convert
     def look(place, record):
         image, label = features.parse(record)
-        kind, *others = contents.look(image)
+        kind, *others = contents.look_in_place(image)
         kind = tf.where((label >= 0) & (label < features.classes), kind, contents.UNREADABLE)
         return place, (kind, *others), tf.strings.length(record) + _FRAME
 
