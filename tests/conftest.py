@@ -22,6 +22,11 @@ from sat_tf import efficientnet, report  # noqa: E402
 
 CPU = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
+# An input pipeline goes by the optimizers of graphs that TensorFlow starts with, a tf.function by those of its tracing.
+# To optimize a pipeline takes ten times as long as what it does for a few images; test_data proves the bits the same.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+tf.config.list_logical_devices()
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
 gc.freeze()  # what was imported stays: no collection need look at it
 
 

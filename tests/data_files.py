@@ -144,3 +144,8 @@ def assert_same(left, right):
 
 def indices(dataset):
     return [int(index) for _, _, index in dataset.as_numpy_iterator()]
+
+
+def places(items):
+    """Return the places of the images of a dataset of items, see `Split.order`; none is decoded."""
+    return [int(place) for place in items.map(lambda item: item["index"]).as_numpy_iterator()]

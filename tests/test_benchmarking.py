@@ -80,9 +80,17 @@ def test_a_softmax_is_looked_behind_and_that_is_told(found):
         lambda: evaluate.Examples(images=LEVELS, labels=LABELS),
     ],
 )
-def test_the_same_radius_means_the_same_in_255_and_data_is_of_any_kind(data, trained, found):
+def test_data_is_of_any_kind(data, trained, found):
     twin = like(trained, layers.Rescaling(1 / 255), name="twin")
-    other = sat_tf.benchmark(twin, data(), ["clean", "pgd-5"], 6 / 255, value_range=(0, 255), checks=0)
+    other = sat_tf.benchmark(twin, data(), "clean", value_range=(0, 255), checks=0)
+    assert other.accuracies["clean"] == found.accuracies["clean"]
+    np.testing.assert_array_equal(other.examples.images, found.examples.images)
+    np.testing.assert_array_equal(other.examples.labels, found.examples.labels)
+
+
+def test_the_same_radius_means_the_same_in_255(trained, found):
+    twin = like(trained, layers.Rescaling(1 / 255), name="twin")
+    other = sat_tf.benchmark(twin, (LEVELS, LABELS), ["clean", "pgd-5"], 6 / 255, value_range=(0, 255), checks=0)
     assert other.accuracies == found.accuracies
     assert not other.checks and "not checked" in str(other)
 

@@ -3,12 +3,15 @@
 import ast
 import dataclasses
 import inspect
+import os
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from data_files import assert_same, batches, indices, noise, write_folder, write_idx, write_tfds
+from data_files import assert_same, batches, indices, noise, places, write_folder, write_idx, write_tfds
 
 from sat_tf import data
 from sat_tf.data import make_shards
@@ -100,18 +103,19 @@ def test_epochs_are_permutations(load, name, part):
     shuffled = indices(split.epoch(SEED))
     assert sorted(shuffled) == list(range(split.size))
     assert shuffled == indices(split.epoch(SEED)) == indices(split.epoch(tf.cast(SEED, tf.int64)))
-    assert len({tuple(indices(split.epoch(SEED + number))) for number in range(3)}) > 1
+    assert len({tuple(shuffled), *(tuple(indices(split.epoch(SEED + number))) for number in (1, 2))}) > 1
 
 
 @pytest.mark.parametrize("name", data.DATASETS)
 def test_hosts_share_an_epoch(load, name):
     split, hosts = small(load(name).train), 3
     for seed in (None, SEED):
-        shares = [indices(split.epoch(seed, host, hosts, block=4)) for host in range(hosts)]
+        shares = [places(split.order(seed, host, hosts, 4, 0)) for host in range(hosts)]
         assert sorted(sum(shares, [])) == list(range(split.size))
         assert max(map(len, shares)) - min(map(len, shares)) <= 4
-        rest = [indices(split.epoch(seed, host, hosts, block=4, start=2)) for host in range(hosts)]
+        rest = [places(split.order(seed, host, hosts, 4, 2)) for host in range(hosts)]
         assert rest == [share[8:] for share in shares]
+    assert indices(split.epoch(SEED, 1, hosts, block=4, start=2)) == rest[1]
 
 
 @pytest.mark.parametrize("name", data.DATASETS)
@@ -296,13 +300,13 @@ def test_policy_sees_levels_after_the_crop_and_its_seed_follows_the_image(load):
     assert set(map(str, shapes)) == {str((tf.uint8, [32, 32, 3], tf.int32, [2]))}
 
 
-@pytest.mark.parametrize("name", ["none", "autoaugment", "randaugment"])
-def test_policies_by_name(load, name):
+def test_policies_by_name(load):
     plain = batches(load("shards").train, augment="imagenet", image_size=40)
-    changed = batches(load("shards").train, augment="imagenet", image_size=40, policy=name)
-    assert_same(batches(load("shards").train, augment="imagenet", image_size=40, policy=name), changed)
-    differences = [np.abs(left - right).max() for (left, _), (right, _) in zip(plain, changed, strict=True)]
-    assert max(differences) < 0.51 / 255 if name == "none" else max(differences) > 0.1
+    for name in ("none", "autoaugment", "randaugment"):
+        changed = batches(load("shards").train, augment="imagenet", image_size=40, policy=name)
+        assert_same(batches(load("shards").train, augment="imagenet", image_size=40, policy=name), changed)
+        differences = [np.abs(left - right).max() for (left, _), (right, _) in zip(plain, changed, strict=True)]
+        assert max(differences) < 0.51 / 255 if name == "none" else max(differences) > 0.1
     with pytest.raises(ValueError, match="Expected a known policy. Received: policy=autoaugmnt. Did you mean autoaug"):
         batches(load("shards").train, policy="autoaugmnt")
 
@@ -327,6 +331,36 @@ def test_evaluation_preprocessing_is_chosen_by_name(load):
         ValueError, match="Expected a known preprocess. Received: preprocess=crop. Did you mean crop_resize"
     ):
         data.evaluation_batches(load("shards").test, batch_size=5, image_size=64, preprocess="crop")
+
+
+BITS = """
+import hashlib
+from sat_tf import data
+loaded = data.load("shards", data_dir={folder!r})
+arguments = dict(batch_size=8, image_size=40, augment="imagenet", policy="autoaugment", seed=5, epochs=1)
+pipelines = [data.train_batches(loaded.train, **arguments)]
+arguments = dict(batch_size=8, image_size=32, augment="pad_crop_flip", seed=5, epochs=1)
+pipelines += [data.train_batches(data.load("synthetic").validation, **arguments)]
+for preprocess in ("resize_crop", "crop_resize"):
+    pipelines += [data.evaluation_batches(loaded.test, batch_size=7, image_size=70, preprocess=preprocess)]
+digest = hashlib.sha256()
+for batches in pipelines:
+    for batch in batches.as_numpy_iterator():
+        digest.update(b"".join(part.tobytes() for part in batch))
+digest = digest.hexdigest()
+"""
+
+
+def test_optimizers_of_graphs_change_no_bit(load, data_dir):
+    """The suite's pipelines do without them, a user's have them; see conftest."""
+    load("shards")
+    code = BITS.format(folder=str(data_dir / "shards"))
+    environment = os.environ | {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+    optimized = subprocess.run(
+        [sys.executable, "-c", f"{code}print(digest)"], stdout=subprocess.PIPE, text=True, check=True, env=environment
+    )
+    exec(code, unoptimized := {})
+    assert optimized.stdout.strip() == unoptimized["digest"]
 
 
 def test_augment_may_be_a_function():

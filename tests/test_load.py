@@ -1,33 +1,38 @@
 """`load` opens everything that the project writes, with the names of the classes, and nothing else."""
 
+import data_files
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import sat_tf
-from sat_tf import attacks, experiment, hparams, models
+from sat_tf import attacks, models
 from sat_tf.export import formats
 
 IMAGES = np.random.default_rng(0).random([2, 32, 32, 3]).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """Return the folder of a tiny run."""
+def written(tmp_path_factory):
+    """Return the folder of a run and the model whose weights it keeps."""
     folder = tmp_path_factory.mktemp("run") / "run"
-    changes = {"model": "resnet8-w8", "dataset": "synthetic", "epochs": 1, "validation": 40, "eval_images": 20}
-    recipe = hparams.choose({**changes, "validation_attack": "pgd-1", "eval_attacks": "clean", "eval_checks": 0})
-    experiment.train(recipe, folder)
-    return folder
+    return folder, data_files.write_run(folder)
+
+
+@pytest.fixture(scope="module")
+def run(written):
+    return written[0]
 
 
 def logits(model):
     return model(IMAGES, training=False).numpy()
 
 
-def test_a_run_its_checkpoints_and_its_exports_are_one_model(run, tmp_path):
+def test_a_run_its_checkpoints_and_its_exports_are_one_model(written, tmp_path):
+    run, kept = written
     model = sat_tf.load(run)
+    np.testing.assert_array_equal(logits(model), logits(kept))
     assert model.output_shape == (None, 10) and len(model.classes) == 10 and not model.classes[0].isdecimal()
     (checkpoint,) = set((run / "checkpoints").glob("step-*"))
     for place in (str(run), run / "checkpoints" / "best", run / "checkpoints" / "latest", checkpoint):

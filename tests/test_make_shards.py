@@ -1,9 +1,8 @@
 """The tool that writes shards: what it takes over, what it refuses, what it says."""
 
-import pathlib
-import subprocess
-import sys
+import functools
 
+import forks
 import pytest
 from data_files import as_format, labelled, write_folder, write_photographs
 
@@ -35,37 +34,27 @@ def test_shards_hold_the_folders_images(tmp_path):
     }
 
 
-@pytest.mark.parametrize("skip", [False, True])
-def test_tool_at_the_command_line(tmp_path, skip):
+def test_tool_at_the_command_line(tmp_path):
     """As a user starts it: one line for an error, no traceback, the counts and the next command in the last line."""
     paths = write_photographs(tmp_path / "in", 10)
     paths[7].write_bytes(b"")
-    command = [
-        sys.executable,
-        "-m",
-        "sat_tf.data.make_shards",
-        f"--data_dir={tmp_path / 'in'}",
-        f"--output_dir={tmp_path / 'out'}",
-        "--train_shards=2",
-        "--validation_shards=1",
-    ]
-    run = subprocess.run(
-        command + ["--skip_unreadable"] * skip, capture_output=True, text=True, cwd=pathlib.Path(__file__).parents[1]
+    words = [f"--data_dir={tmp_path / 'in'}", f"--output_dir={tmp_path / 'out'}"]
+    words += ["--train_shards=2", "--validation_shards=1"]
+    tool = functools.partial(forks.run, "sat_tf.data.make_shards", *words, cwd=tmp_path, folder=tmp_path)
+    status, _, err = tool()
+    assert "Traceback" not in err and status == 1
+    assert err.strip().splitlines()[-1] == (
+        f"make_shards: Expected whole images. Received: 1 unreadable, the first {paths[7]}: empty. "
+        "Replace them, or leave them out by --skip_unreadable."
     )
-    assert "Traceback" not in run.stderr and run.returncode == (0 if skip else 1)
-    if not skip:
-        last = run.stderr.strip().splitlines()[-1]
-        assert last == (
-            f"make_shards: Expected whole images. Received: 1 unreadable, the first {paths[7]}: empty. "
-            "Replace them, or leave them out by --skip_unreadable."
-        )
-        return
-    note, first, last = run.stdout.strip().splitlines()
+    status, out, err = tool("--skip_unreadable")
+    assert "Traceback" not in err and status == 0
+    note, first, last = out.strip().splitlines()
     assert note.startswith("note: the test split is 5 of 30 images")
     assert first == f"left out: {paths[7]}: empty"
     assert "24 training and 5 validation images written, 1 left out." in last
     assert last.endswith(f"python main.py --dataset=shards --data_dir={tmp_path / 'out'}")
-    assert "writing shards: 29 of 29 images (100 %)" in run.stderr
+    assert "writing shards: 29 of 29 images (100 %)" in err
     loaded = data.load("shards", data_dir=tmp_path / "out")
     assert loaded.train.size + loaded.validation.size + loaded.test.size == 29
 

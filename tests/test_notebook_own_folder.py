@@ -23,7 +23,7 @@ NOTEBOOK = ROOT / "docs/notebooks/own_folder.ipynb"
 SMALL = {  # what makes it small
     "COUNT = 60": "COUNT = 11",
     "--epochs=30": "--epochs=1 --set batch_size=16 --set validation_attack=pgd-1 "
-    "--set warmup_epochs=0 --eval_attacks=clean,pgd-1",
+    "--set warmup_epochs=0 --set eval_checks=0 --eval_attacks=clean,pgd-1",
     "pgd-50": "pgd-2",
 }
 

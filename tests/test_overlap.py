@@ -15,7 +15,7 @@ from sat_tf.runs import overlap
 
 CLASSES = ("ant", "bee")
 TINY = {
-    "model": "resnet20-w8",
+    "model": "resnet8-w8",
     "method": "standard",
     "dataset": "folder",
     "epochs": 1,

@@ -1,11 +1,9 @@
 """A killed evaluation goes on where its state was saved last, and ends as one that was never killed."""
 
 import os
-import pathlib
 import signal
-import subprocess
-import sys
 
+import forks
 import numpy as np
 import pytest
 import small_attacks
@@ -93,15 +91,13 @@ def test_resumed_by_another_process_s_attacker(shared, uninterrupted, tmp_path):
         assert sum(told) == pytest.approx(COUNT) and told[0] > 0
 
 
+def kill_in_the_middle(folder):
+    always_saving()
+    attack(fresh(), Killing(folder, 8, end=lambda: os.kill(os.getpid(), signal.SIGKILL)))
+
+
 def test_killed_for_real(uninterrupted, tmp_path):
-    code = (
-        "import os, signal, sys, test_resume as t; t.always_saving(); "
-        "t.attack(t.fresh(), t.Killing(sys.argv[1], 8, end=lambda: os.kill(os.getpid(), signal.SIGKILL)))"
-    )
-    root = pathlib.Path(__file__).parents[1]
-    path = os.pathsep.join([str(root), str(root / "tests")])
-    ended = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env={**os.environ, "PYTHONPATH": path})
-    assert ended.returncode == -signal.SIGKILL
+    assert forks.call(kill_in_the_middle, tmp_path) == -signal.SIGKILL
     store = Store(tmp_path)
     seconds = float(store.load()["seconds"])
     result = attack(fresh(), store)

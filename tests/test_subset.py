@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from data_files import as_format, indices, labelled, noise, photographs, write_folder, write_photographs, write_tfds
+from data_files import places as places_of
 
 from sat_tf import data
 from sat_tf.data import make_shards, tfrecords
@@ -70,7 +71,7 @@ def test_selection_holds_exactly_its_images(splits, kind):
     chosen = data.selected(split, places)
     assert chosen.size == len(places) and labelled(chosen) == [whole[place] for place in places]
     assert indices(chosen.epoch(None)) == chosen.places.tolist() == places.tolist()
-    shares = [indices(chosen.epoch(None, host, 2, block=2)) for host in range(2)]
+    shares = [places_of(chosen.order(None, host, 2, 2, 0)) for host in range(2)]
     assert sorted(sum(shares, [])) == places.tolist()
     assert indices(chosen.epoch(None, 1, 2, block=2, start=1)) == shares[1][2:]
     with pytest.raises(ValueError, match="natural order"):
@@ -345,7 +346,7 @@ def test_parts_are_the_whole_and_share_nothing(splits, kind, count):
     split = data.selected(splits[kind], np.arange(20))
     parts = [data.part(split, number, count) for number in range(count)]
     assert [part.places.tolist() for part in parts] == [list(range(number, 20, count)) for number in range(count)]
-    assert sorted(sum((indices(part.epoch(None)) for part in parts), [])) == list(range(20))
+    assert sorted(sum((places_of(part.order(None, 0, 1, 1, 0)) for part in parts), [])) == list(range(20))
     assert max(part.size for part in parts) - min(part.size for part in parts) <= 1
 
 
@@ -356,7 +357,7 @@ def test_parts_of_a_selection_keep_the_places_of_the_whole(splits):
     names = splits["tfds"].names()
     for part in parts:
         assert part.names().tolist() == names[part.places].tolist()
-        assert indices(part.epoch(None)) == part.places.tolist()
+        assert places_of(part.order(None, 0, 1, 1, 0)) == part.places.tolist()
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,9 @@ def look(content: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     return tf.cond(is_jpeg(content), of_jpeg, of_png_or_another)
 
 
+look_in_place = look.python_function  # to be traced into a pipeline, which is made ready sooner than one with calls
+
+
 def digests_of(pixels: np.ndarray | tf.Tensor) -> tf.Tensor:
     """Return what tells images of other pixels apart, int64 [n]: FarmHash's 64-bit fingerprint of sides and pixels.
 

@@ -63,9 +63,10 @@ def check_files(paths: list[str], advance: Callable[[int], Any]) -> index.Index:
     kinds, sides = np.full(len(paths), contents.UNREADABLE, np.int8), np.zeros([len(paths), 2], np.int32)
     digests = np.zeros(len(paths), np.int64)
 
+    @tf.autograph.experimental.do_not_convert
     def look(place, path):
         content = tf.io.read_file(path)
-        return place, *contents.look(content), tf.strings.length(content)
+        return place, *contents.look_in_place(content), tf.strings.length(content)
 
     names = tf.data.Dataset.from_tensor_slices(_tensor_of(paths)).enumerate()
     looked = names.map(look, num_parallel_calls=tf.data.AUTOTUNE, deterministic=False).ignore_errors()

@@ -186,7 +186,8 @@ def check_files(paths: Sequence[str], advance: Callable[[int], Any], features: F
     found, names = (kinds, sides, digests), np.array(paths, np.str_)
     _look(names, np.zeros_like(counts), counts, firsts, features, found, advance)
     unseen = np.flatnonzero(kinds == contents.UNREADABLE)  # behind a wrong checksum nothing is read: now one by one
-    _look(names[files[unseen]], offsets[unseen], np.ones_like(unseen), unseen, features, found, advance)
+    if len(unseen):
+        _look(names[files[unseen]], offsets[unseen], np.ones_like(unseen), unseen, features, found, advance)
     for place in np.flatnonzero(kinds == contents.UNREADABLE).tolist():
         file = int(files[place])
         fault = _fault_at(paths[file], offsets[place], features)
@@ -258,9 +259,10 @@ def _look(paths, offsets, counts, firsts, features, found, advance):
     def read(path, offset, count, first):
         return read_from(path, offset).take(count).enumerate(first).ignore_errors()
 
+    @tf.autograph.experimental.do_not_convert
     def look(place, record):
         image, label = features.parse(record)
-        kind, *others = contents.look(image)
+        kind, *others = contents.look_in_place(image)
         kind = tf.where((label >= 0) & (label < features.classes), kind, contents.UNREADABLE)
         return place, (kind, *others), tf.strings.length(record) + _FRAME
 
