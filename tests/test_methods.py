@@ -142,18 +142,6 @@ def test_no_other_file_knows_a_method_by_name():
             assert not compared.search(file.read_text(encoding="utf-8")), file
 
 
-@pytest.mark.parametrize("name", methods.METHODS)
-def test_trains_compiled_by_xla(name):
-    """A few steps of a network with batch normalisation; the loss of a batch that is seen again falls."""
-    loop = loop_of(make(name), network(), size=8, rate=0.02)
-    images, labels = small_batch(size=8)
-    step = tf.function(loop.step, jit_compile=True)
-    values = [float(step(images, labels)["loss"]) for _ in range(6)]
-    grows = name == "epsilon-warmup"  # the attack is stronger from step to step
-    assert np.isfinite(values).all() and (grows or min(values[1:]) < values[0])
-    assert loop.state.step == 6
-
-
 def trained(method, steps=3):
     """Return losses and all variables of a small network after some steps."""
     model = network()

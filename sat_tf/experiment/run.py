@@ -208,9 +208,10 @@ class Run:
                     )
                     return
                 if asked and step < self.total_steps:
+                    where = self.model_dir if self.team.is_chief else "the first worker's folder"
                     raise KeyboardInterrupt(
                         f"Stopped at step {step} of {self.total_steps}; the checkpoint in "
-                        f"{self.model_dir} holds it, and the same command goes on from there."
+                        f"{where} holds it, and the same command goes on from there."
                     )
 
     def _tell_of_input(self):
