@@ -133,7 +133,7 @@ ARROWS = {  # room or module: what of ours it may import
                 "schedules",
                 "train",
             )
-        ),
+        )
     },
     "sat_tf.runs": {
         "sat_tf",
@@ -192,7 +192,7 @@ ARROWS = {  # room or module: what of ours it may import
                 "train",
                 "verify",
             )
-        ),
+        )
     },
     "sat_tf.grid": {"sat_tf.hparams", "sat_tf.experiment", "sat_tf.files", "sat_tf.progress", "sat_tf.report"},
     "sat_tf.cli": {

@@ -40,6 +40,7 @@ class Case:
     examples: Any
     logits: np.ndarray
     recorded: float | None = None
+    recorded_images: int | None = None  # that `recorded` was measured on; None for many
     sample: int = 100
 
     @property
@@ -184,7 +185,11 @@ def clean_accuracy_as_recorded(case: Case) -> Found:
     accuracy = float(case.right.mean())
     if case.recorded is None:
         return None, f"accuracy {accuracy:.2%}; none is recorded for this model", {"accuracy": accuracy}
-    interval = 1.96 * np.sqrt(case.recorded * (1 - case.recorded) / len(case.right))
+    share, variance = case.recorded, 1 / len(case.right)
+    if case.recorded_images:  # both are of a draw
+        variance += 1 / case.recorded_images
+        share = (case.right.sum() + share * case.recorded_images) / (len(case.right) + case.recorded_images)
+    interval = float(1.96 * np.sqrt(share * (1 - share) * variance))
     limit = POINTS + interval
     figure = (
         f"accuracy {accuracy:.2%} on {len(case.right)} images, {case.recorded:.2%} recorded "

@@ -80,6 +80,7 @@ def examine(
     results: dict[str, Result] | None = None,
     *,
     recorded: float | None = None,
+    recorded_images: int | None = None,
     sibling: Any = None,
     sample: int = 100,
 ) -> list[Check]:
@@ -88,13 +89,19 @@ def examine(
     if results is not None and not isinstance(results, dict):
         raise ValueError(f"Expected results {{name: Result}}. Received: results of {type(results).__name__}.")
     logits = attacker.read(examples.images)
-    return before(attacker, examples, logits, recorded=recorded, sample=sample) + after(
-        attacker, examples, logits, results or {}, sibling=sibling, sample=sample
-    )
+    return before(
+        attacker, examples, logits, recorded=recorded, recorded_images=recorded_images, sample=sample
+    ) + after(attacker, examples, logits, results or {}, sibling=sibling, sample=sample)
 
 
 def before(
-    attacker: Attacker, examples: Examples, logits: np.ndarray, *, recorded: float | None = None, sample: int = 100
+    attacker: Attacker,
+    examples: Examples,
+    logits: np.ndarray,
+    *,
+    recorded: float | None = None,
+    recorded_images: int | None = None,
+    sample: int = 100,
 ) -> list[Check]:
     """Check a model and its images before any attack.
 
@@ -103,13 +110,21 @@ def before(
       examples: all that are to be attacked, as `Examples`.
       logits: of all images as they are, `[n, classes]`.
       recorded: the clean accuracy in [0, 1] that is known of this model on this data, or None.
+      recorded_images: how many images that was measured on; None for many.
       sample: images, evenly spread, on which the costlier checks look.
 
     Returns:
       A list of `Check`.
     """
     _expect_fitting(examples, logits, sample)
-    case = model_checks.Case(attacker=attacker, examples=examples, logits=logits, recorded=recorded, sample=sample)
+    case = model_checks.Case(
+        attacker=attacker,
+        examples=examples,
+        logits=logits,
+        recorded=recorded,
+        recorded_images=recorded_images,
+        sample=sample,
+    )
     finite = bool(np.isfinite(logits).all())
     unread = None, "the logits are not finite", {}
     return [

@@ -23,7 +23,7 @@ class Asked:
 
     Attributes:
       checks: make the recipe's sanity checks.
-      recorded: the clean accuracy on record, for a check; None where none is.
+      recorded: the clean accuracy on record, for a check, and of how many images; None where none is, or not known.
       sibling: another model of the same data, whose adversarial images must not be stronger.
       subset: facts about the chosen images, for the report.
       shard: (i, n), the part that is evaluated.
@@ -32,7 +32,7 @@ class Asked:
     """
 
     checks: bool = False
-    recorded: float | None = None
+    recorded: tuple[float | None, int | None] = (None, None)
     sibling: object = None
     subset: dict | None = None
     shard: tuple | None = None

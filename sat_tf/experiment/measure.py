@@ -159,13 +159,18 @@ class Measurement:
         """Return an image of each of the first classes, clean and under the strongest attack."""
         return rows.panel(self.attacker, self.examples, self.results, self.shown, self.subject.dataset.classes)
 
-    def checks_before(self, recorded: float | None) -> list:
+    def checks_before(self, recorded: tuple[float | None, int | None]) -> list:
         """Return the sanity checks of model and images, none where the recipe asks for none; warn of failures."""
         if not self.recipe.eval_checks:
             return []
         self._announce("model and images", sanity.BEFORE)
         found = evaluate.before(
-            self.attacker, self.examples, self.logits, recorded=recorded, sample=self.recipe.eval_checks
+            self.attacker,
+            self.examples,
+            self.logits,
+            recorded=recorded[0],
+            recorded_images=recorded[1],
+            sample=self.recipe.eval_checks,
         )
         for check in found:
             if check.passed is False:

@@ -87,19 +87,23 @@ class Checkpoint:
             "accuracies": self.published,
         }
 
-    def recorded(self, dataset: str) -> float | None:
-        """Return the clean accuracy that is on record for a data set, None where none is: of its run, or published."""
+    def recorded(self, dataset: str) -> tuple[float | None, int | None]:
+        """Return the clean accuracy on record for a data set, of its run or published, and of how many images it is.
+
+        None stands for what is not known.
+        """
         if dataset == "imagenet2012" and "clean" in self.published:
-            return self.published["clean"]
+            return self.published["clean"], None
         if self.source != "run" or dataset != self.state["recipe"]["dataset"]:
-            return None
+            return None, None
         try:
             first = json.loads((folders.run_of(self.path) / "report.json").read_text())
             same = pathlib.Path(first["checkpoint"]["path"]).name == self.path.name
             rows = [row for row in first["evaluations"] if row["attack"] == "clean"]
-            return rows[0]["accuracy"] if same and first["checkpoint"]["weights"] == self.weights and rows else None
+            known = same and first["checkpoint"]["weights"] == self.weights and rows
+            return (rows[0]["accuracy"], rows[0]["count"]) if known else (None, None)
         except (OSError, ValueError, KeyError, TypeError):
-            return None
+            return None, None
 
     @property
     def facts(self) -> dict:
