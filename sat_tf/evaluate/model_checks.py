@@ -186,7 +186,7 @@ def clean_accuracy_as_recorded(case: Case) -> Found:
     if case.recorded is None:
         return None, f"accuracy {accuracy:.2%}; none is recorded for this model", {"accuracy": accuracy}
     share, variance = case.recorded, 1 / len(case.right)
-    if case.recorded_images:  # both are of a draw
+    if case.recorded_images not in (None, len(case.right)):  # both are of a draw
         variance += 1 / case.recorded_images
         share = (case.right.sum() + share * case.recorded_images) / (len(case.right) + case.recorded_images)
     interval = float(1.96 * np.sqrt(share * (1 - share) * variance))
