@@ -5,9 +5,9 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from sat_tf.hparams import consistency
 from sat_tf.hparams import fields as f
-from sat_tf.hparams import networks
-from sat_tf.hparams.catalogue import names, settings
+from sat_tf.hparams.catalogue import names
 from sat_tf.names import format_radius, unknown
 
 OPEN_ENDED = ("constant", "steps", "exponential")  # schedules that do not look at the number of epochs
@@ -58,6 +58,9 @@ class Recipe:
     cache: str = f.field("none", f.one_of("none", "memory"), "memory: keep the files of images there")
     unreadable_limit: int = f.field(
         100, f.number(0, 10**7, whole=True), "training images that may be left out because they can't be read"
+    )
+    accumulate_steps: int = f.field(
+        1, f.number(1, 4096, whole=True), "parts that an update takes its images in, one after the other: less memory"
     )
     batch_size: int = f.field(128, f.number(1, 2**20, whole=True), "images an update, over all replicas")
     epochs: int | None = f.field(
@@ -229,76 +232,13 @@ class Recipe:
         for field in dataclasses.fields(self):
             value = field.metadata["read"](field.name, getattr(self, field.name))
             object.__setattr__(self, field.name, value)
-        if not self.eval_attacks:
-            raise f.expected("at least one attack, such as clean,pgd-20", "eval_attacks", "")
-        self._check_ball()
-        self._check_method()
-        self._check_network()
-        if self.schedule == "steps" and not self.decay_epochs:
-            raise f.expected("decay_epochs for the schedule steps, such as 30,60,90", "decay_epochs", "")
-        if self.schedule == "exponential" and len(self.decay_epochs) != 1:
-            raise f.expected(
-                "one number of decay_epochs for the schedule exponential, such as 2.4",
-                "decay_epochs",
-                show("decay_epochs", self.decay_epochs),
-            )
-        if self.optimizer in ("rmsprop", "adamw") and self.nesterov:
-            raise f.expected(f"nesterov=false with the optimizer {self.optimizer}", "nesterov", self.nesterov)
-        for name in ("dropout", "stochastic_depth", "zero_gamma"):
-            if getattr(self, name) and not self.model.startswith("efficientnet"):
-                raise f.expected(f"an EfficientNet, which has {name}, or {name}=0", "model", self.model)
-        for name in ("validation_weights", "eval_weights"):
-            if getattr(self, name) == "averaged" and not self.average_decay:
-                raise f.expected(f"an average_decay above 0, such as 0.9999, with {name}=averaged", "average_decay", 0)
-
-    def _check_ball(self):
-        """Refuse radii that the evaluation's norm does not know, and attacks without the settings that they need."""
-        lengths = {"eval_epsilon": self.eval_epsilon, "eval_step_size": self.eval_step_size}
-        if self.eval_norm == "linf":
-            for name, value in (*lengths.items(), *(("eval_radii", value) for value in self.eval_radii)):
-                if value is not None:
-                    f.radius(name, value)
-        elif self.eval_epsilon is None and set(self.eval_attacks) != {"clean"}:
-            raise f.expected("a radius for the norm l2, such as --epsilon=0.5", "eval_epsilon", None)
-        if self.eval_radii and self.eval_attacks[-1] == "clean":
-            raise f.expected(
-                "an attack for the curve of radii, such as clean,pgd-20", "eval_attacks", ",".join(self.eval_attacks)
-            )
-        if len(set(self.eval_attacks)) < len(self.eval_attacks):
-            raise f.expected("each attack once", "eval_attacks", ",".join(self.eval_attacks))
-
-    def _check_method(self):
-        """Refuse settings of another method than the recipe's."""
-        takes = settings("method")
-        for name in self.method_settings:
-            if name not in takes[self.method]:
-                fitting = ", ".join(method for method, given in takes.items() if name in given)
-                received = f"{show(name, getattr(self, name))} with method={self.method}"
-                raise f.expected(f"{name} with a method that has it, of {fitting}", name, received)
+        consistency.check(self)
 
     @property
     def method_settings(self) -> dict[str, Any]:
         """The settings of its method that differ from the method's own: `{name: value}`."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {name: value for name, value in values.items() if name in METHOD_FIELDS and value is not None}
-
-    def _check_network(self):
-        """Refuse activations that a network does not take, and freezing of what was never trained."""
-        kind = networks.kind(self.model)
-        if kind in ("file", "application") and self.act != networks.OWN:
-            remedy = f"{self.model} has its own; sat_tf.smooth in Python replaces them."
-            raise f.expected("no --act with such a model", "act", self.act, remedy)
-        if kind is None and self.act == networks.OWN:
-            raise f.expected("an activation for a model of the table", "act", self.act)
-        for name in ("attack_backward", "update_backward", "eval_backward"):
-            if self.act == networks.OWN and getattr(self, name) is not None:
-                remedy = "The network has its own, whose gradients stay theirs."
-                raise f.expected("activations of this project, such as --act=relu", name, getattr(self, name), remedy)
-        if kind is None and self.value_range is not None:
-            shown = show("value_range", self.value_range)
-            raise f.expected("no value_range with a model of the table, which takes 0,1", "value_range", shown)
-        if self.freeze == "backbone" and self.init is None and kind not in ("file", "function"):
-            raise f.expected("weights to keep, by --init, with --freeze=backbone", "init", None)
 
     @property
     def evaluated_weights(self) -> str:

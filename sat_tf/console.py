@@ -167,7 +167,10 @@ def naming_failures() -> Iterator[types.SimpleNamespace]:
     except tf.errors.ResourceExhaustedError as error:
         if "No space left" in error.message:
             raise OSError(f"The disk is full: {error.message}") from error
-        raise MemoryError("Out of memory. A smaller --batch_size (or --set eval_batch_size) needs less.") from error
+        raise MemoryError(
+            "Out of memory. --set accumulate_steps=4 takes the images of an update in parts; a smaller --batch_size, "
+            "--set image_size or, while evaluating, --set eval_batch_size needs less, too."
+        ) from error
     except tf.errors.OpError as error:
         unreadable = failing.dataset and failing.dataset.diagnose()
         raise OSError(unreadable or f"TensorFlow failed: {error.message.splitlines()[0]}") from error

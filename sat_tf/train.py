@@ -66,6 +66,7 @@ class Loop:
       seed: an int; each step's randomness is the seed folded with the step, and an image's with its place in the batch.
       weight_decay: of the kernels.
       soft_labels: whether labels are probabilities `[b, classes]`, as mixed images have them.
+      accumulate_steps: parts that a step takes its images in, one after the other; their gradients are added.
       jit_compile: whether XLA compiles a step, attack and update; one replica alone can have that.
 
     An optimizer that scales the loss, as float16 wants it, is asked for the scale by Keras' `scale_loss`.
@@ -78,6 +79,7 @@ class Loop:
     seed: int = 0
     weight_decay: float = 0.0
     soft_labels: bool = False
+    accumulate_steps: int = 1
     jit_compile: bool = False
 
     def step(self, images: tf.Tensor, labels: tf.Tensor, ids: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
@@ -92,20 +94,49 @@ class Loop:
         step = tf.cast(tf.convert_to_tensor(self.state.optimizer.iterations), tf.int32) // self.state.updates
         seed = seed_of_step(self.seed, step)
         batch = methods.Batch(images=images, labels=labels, step=step, seed=seed, ids=ids, memory=self.state.memory)
-        updates = Updates(
+        if self.accumulate_steps > 1:
+            return self._accumulated(batch)
+        return self.method.learn(self.state.model, batch, self._updates(seed, self._apply))
+
+    def _updates(self, seed, apply):
+        return Updates(
             model=self.state.model,
             seed=seed,
             total=self._total,
-            apply=self._apply,
+            apply=apply,
             mean=self._share_of_mean,
             scale=self._scale,
         )
-        return self.method.learn(self.state.model, batch, updates)
+
+    def _accumulated(self, batch):
+        """Learn from parts of a batch in turn, so that one alone is in memory, and update the weights once."""
+        model, count = self.state.model, self.accumulate_steps
+        size = batch.images.shape[0] // count
+
+        def of_part(number, values):
+            return None if values is None else values[number * size : (number + 1) * size]
+
+        def learn(number, sums, means):
+            found = []
+            seed = tf.random.experimental.stateless_fold_in(batch.seed, number)
+            parts = {name: of_part(number, getattr(batch, name)) for name in ("images", "labels", "ids")}
+            parts["images"].set_shape([size, *batch.images.shape[1:]])
+            part = dataclasses.replace(batch, **parts, seed=seed)
+            report = self.method.learn(model, part, self._updates(seed, found.extend))
+            added = [total if each is None else total + each for total, each in zip(sums, found, strict=True)]
+            return number + 1, added, {name: means[name] + report[name] for name in means}
+
+        zeros = [tf.zeros_like(variable) for variable in model.trainable_variables]
+        means = dict.fromkeys(("loss", *self.method.quantities), tf.zeros([]))
+        start = (tf.constant(0), zeros, means)
+        _, gradients, means = tf.while_loop(lambda number, *_: number < count, learn, start, parallel_iterations=1)
+        self._apply(gradients)
+        return means
 
     def _total(self, losses, penalties):
         loss = tf.reduce_sum(losses) / self.batch_size  # the optimizer sums gradients over the replicas
         if penalties:  # a model's own regularisation, once over all replicas
-            loss += tf.add_n(penalties) / self.strategy.num_replicas_in_sync
+            loss += tf.add_n(penalties) / (self.strategy.num_replicas_in_sync * self.accumulate_steps)
         return loss
 
     @property

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from small_methods import make, state_of
 
-from sat_tf import attacks, methods, models, optim, saving, train
+from sat_tf import assembly, attacks, hparams, methods, models, optim, saving, train
 
 ATTACK = attacks.PGD(epsilon=8 / 255, step_size=8 / 255, steps=1)
 
@@ -215,3 +215,45 @@ def test_a_frozen_layer_keeps_its_statistics():
     for variable, value in zip(frozen.variables, kept, strict=True):
         np.testing.assert_array_equal(variable, value)
     assert (free.moving_mean.numpy() != moved).any()
+
+
+@pytest.mark.parametrize("method", ("standard", "sat", "trades", "cat"))
+def test_an_update_in_parts_is_the_update(method):
+    """Without batch normalisation, and by an attack that draws nothing."""
+
+    def trained(parts):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential(
+            [
+                keras.Input([16, 16, 3]),
+                keras.layers.Conv2D(4, 3, 2, activation="tanh", kernel_regularizer="l2"),
+                keras.layers.Flatten(),
+                keras.layers.Dense(10),
+            ]
+        )
+        optimizer = optim.sgd(lambda step: 0.05 * tf.ones([]), momentum=0.9)
+        optimizer.build(model.trainable_variables)
+        made = make(method, dataclasses.replace(ATTACK, random_start=False))
+        loop = train.Loop(
+            state=state_of(made, model, optimizer, batch_size=8),
+            method=made,
+            strategy=tf.distribute.get_strategy(),
+            batch_size=8,
+            weight_decay=1e-3,
+            accumulate_steps=parts,
+        )
+        ids = tf.data.Dataset.range(64 * 8).map(lambda n: tf.cast(n, tf.int32)).batch(8)
+        data = tf.data.Dataset.zip(batches(), ids).map(lambda both, n: (*both, n)) if made.wants_ids else batches()
+        return rows(loop.run(data, until=3)), values(loop)
+
+    (whole, weights), (parts, others) = trained(1), trained(4)
+    same = method in ("standard", "sat")  # the others draw: another start, other labels
+    np.testing.assert_allclose(whole, parts, rtol=1e-4 if same else 0.2, atol=1e-6 if same else 0.3)
+    for one, other in zip(weights, others, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4 if same else 0, atol=1e-6 if same else 0.05)
+
+
+def test_parts_are_refused_where_a_batch_is_several_updates():
+    recipe = hparams.choose({"method": "free", "accumulate_steps": 4})
+    with pytest.raises(ValueError, match="Expected accumulate_steps=1 with the method free"):
+        assembly.make_method(recipe)

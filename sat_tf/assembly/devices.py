@@ -40,6 +40,8 @@ def make_strategy(
     strategy = strategies.strategy_of(recipe.strategy)
     if "batch_size" in batches:
         cluster.check_batch(recipe.batch_size, strategy.num_replicas_in_sync, "replicas")
+        parts = strategy.num_replicas_in_sync * recipe.accumulate_steps
+        cluster.check_batch(recipe.batch_size, parts, "parts of accumulate_steps on all replicas")
     if "eval_batch_size" in batches:
         cluster.check_batch(recipe.eval_batch_size, replicas.here(strategy), "replicas", "eval_batch_size")
     return strategy

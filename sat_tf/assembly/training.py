@@ -43,6 +43,11 @@ def make_method(recipe: hparams.Recipe, epoch_steps: int = 1000) -> methods.Stan
             f"Expected the attack that the method {recipe.method} itself has, {_in_words(method.attack)}. "
             f"Received: attack={recipe.attack}, {_in_words(attack)}. Leave attack and step size out."
         )
+    if recipe.accumulate_steps > 1 and method.updates > 1:
+        raise ValueError(
+            f"Expected accumulate_steps=1 with the method {recipe.method}, which makes {method.updates} updates of a "
+            f"batch. Received: accumulate_steps={recipe.accumulate_steps}."
+        )
     if (recipe.mixup or recipe.cutmix) and not method.takes_mixed:
         mixing = f"mixup={recipe.mixup:g}, cutmix={recipe.cutmix:g}"
         raise ValueError(

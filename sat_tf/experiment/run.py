@@ -159,6 +159,7 @@ class Run:
             seed=recipe.seed,
             weight_decay=assembly.added_weight_decay(recipe),
             soft_labels=bool(assembly.mixed(recipe)),
+            accumulate_steps=recipe.accumulate_steps,
             jit_compile=devices.compiles(recipe, self.strategy),
         )
         writer = tf.summary.create_file_writer(str(self.model_dir / "tensorboard"))
