@@ -117,7 +117,7 @@ def test_targets_are_the_most_likely_other_classes_and_seeds_differ():
 
 
 def test_one_trace_a_size_and_none_for_another_radius():
-    one = attacker_of(16)
+    one = attacker_of(16, None)
     attacked(16)
     before = {stage: kept.traces for stage, kept in one._actives.items()}
     assert all(0 < kept.traces <= len(kept.sizes) for kept in one._actives.values())
@@ -270,3 +270,19 @@ def test_other_mistakes():
         evaluate.Attacker(lambda x: tf.zeros([len(x), 1])).logits(np.zeros([2, 6, 6, 3]))
     with pytest.raises(ValueError, match="with n labels and n ids"):
         evaluate.Examples(images=np.zeros([2, 6, 6, 3]), labels=np.zeros(2), ids=np.zeros(3))
+
+
+@pytest.mark.parametrize("most", (1, 2, 3, 4, 7, 100, 257))
+def test_a_batch_fits_what_there_is_to_do(most):
+    sizes = active.ladder(most)
+    assert sizes == sorted(set(sizes)) and sizes[-1] == most and sizes[0] >= min(4, most)
+    for count in range(5, most):  # at most two places in seven are free, but for rounding
+        assert next(size for size in sizes if size >= count) <= 1.42 * count + 1
+
+
+def test_a_batch_begins_as_large_as_its_work():
+    one = attacker_of(100, None)
+    attacked(100)
+    turns = [pair for kept in one._actives.values() for pair in kept._turns.items()]
+    used = {size for size, turn in turns if turn.experimental_get_tracing_count()}
+    assert used and max(used) <= 1.42 * COUNT + 1 < 100

@@ -1,10 +1,12 @@
 """An attack on a queue of images: what is fooled leaves its place in the batch, and the next image takes it.
 
-Batches keep a static shape. As the queue runs empty they are quartered, so that a few sizes are traced once each (a
-trace costs as much as hundreds of iterations) and the last images do not pay for a whole batch.
+Batches keep a static shape, that of a ladder of sizes which fits what there is to do: at most two places in seven are
+free at first. A batch shrinks once a smaller one of a quarter does, so that a few sizes are traced once each (a trace
+costs as much as hundreds of iterations) and the last images do not pay for a whole batch.
 """
 
 import collections
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -17,6 +19,7 @@ Arrays = dict[str, np.ndarray]
 
 FREED = 8  # a turn ends when one place in so many is free
 SMALLEST = 4  # images a replica
+SHRINK = 4  # a batch takes the place of one so many times as large
 LONGEST = 20  # iterations a turn: progress is shown and a signal answered in between
 
 
@@ -47,8 +50,7 @@ class ActiveSet:
         self.strategy = strategy or tf.distribute.get_strategy()
         self.replicas = replicas.here(self.strategy)
         most = max(batch_size // self.replicas, 1)
-        parts = [most >> power for power in range(0, most.bit_length(), 2) if most >> power >= min(SMALLEST, most)]
-        self.sizes = [self.replicas * part for part in reversed(parts)]
+        self.sizes = [self.replicas * part for part in ladder(most)]
         self.traces = 0
         self._turns = {size: tf.function(self._turn_of_all) for size in self.sizes}
         self.evaluations = stage.attack(self.ball(epsilon=1.0), 1.0).evaluations
@@ -90,14 +92,14 @@ class ActiveSet:
         size = len(work.places)
         if work.queue:
             return work.busy - max(1, size // FREED)
-        smaller = [other for other in self.sizes if other < size]
+        smaller = [other for other in self.sizes if other <= size // SHRINK]
         return min(smaller[-1] if smaller else 0, work.busy - 1)
 
     def _fill(self, examples, work):
         """Give every free place to the next image of the queue, in a batch no larger than it need be."""
         wanted = min(work.busy + len(work.queue), self.sizes[-1])
-        size = next(size for size in self.sizes if size >= wanted)
-        if size != len(work.places):
+        size, now = next(size for size in self.sizes if size >= wanted), len(work.places)
+        if size > now or size <= now // SHRINK:
             work.resize(size, self._blank(examples, size))
         for slot in np.flatnonzero(work.places < 0):
             if not work.queue:
@@ -193,6 +195,14 @@ class ActiveSet:
                 )
             )
         return ended
+
+
+def ladder(most: int) -> list[int]:
+    """Return batch sizes, the smallest first: `most`, and each of the others half of the next but one."""
+    sizes = {most}
+    while (size := math.ceil(most / 2 ** (len(sizes) / 2))) >= min(SMALLEST, most) and size not in sizes:
+        sizes.add(size)
+    return sorted(sizes)
 
 
 Ended = collections.namedtuple("Ended", "place run step fooled margin adversarial wrong")
