@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from sat_tf import hparams, methods
 from sat_tf.cli import checks
-from sat_tf.experiment.profiler import Profiler
 from sat_tf.runs import journal
 
 METHOD = methods.Standard()
@@ -17,20 +16,6 @@ RECIPE = hparams.choose({"dataset": "synthetic", "seed": 3})
 
 def new(folder, step=0, command="python main.py"):
     return journal.Journal(folder, command, RECIPE, tf.distribute.get_strategy(), step, METHOD)
-
-
-def test_some_steps_are_profiled(tmp_path):
-    profiler = Profiler(tmp_path, range(2, 4))
-    assert profiler.stops == (2, 4) and Profiler(tmp_path, range(0)).stops == ()
-    with profiler:
-        for step in (1, 2, 3, 4, 5):
-            profiler.at(step)
-            assert profiler.going == (step in (2, 3))
-            tf.square(tf.ones([2])).numpy()
-    assert list(tmp_path.rglob("*.xplane.pb"))
-    with Profiler(tmp_path / "cut", range(1, 9)) as profiler:
-        profiler.at(1)
-    assert not profiler.going and list((tmp_path / "cut").rglob("*.xplane.pb"))
 
 
 @pytest.mark.parametrize("text", ("100", "5:5", "9:3", "a:b", "0:4", ":", "1:2:3"))

@@ -3,8 +3,8 @@
 import pathlib
 
 from sat_tf import assembly, attacks, cost, data, hparams, optim
+from sat_tf.assembly import validation
 from sat_tf.data.splits import validation_size
-from sat_tf.experiment import validation
 
 KNOWN = {  # images in train and validation, test; most in validation by default; classes; side, None: the model's
     "imagenet2012": (1_281_167, 50_000, 10_000, 1000, None),

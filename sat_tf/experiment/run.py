@@ -9,10 +9,9 @@ import tensorflow as tf
 from absl import logging
 
 from sat_tf import assembly, console, data, files, hparams, interruption, machine, report, saving, stopping, train
-from sat_tf.assembly import devices
+from sat_tf.assembly import devices, validation
 from sat_tf.distribute import strategies
-from sat_tf.experiment import validation
-from sat_tf.experiment.profiler import Profiler
+from sat_tf.profiler import Profiler
 from sat_tf.runs import checkpoints, folders, overlap, starting
 from sat_tf.runs.journal import Journal
 

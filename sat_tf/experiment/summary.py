@@ -4,8 +4,8 @@ import numpy as np
 from absl import logging
 
 from sat_tf import names, report, stopping
+from sat_tf.assembly.validation import USUAL
 from sat_tf.experiment.run import Run
-from sat_tf.experiment.validation import USUAL
 
 
 def announce(run: Run) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-from sat_tf import assembly, console, data, evaluate, hparams, losses, methods, stopping, train
+from sat_tf import console, data, evaluate, hparams, losses, methods, stopping, train
+from sat_tf.assembly.images import evaluation_batches
 from sat_tf.attacks import for_training
 from sat_tf.distribute import precision, strategies
 
@@ -38,7 +39,7 @@ class Validation:
         self.size = dataset.validation.size
         self.team = team = strategies.team()  # each of its processes looks at a part
         images = dataset.validation if team.size == 1 else data.part(dataset.validation, team.index, team.size)
-        self.batches = assembly.evaluation_batches(recipe, images, image_size, strategy)
+        self.batches = evaluation_batches(recipe, images, image_size, strategy)
         attacks = {name: for_training(name, epsilon=recipe.epsilon) for name in ("clean", recipe.validation_attack)}
         self.compares = compares(method, attacks[recipe.validation_attack])
         if self.compares:
