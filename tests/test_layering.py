@@ -43,7 +43,7 @@ ARROWS = {  # room or module: what of ours it may import
     "sat_tf.console": {"sat_tf.progress"},
     "sat_tf.saving": {"sat_tf.files"},
     "sat_tf.report": {"sat_tf.files", "sat_tf.names"},
-    "sat_tf.optim": {"sat_tf.schedules"},
+    "sat_tf.optim": set(),
     "sat_tf.attacks": {"sat_tf.losses", "sat_tf.replicas"},
     "sat_tf.evaluate": {
         "sat_tf.attacks",
@@ -78,7 +78,6 @@ ARROWS = {  # room or module: what of ours it may import
         "sat_tf.resnet",
     },
     "sat_tf.export": {
-        "sat_tf.decoding",
         "sat_tf.preprocess",
         "sat_tf.activations",
         "sat_tf.report",
