@@ -192,6 +192,37 @@ def test_whoever_fails_tells_the_others_why():
         assert "The disk of this one is gone." in str(found[index])
 
 
+ALONE = """
+import sys, time
+from sat_tf.distribute import channel, cluster
+channel.LOOK, channel.GRACE = 0.1, 0.3
+index, workers = int(sys.argv[1]), tuple(sys.argv[2].split(","))
+with channel.Channel.opened(cluster.Cluster(workers=workers, index=index)):
+    print("met", flush=True)
+    time.sleep(60)  # as a collective waits for one that is gone
+"""
+
+
+def test_a_killed_worker_ends_those_that_wait_for_it():
+    workers = ",".join(addresses(3))
+    command = [sys.executable, "-c", ALONE]
+    started = [
+        subprocess.Popen(
+            [*command, str(i), workers], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for i in range(3)
+    ]
+    try:
+        assert [process.stdout.readline() for process in started] == ["met\n"] * 3
+        started[2].kill()
+        for process in started[:2]:
+            _, said = process.communicate(timeout=30)
+            assert process.returncode == 1 and "Stopped with worker 2 (localhost:" in said and "which is gone" in said
+    finally:
+        for process in started:
+            process.kill()
+
+
 def test_what_is_missing_or_other_is_named():
     found = met(3, lambda mates: None, patience=1.0, present=(0, 1))
     assert "Expected all 3 workers. Received: no word of worker 2 (localhost:" in str(found[0])

@@ -6,9 +6,12 @@ whatever only one of them knows, such as what a checkpoint holds. Standard libra
 
 import contextlib
 import json
+import os
 import select
 import socket
 import struct
+import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -17,7 +20,9 @@ from sat_tf.distribute.cluster import Cluster
 PATIENCE = 300.0  # seconds to wait for others at the start
 RETRY = 0.2  # seconds between two tries to reach the chief
 _LENGTH = struct.Struct("!cQ")  # kind of a message, and its bytes
-_WORD, _END = b"w", b"e"  # something told; the sender ends, and why
+_WORD, _END, _DONE = b"w", b"e", b"d"  # something told; the sender ends, and why; it has done all it had to
+LOOK, GRACE = 1.0, 15.0  # seconds between two looks whether others are gone; for the process to end by itself then
+STOPPED, PEEKED = "Stopped with", 4096  # begins what is said of one that is gone; bytes of its last words
 LARGEST, FIRST = 2**40, 2**20  # bytes of a message, and of the first one, which anybody may send
 
 
@@ -31,6 +36,7 @@ class Channel:
 
     def __init__(self, cluster: Cluster, peers: dict[int, socket.socket]) -> None:
         self.cluster, self.peers = cluster, peers
+        self._reading, self._closed = threading.Lock(), threading.Event()
 
     @classmethod
     @contextlib.contextmanager
@@ -52,10 +58,15 @@ class Channel:
         meaning = {name: str(text) for name, text in (meaning or {}).items()}
         meet = _gather if cluster.is_chief else _join
         channel = cls(cluster, meet(cluster, meaning, deadline))
+        threading.Thread(target=channel._watch, daemon=True).start()
         try:
             yield channel
         except BaseException as error:
-            channel.close(str(error).strip() or type(error).__name__)
+            unnamed = isinstance(error, OSError) and not str(error).startswith(STOPPED)
+            gone = channel.gone() if unnamed else None  # what TensorFlow's collectives say names nobody
+            channel.close(gone or str(error).strip() or type(error).__name__)
+            if gone:
+                raise OSError(gone) from error
             raise
         channel.close("")
 
@@ -85,13 +96,43 @@ class Channel:
 
     def close(self, why: str) -> None:
         """Say goodbye, and why if that is not as it should be."""
+        self._closed.set()
         for peer in self.peers.values():
             with contextlib.suppress(OSError):
-                if why:
-                    peer.settimeout(1.0)
-                    peer.sendall(_LENGTH.pack(_END, len(why.encode())) + why.encode())
+                peer.settimeout(1.0)
+                peer.sendall(_LENGTH.pack(_END if why else _DONE, len(why.encode())) + why.encode())
                 peer.close()
         self.peers = {}
+
+    def gone(self) -> str | None:
+        """Return a sentence that names a process which has ended before its time; None where all are at work."""
+        if not self._reading.acquire(blocking=False):  # who reads will hear of it
+            return None
+        try:
+            for index, peer in sorted(self.peers.items()):
+                try:
+                    said = peer.recv(PEEKED, socket.MSG_PEEK | socket.MSG_DONTWAIT)  # it stays to be read
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    said = b""
+                if not said:
+                    return f"{STOPPED} {self.cluster.name_of(index)}, which is gone."
+                if said.startswith(_END):
+                    words = said[_LENGTH.size :].decode(errors="replace")
+                    return f"{STOPPED} {self.cluster.name_of(index)}, which ended: {words}"
+            return None
+        finally:
+            self._reading.release()
+
+    def _watch(self):
+        """End this process where another one is gone and this one waits for it in a collective of TensorFlow's."""
+        while not self._closed.wait(LOOK):
+            gone = self.gone()
+            if gone is not None and not self._closed.wait(GRACE):
+                print(gone, file=sys.stderr, flush=True)
+                self.close(gone)
+                os._exit(1)
 
     def _send(self, index, word):
         try:
@@ -100,12 +141,15 @@ class Channel:
             self._gone(index, error)
 
     def _received(self, index):
-        try:
-            kind, word = _read(self.peers[index])
-        except (OSError, EOFError, KeyError) as error:
-            self._gone(index, error)
+        with self._reading:
+            try:
+                kind, word = _read(self.peers[index])
+            except (OSError, EOFError, KeyError) as error:
+                self._gone(index, error)
+        if kind == _DONE:
+            raise OSError(f"{STOPPED} {self.cluster.name_of(index)}, which has ended.")
         if kind == _END:
-            raise OSError(f"Stopped with {self.cluster.name_of(index)}, which ended: {word.decode(errors='replace')}")
+            raise OSError(f"{STOPPED} {self.cluster.name_of(index)}, which ended: {word.decode(errors='replace')}")
         return word
 
     def _gone(self, index, error):
@@ -114,13 +158,13 @@ class Channel:
             kind, word = _read(self.peers[index])
             if kind == _END:
                 error = word.decode(errors="replace")
-        raise OSError(f"Stopped with {self.cluster.name_of(index)}, which is gone ({error or 'it ended'}).")
+        raise OSError(f"{STOPPED} {self.cluster.name_of(index)}, which is gone ({error or 'it ended'}).")
 
 
 def _read(peer, largest=LARGEST):
     """Return kind and content of one message."""
     kind, length = _LENGTH.unpack(_exactly(peer, _LENGTH.size))
-    if kind not in (_WORD, _END) or length > largest:
+    if kind not in (_WORD, _END, _DONE) or length > largest:
         raise OSError("it says something else")
     return kind, _exactly(peer, length)
 
