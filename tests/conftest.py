@@ -56,14 +56,7 @@ def narrowed():
 
 @pytest.fixture
 def narrow_b0():
-    """Give the name of a narrow EfficientNet, for one test."""
-    with narrowed() as name:
-        yield name
-
-
-@pytest.fixture(scope="module")
-def narrow_b0_in_module():
-    """Give the name of a narrow EfficientNet to all tests of a file."""
+    """Give the name of a narrow EfficientNet, for one test; fixtures of more say `with narrowed()` around its making."""
     with narrowed() as name:
         yield name
 

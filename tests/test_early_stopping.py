@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import test_experiment
+from conftest import narrowed
 
 from sat_tf import assembly, data, experiment, hparams, saving
 from sat_tf.experiment import run as run_of
+from sat_tf.experiment import summary
 
 tiny, weights = test_experiment.tiny, test_experiment.weights
 
@@ -106,10 +108,11 @@ AVERAGED = {
 
 
 @pytest.fixture(scope="module")
-def averaged(tmp_path_factory, narrow_b0_in_module):
+def averaged(tmp_path_factory):
     """Return folder and report of a run with everything that the enhanced recipe adds."""
     model_dir = tmp_path_factory.mktemp("averaged") / "run"
-    return model_dir, experiment.train(tiny(**AVERAGED), model_dir)
+    with narrowed():
+        return model_dir, experiment.train(tiny(**AVERAGED), model_dir)
 
 
 def test_report_and_checkpoint_say_which_weights(averaged):
@@ -122,7 +125,7 @@ def test_report_and_checkpoint_say_which_weights(averaged):
     assert {"model", "optimizer", "average"} <= groups
 
 
-def test_raw_and_averaged_weights_are_evaluated_and_exported_as_asked(averaged):
+def test_raw_and_averaged_weights_are_evaluated_and_exported_as_asked(averaged, narrow_b0):
     model_dir, report = averaged
     logits = {}
     for choice in ("raw", "averaged"):
@@ -143,7 +146,7 @@ def test_averages_of_a_run_without_them_are_refused(tmp_path):
         experiment.train(tiny(eval_weights="averaged"), tmp_path / "run")
 
 
-def test_a_stopped_run_with_averages_and_noise_goes_on_to_the_same_bits(averaged, tmp_path, monkeypatch):
+def test_a_stopped_run_with_averages_and_noise_goes_on_to_the_same_bits(averaged, narrow_b0, tmp_path):
     model_dir = tmp_path / "stopped"
     save = run_of.Run.save
 
@@ -152,10 +155,9 @@ def test_a_stopped_run_with_averages_and_noise_goes_on_to_the_same_bits(averaged
         if self.state.step == self.epoch_steps:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_of.Run, "save", save_and_stop)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(run_of.Run, "save", save_and_stop)
         experiment.train(tiny(**AVERAGED), model_dir)
-    monkeypatch.undo()
     experiment.train(tiny(**AVERAGED), model_dir)
     readers = [tf.train.load_checkpoint(str(saving.find(d) / "variables")) for d in (averaged[0], model_dir)]
     names = [name for name in readers[0].get_variable_to_shape_map() if name.startswith(("model", "optim", "average"))]
@@ -183,7 +185,7 @@ def test_averages_are_the_same_on_two_replicas(two_replicas, tmp_path):
         np.testing.assert_array_equal(held[path], average.numpy())
 
 
-def test_the_attack_of_a_run_with_noise_and_averages_is_deterministic(narrow_b0_in_module, tmp_path):
+def test_the_attack_of_a_run_with_noise_and_averages_is_deterministic(narrow_b0, tmp_path):
     """The attack sees inference mode: dropout, stochastic depth and averages do not reach it."""
     recipe = tiny(**AVERAGED)
     run = run_of.Run(recipe, data.load("synthetic", validation=40), tf.distribute.get_strategy(), tmp_path)
@@ -211,7 +213,7 @@ def test_too_many_unreadable_images_are_refused_and_a_few_reported(tmp_path):
         run_of.Run(tiny(unreadable_limit=1), unreadable, tf.distribute.get_strategy(), tmp_path)
     run = run_of.Run(tiny(unreadable_limit=2), unreadable, tf.distribute.get_strategy(), tmp_path)
     run.best = {"step": 1, "score": [0, 0]}
-    assert run.summary()["left_out"] == list(names)
+    assert summary.summary(run)["left_out"] == list(names)
 
 
 def test_plan_of_a_known_case():

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import released_vectors
 import tensorflow as tf
+from conftest import narrowed
 
 from sat_tf import data, experiment, files, hparams, released, resnet, saving
 from sat_tf import report as report_of
@@ -209,10 +210,11 @@ def test_a_run_becomes_a_keras_file_that_is_evaluated_alike(finished, tmp_path, 
 
 
 @pytest.fixture(scope="module")
-def release(tmp_path_factory, narrow_b0_in_module):
+def release(tmp_path_factory):
     """Return a folder with a checkpoint named as a release, raw and averaged, for the synthetic set's ten classes."""
     folder = tmp_path_factory.mktemp("released")
-    shapes = released.variables("efficientnet-b0")
+    with narrowed():
+        shapes = released.variables("efficientnet-b0")
     head, _ = shapes["efficientnet-b0/head/dense/kernel"]
     shapes |= {"efficientnet-b0/head/dense/kernel": (head, 10), "efficientnet-b0/head/dense/bias": (10,)}
     shapes |= {f"{name}/ExponentialMovingAverage": shape for name, shape in shapes.items()}
@@ -220,7 +222,7 @@ def release(tmp_path_factory, narrow_b0_in_module):
     return folder
 
 
-def test_a_release_is_evaluated_beside_its_published_numbers(release, tmp_path, monkeypatch, capsys):
+def test_a_release_is_evaluated_beside_its_published_numbers(release, narrow_b0, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(data, "imagenet_classes", lambda: data.load("synthetic").classes)
     changes = hparams.read({"dataset": "synthetic", "image_size": 32, "eval_attacks": "clean"})
@@ -242,7 +244,7 @@ def test_a_release_is_evaluated_beside_its_published_numbers(release, tmp_path, 
     assert again["checkpoint"]["weights"] == "as published, averaged" and again["published"] == report["published"]
 
 
-def test_other_words_for_a_release_are_refused(release, tmp_path, monkeypatch):
+def test_other_words_for_a_release_are_refused(release, narrow_b0, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     named = {"checkpoint": "released:efficientnet-b0", "checkpoint_dir": release}
     for changes, says in [

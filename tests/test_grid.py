@@ -70,10 +70,10 @@ def test_every_row_has_a_network_a_method_and_an_optimizer(name):
 
 
 @pytest.mark.parametrize("name", KINDS.values())
-def test_every_kind_of_row_takes_a_step(name, narrow_b0_in_module):
+def test_every_kind_of_row_takes_a_step(name, narrow_b0):
     """On the narrowest network of its family; test_promises builds the networks that are named."""
     recipe = RECIPES[name]
-    narrow = narrow_b0_in_module if recipe.model in efficientnet.VARIANTS else "resnet2-w8"
+    narrow = narrow_b0 if recipe.model in efficientnet.VARIANTS else "resnet2-w8"
     recipe = recipe.replace(batch_size=2, model=narrow)
     model = assembly.build_model(recipe, 10)
     optimizer = assembly.make_optimizer(recipe, 10, 100)

@@ -13,7 +13,7 @@ from absl import logging as absl_logging
 
 from sat_tf import console, data, experiment, hparams, progress, saving
 from sat_tf.experiment import run as run_of
-from sat_tf.runs import checkpoints, folders, overlap, places
+from sat_tf.runs import checkpoints, folders, journal, overlap, places
 
 SMALL = {
     "model": "resnet8-w8",
@@ -170,3 +170,17 @@ def test_a_log_has_what_a_program_that_shows_warnings_alone_does_not(tmp_path, c
     lines = [line[20:] for line in (tmp_path / "log.txt").read_text().splitlines()]
     assert [line for line in lines if line != "known"] == ["first", "warned", "a", "b", "why it ended"]
     assert capfd.readouterr().out == "a\nb\n" and pathlib.Path(tmp_path / "log.txt").exists()
+
+
+def test_every_start_and_every_step_is_on_record(home):
+    record = journal.read(home / "grown")
+    first, second = record["starts"]
+    assert (first["command"], second["command"]) == ("the first command", "the second command")
+    assert first["exit"] == second["exit"] == "finished"
+    assert first["from_step"] == 0 and first["to_step"] == second["from_step"] == second["to_step"] // 2
+    spent = second["wall_seconds"]
+    assert set(spent) == {"whole", "attack", "update", *journal.PHASES} - {"training"}
+    assert sum(spent.values()) - spent["whole"] <= spent["whole"] + 0.1 and spent["attack"] < spent["update"] < 3600
+    rows = journal.read_metrics(home / "grown")
+    assert [row["step"] for row in rows] == sorted(row["step"] for row in rows)
+    assert rows[-1]["step"] == second["to_step"] and "validation/robust_accuracy" in rows[-1]
