@@ -56,7 +56,7 @@ def narrowed():
 
 @pytest.fixture
 def narrow_b0():
-    """Give the name of a narrow EfficientNet, for one test; longer fixtures say `with narrowed()` where they make it."""
+    """Give the name of a narrow EfficientNet, for one test; fixtures of more say `with narrowed()` as they make it."""
     with narrowed() as name:
         yield name
 
