@@ -13,6 +13,8 @@ import tensorflow as tf
 from sat_tf import inputs, methods, optim
 from sat_tf.layers import drawing_from
 
+CLOCK = time.perf_counter  # of waiting for images
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainState:
@@ -345,7 +347,7 @@ def _standing_in(model, weights, keep):
 
 def _now():
     """Return the time, float64 []: TensorFlow's own refuses to run where results are to be the same every time."""
-    return tf.ensure_shape(tf.numpy_function(lambda: np.float64(time.perf_counter()), [], tf.float64), [])
+    return tf.ensure_shape(tf.numpy_function(lambda: np.float64(CLOCK()), [], tf.float64), [])
 
 
 def seed_of_step(seed: int, step: tf.Tensor) -> tf.Tensor:

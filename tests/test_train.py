@@ -15,11 +15,11 @@ from sat_tf import assembly, attacks, hparams, methods, models, optim, saving, t
 ATTACK = attacks.PGD(epsilon=8 / 255, step_size=8 / 255, steps=1)
 
 
-def make_loop(*, strategy=None, method="sat", seed=0, batch_size=8, weight_decay=1e-3, rate=0.05):
+def make_loop(*, strategy=None, method="sat", seed=0, batch_size=8, weight_decay=1e-3, rate=0.05, network="resnet2-w8"):
     keras.utils.set_random_seed(seed)
     strategy = strategy or tf.distribute.get_strategy()
     with strategy.scope():
-        model = models.build("resnet2-w8", "swish", 10)
+        model = models.build(network, "swish", 10)
         optimizer = optim.sgd(lambda step: rate * tf.ones([]), momentum=0.9)
         optimizer.build(model.trainable_variables)
         method = make(method, ATTACK)
@@ -204,7 +204,7 @@ def test_a_model_s_own_regularisation_counts():
 
 
 def test_a_frozen_layer_keeps_its_statistics():
-    loop = make_loop(method="standard")
+    loop = make_loop(method="standard", network="resnet8-w8")
     frozen, free = [layer for layer in loop.state.model.layers if hasattr(layer, "moving_mean")][:2]
     frozen.trainable = False
     optimizer = optim.sgd(lambda step: 0.05 * tf.ones([]), momentum=0.9)
