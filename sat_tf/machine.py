@@ -1,5 +1,6 @@
 """What a number depends on besides its recipe: versions and devices."""
 
+import datetime
 import os
 import platform
 
@@ -8,6 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 import sat_tf
+
+
+def now() -> str:
+    """Return date and time with their zone, as reports hold them: 2026-01-31T12:00:00+00:00."""
+    return datetime.datetime.now().astimezone().isoformat("T", "seconds")
 
 
 def versions() -> dict[str, str]:

@@ -214,7 +214,7 @@ class Loop:
         steps_per_call: int = 10,
         pauses: Iterable[int] = (),
         stops: Iterable[int] = (),
-        on_wait: Callable[[float], None] | None = None,
+        on_call: Callable[[float, float], None] | None = None,
         seconds_per_call: float | None = None,
         check: bool = True,
     ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
@@ -227,7 +227,7 @@ class Loop:
           steps_per_call: the largest n.
           pauses: no call runs past a multiple of any of these, so that the caller can act there.
           stops: steps that no call runs past, either.
-          on_wait: is called after every call with the seconds that it has waited for batches.
+          on_call: is called after every call with its seconds, and how many of them it waited for batches.
           seconds_per_call: begin with calls of two steps, and take no more than fit into this time, as far as the last
             call tells; None for always `steps_per_call`. The number of steps in a call changes no bit of the result.
 
@@ -245,8 +245,8 @@ class Loop:
             stop = min([done + most, until, *((done // pause + 1) * pause for pause in pauses)])
             stop = min([stop, *(each for each in stops if each > done)])
             metrics = steps(iterator, tf.constant(stop - done))
-            if on_wait:
-                on_wait(float(steps.waited))
+            if on_call:
+                on_call(time.perf_counter() - started, float(steps.waited))
             bad = np.flatnonzero(~np.isfinite(metrics["loss"]))
             if bad.size:
                 raise FloatingPointError(

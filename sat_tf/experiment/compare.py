@@ -1,12 +1,11 @@
 """--mode=compare: runs beside one another, image by image where they were evaluated on the same images."""
 
-import datetime
 import glob
 import pathlib
 from collections.abc import Iterable
 from typing import Any
 
-from sat_tf import comparison, console, report
+from sat_tf import comparison, console, machine, report
 from sat_tf.runs import folders
 
 PARENT = pathlib.Path("runs") / "comparisons"  # of the folders of comparisons that the user does not name
@@ -52,7 +51,7 @@ def compare(
             left_out[other.label] = f"its accuracies are not compared with {baseline.label}: {reason}."
     content = {
         "schema_version": report.SCHEMA_VERSION,
-        "created": datetime.datetime.now().astimezone().isoformat("T", "seconds"),
+        "created": machine.now(),
         "command": command,
         "baseline": baseline.label,
         "runs": [{"label": one.label, "folder": str(one.folder), "recipe": one.recipe} for one in found],

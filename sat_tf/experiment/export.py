@@ -1,6 +1,5 @@
 """--mode=export: a checkpoint on its way out: the images it is compared on, what reports say of it, where it goes."""
 
-import datetime
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -102,7 +101,7 @@ def facts_of(found: checkpoints.Checkpoint, formats: Sequence[str], command: str
         "recipe": {name: hparams.show(name, value, found.recipe.eval_norm) for name, value in found.known.items()},
         "published": found.published_facts,
         "versions": machine.versions(),
-        "created": datetime.datetime.now().astimezone().isoformat("T", "seconds"),
+        "created": machine.now(),
         "command": command,
     }
 

@@ -1,6 +1,5 @@
 """What every evaluation puts on record: the report's facts, its rows, and its last lines."""
 
-import datetime
 import math
 import pathlib
 from collections.abc import Iterable
@@ -17,7 +16,7 @@ def header(subject: Subject) -> dict:
     recipe, dataset = subject.recipe, subject.dataset
     return {
         "schema_version": report.SCHEMA_VERSION,
-        "created": datetime.datetime.now().astimezone().isoformat("T", "seconds"),
+        "created": machine.now(),
         "model": recipe.model,
         "act": recipe.act,
         "method": recipe.method,

@@ -166,7 +166,6 @@ class Run:
         profiler = Profiler(self.model_dir / "tensorboard", profile)
         with (
             writer.as_default(),
-            journal.phase("training"),
             profiler,
             interruption.on_request() as requested,
             console.make_progress(self.total_steps, "training", "step", first) as progress,
@@ -177,7 +176,7 @@ class Run:
                 steps_per_call=recipe.steps_per_call,
                 pauses=(self.epoch_steps, self.validation_steps),
                 stops=profiler.stops,
-                on_wait=lambda seconds: journal.add("input", seconds),
+                on_call=journal.steps,
                 seconds_per_call=CALL_SECONDS if self.team.size == 1 else None,  # all make the same calls
                 check=False,
             ):
@@ -216,13 +215,14 @@ class Run:
 
     def _tell_of_input(self):
         """Say so, once, where training waits for images for much of its time."""
-        waited, computed = self.journal.seconds["input"], self.seconds
-        if not self.told and waited > SLOW_INPUT * max(computed, 1.0):
+        waited = self.journal.seconds["input"]
+        whole = max(waited + self.journal.seconds["training"], 1.0)
+        if not self.told and waited > SLOW_INPUT * whole:
             self.told = True
             logging.warning(
                 "Images are the bottleneck: training has waited for them for %.0f %% of its time. More cores for "
                 "reading, --set cache=memory, smaller files or a smaller policy help.",
-                100 * waited / computed,
+                100 * waited / whole,
             )
 
     def _agreed(self, requested, late):

@@ -68,14 +68,14 @@ def train(
         folders.write_recipe(model_dir, asked)
         places.remember(model_dir, recipe, data_dir)
         summary.announce(run)
-        record_of = Journal(model_dir, command, recipe, strategy, run.state.step, run.method)
-        kept = stack.enter_context(record_of.open())
-        run.train(on_progress, kept, profile)
+        journal = Journal(model_dir, command, recipe, strategy, run.state.step, run.method)
+        stack.enter_context(journal.open())
+        run.train(on_progress, journal, profile)
         about = _with_best_weights(run, recipe, command)
         subject = Subject.of(recipe, run.state.model, dataset, run.image_size, strategy)
         facts = {**about, "training": summary.summary(run), "published": None}
         folder = folders.report_folder(model_dir, recipe)
-        with kept.phase("evaluation"):
+        with journal.phase("evaluation"):
             return report_on(subject, folder, Asked(), facts=facts, history=run.history, home=model_dir)
 
 

@@ -1,7 +1,6 @@
 """How robust is a model? One call: accuracies under attacks with their intervals, and whether to believe them."""
 
 import dataclasses
-import datetime
 import html
 import os
 import pathlib
@@ -107,7 +106,7 @@ class Benchmark:
         side = self.examples.images.shape[1]
         full = {
             "schema_version": report.SCHEMA_VERSION,
-            "created": datetime.datetime.now().astimezone().isoformat("T", "seconds"),
+            "created": machine.now(),
             "mode": "eval",
             "command": self.command,
             "seed": self.rows[0]["seed"] if self.rows else 0,

@@ -4,7 +4,6 @@ Both are whole after a crash: run.json is replaced, a line of metrics.jsonl is o
 """
 
 import contextlib
-import datetime
 import json
 import os
 import pathlib
@@ -54,7 +53,7 @@ class Journal:
         self.before = [_ended(start) for start in read(self.model_dir)["starts"]]
         self.start = {
             "command": command,
-            "begun": _now(),
+            "begun": machine.now(),
             "ended": None,
             "exit": None,
             "process": os.getpid(),
@@ -96,6 +95,11 @@ class Journal:
         """Count seconds for a phase of `PHASES`."""
         self.seconds[name] += seconds
 
+    def steps(self, seconds: float, waited: float) -> None:
+        """Count a call of training steps, and how much of it was waiting for images."""
+        self.add("input", waited)
+        self.add("training", seconds - waited)
+
     def metrics(self, step: int, values: dict[str, Any]) -> None:
         """Append a line of `{quantity: number}`, with the step; a full disk is said by what can't do without it."""
         self.step = step
@@ -121,7 +125,7 @@ class Journal:
             files.write(self.model_dir / RUN, json.dumps(content, indent=1) + "\n")
 
     def _end(self, words):
-        self.start["ended"], self.start["exit"] = _now(), words
+        self.start["ended"], self.start["exit"] = machine.now(), words
         self.write()
 
 
@@ -175,7 +179,3 @@ def _keep_until(file, step):
 def _ended(start):
     """Return an earlier start; one that could not say how it ended says that."""
     return start if start.get("exit") else {**start, "exit": KILLED}
-
-
-def _now():
-    return datetime.datetime.now().astimezone().isoformat("T", "seconds")
