@@ -135,7 +135,7 @@ ARROWS = {  # room or module: what of ours it may import
                 "stopping",
                 "train",
             )
-        ),
+        )
     },
     "sat_tf.runs": {
         "sat_tf",
@@ -193,7 +193,7 @@ ARROWS = {  # room or module: what of ours it may import
                 "train",
                 "verify",
             )
-        ),
+        )
     },
     "sat_tf.grid": {"sat_tf.hparams", "sat_tf.experiment", "sat_tf.files", "sat_tf.progress", "sat_tf.report"},
     "sat_tf.cli": {
