@@ -84,7 +84,7 @@ def _of_release(name):
     from sat_tf.hparams.releases import release  # which is made of recipes
 
     if name in LITES:
-        return {"model": name, "act": "relu6", "norm_epsilon": LITE_EPSILON}
+        return {"model": name, "norm_epsilon": LITE_EPSILON}  # never attacked: the recipe says by which activation
     recipe = release(name, also=LITES).make_recipe()
     return {"model": recipe.model, "act": recipe.act, "norm_epsilon": recipe.norm_epsilon}
 

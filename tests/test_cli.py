@@ -372,7 +372,7 @@ def test_documented_commands_are_right(command, tmp_path, monkeypatch):
 
 def test_folders_of_runs_that_start_elsewhere(tmp_path):
     tuned, own = hparams.choose({"init": "released:efficientnet-lite0"}), hparams.choose({"model": "a/my.keras"})
-    assert jobs.default_model_dir(tuned).as_posix() == "runs/efficientnet-lite0-finetuned-relu6-sat-folder-seed0"
+    assert jobs.default_model_dir(tuned).as_posix() == "runs/efficientnet-lite0-finetuned-swish-sat-folder-seed0"
     assert jobs.default_model_dir(own).as_posix() == "runs/my-own-sat-folder-seed0"
 
 

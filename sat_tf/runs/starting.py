@@ -117,6 +117,8 @@ def _of_checkpoint(recipe, dataset, size, checkpoint_dir):
         same = source.output_shape[-1] == classes
     else:
         source, same = found.load(), list(found.classes) == list(dataset.classes)
+        if (had := found.recipe.act) != recipe.act:
+            logging.info("%s takes the place of %s in %s; --act=%s keeps it.", recipe.act, had, recipe.init, had)
     if hparams.kind(recipe.model) and recipe.model == found.recipe.model:
         checkpoints.check_size(source, size, recipe.init)
         return Start(model=source if same else heads.replace(source, classes), new_head=not same)
