@@ -223,6 +223,30 @@ def test_a_killed_worker_ends_those_that_wait_for_it():
             process.kill()
 
 
+def test_who_waits_for_one_hears_of_another_that_is_gone(monkeypatch):
+    """Worker 1 waits for worker 2 in a collective, which fails and names nobody; the chief waits for worker 1."""
+    monkeypatch.setattr(channel, "LOOK", 0.1)
+    ended = threading.Event()
+
+    def work(mates):
+        if mates.index == 0:
+            return mates.all_of(0)
+        if mates.index == 1:
+            ended.wait(10)
+            raise OSError("TensorFlow failed: Connection reset by peer") from tf.errors.UnavailableError(None, None, "")
+        mates.channel.peers[0].close()  # as the system does for a process that was killed
+        ended.set()
+        mates.channel.peers.clear()
+        raise KeyError
+
+    found = met(3, work)
+    for index in (0, 1):
+        assert isinstance(found[index], OSError)
+        assert str(found[index]).startswith("Stopped with worker 2 (localhost:") and "which is gone" in str(
+            found[index]
+        )
+
+
 def test_what_is_missing_or_other_is_named():
     found = met(3, lambda mates: None, patience=1.0, present=(0, 1))
     assert "Expected all 3 workers. Received: no word of worker 2 (localhost:" in str(found[0])
