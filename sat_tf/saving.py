@@ -4,10 +4,13 @@
                           state.json                            step, recipe, history, digests of all that
 <directory>/latest, best                                        the name of a folder
 
-The last few are kept, so that a run can go on from the one before a damaged one.
+The last few are kept, so that a run can go on from the one before a damaged one. `save` writes one and waits for it;
+a `Writer` copies the values and writes them while training goes on.
 """
 
+import concurrent.futures
 import contextlib
+import copy
 import hashlib
 import json
 import os
@@ -18,12 +21,14 @@ from collections.abc import Iterable
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
 from sat_tf import files
 
 Groups = dict[str, dict[str, tf.Variable]]  # {group: {path: variable}}
+Values = dict[str, dict[str, tuple[str, np.ndarray]]]  # {group: {path: (the variable's name, what it held)}}
 
 FORMAT = 1
 KINDS = ("latest", "best")
@@ -71,16 +76,82 @@ def save(
     Raises:
       OSError: it could not be written; what was there before is as it was.
     """
+    return write(directory, copied(variables), state, kinds=kinds, keep=keep)
+
+
+def copied(variables: Groups) -> Values:
+    """Return what variables hold now, in memory of the host."""
+    return {
+        group: {path: (variable.name.partition(":")[0], variable.numpy()) for path, variable in mine.items()}
+        for group, mine in variables.items()
+    }
+
+
+def write(
+    directory: str | os.PathLike,
+    values: Values,
+    state: dict[str, Any],
+    *,
+    kinds: Iterable[str] = ("latest",),
+    keep: int = KEPT,
+) -> pathlib.Path:
+    """Write a checkpoint of what `copied` returned, as `save` does."""
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / folder_of(state["step"])
     if not _write_state(path, state):
         shutil.rmtree(path, ignore_errors=True)
-        _write(path, variables, state)
+        _write(path, values, state)
     for kind in sorted(kinds):  # best before latest: a state that knows of a best checkpoint must find it
         files.write(directory / kind, path.name)
     _remove_unused(directory, keep)
     return path
+
+
+class Writer:
+    """Writes checkpoints in a thread, one at a time: training waits for the copy of the values alone.
+
+    As a context manager it waits at the end for what is being written.
+    """
+
+    def __init__(self) -> None:
+        self._writing: concurrent.futures.Future | None = None
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        with contextlib.suppress(Exception if any(raised) else ()):  # what ends the run is what is told
+            if fault := self.fault(wait=True):
+                logging.warning("%s", fault)
+
+    def begin(self, directory: str | os.PathLike, values: Values, state: dict[str, Any], **options: Any) -> None:
+        """Begin to write a checkpoint as `write` does; `fault` has said how the one before it ended.
+
+        Args:
+          directory, options: as `write` takes them.
+          values: what `copied` returned.
+          state: may be changed afterwards.
+        """
+        if self._writing is not None:
+            raise RuntimeError("Expected the checkpoint before to be waited for. Received: another one.")
+        thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
+        self._writing = thread.submit(write, directory, values, copy.deepcopy(state), **options)
+        thread.shutdown(wait=False)
+
+    def fault(self, *, wait: bool = False) -> OSError | None:
+        """Return, once, why the last checkpoint could not be written; None where it was, or is still being written.
+
+        Args:
+          wait: for it, if it is still being written.
+        """
+        if self._writing is None or not (wait or self._writing.done()):
+            return None
+        writing, self._writing = self._writing, None
+        error = writing.exception()
+        if error is None or isinstance(error, OSError):
+            return error
+        raise error
 
 
 def _write_state(path, state):
@@ -100,11 +171,11 @@ def _write_state(path, state):
     return True
 
 
-def _write(path, variables, state):
+def _write(path, values, state):
     with files.replacing(path) as partial:
         partial.mkdir()
         try:
-            tf.train.Checkpoint(**variables).write(str(partial / "variables"))
+            tf.train.Checkpoint(**_variables(values)).write(str(partial / "variables"))
         except tf.errors.OpError as error:  # TensorFlow calls a full disk an exhausted resource
             reason = error.message.rpartition("; ")[2].removesuffix(" [Op:SaveV2]")  # after a node's and a file's name
             raise OSError(f"The checkpoint {path} could not be written: {reason}.") from error
@@ -114,6 +185,15 @@ def _write(path, variables, state):
             "digests": {file.name: files.sha256(file) for file in written},
         }
         (partial / "state.json").write_text(_text({**state, **facts}))
+
+
+def _variables(values):
+    """Return variables of the host that hold values, under the names of those that held them."""
+    with tf.device("CPU:0"):
+        return {
+            group: {path: tf.Variable(value, name=name) for path, (name, value) in mine.items()}
+            for group, mine in values.items()
+        }
 
 
 def _text(state):

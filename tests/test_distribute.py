@@ -223,6 +223,30 @@ def test_a_killed_worker_ends_those_that_wait_for_it():
             process.kill()
 
 
+def test_who_waits_for_one_hears_of_another_that_is_gone(monkeypatch):
+    """Worker 1 waits for worker 2 in a collective, which fails and names nobody; the chief waits for worker 1."""
+    monkeypatch.setattr(channel, "LOOK", 0.1)
+    ended = threading.Event()
+
+    def work(mates):
+        if mates.index == 0:
+            return mates.all_of(0)
+        if mates.index == 1:
+            ended.wait(10)
+            raise OSError("TensorFlow failed: Connection reset by peer") from tf.errors.UnavailableError(None, None, "")
+        mates.channel.peers[0].close()  # as the system does for a process that was killed
+        ended.set()
+        mates.channel.peers.clear()
+        raise KeyError
+
+    found = met(3, work)
+    for index in (0, 1):
+        assert isinstance(found[index], OSError)
+        assert str(found[index]).startswith("Stopped with worker 2 (localhost:") and "which is gone" in str(
+            found[index]
+        )
+
+
 def test_what_is_missing_or_other_is_named():
     found = met(3, lambda mates: None, patience=1.0, present=(0, 1))
     assert "Expected all 3 workers. Received: no word of worker 2 (localhost:" in str(found[0])
@@ -405,12 +429,25 @@ RUN = {
 }
 
 
+EVALUATION = {"eval_attacks": ("clean", "pgd-2", "autoattack"), "eval_images": 20, "eval_checks": 0}
+PROGRAM = f"""
+import sys
+from sat_tf import cli, experiment
+train = experiment.train
+def both(recipe, model_dir, **options):
+    train(recipe, model_dir, **options)
+    experiment.evaluate({EVALUATION}, model_dir=model_dir)  # as --mode=eval does, in the same processes
+experiment.train = both
+sys.exit(cli.main(["main.py", *sys.argv[1:]]))
+"""
+
+
 def started(model_dir, *flags):
-    """Start the command line in a process of one thread, its output in a file beside the folder."""
+    """Start a training by the command line, and an evaluation, in a process of one thread; what it says in a file."""
     environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
     with open(f"{model_dir}-{len(flags)}-{flags[-1][-1:]}.txt", "w", encoding="utf-8") as file:
         settings = [word for name, value in RUN.items() for word in ("--set", f"{name}={value}")]
-        command = [sys.executable, "-m", "sat_tf", *settings, f"--model_dir={model_dir}", *flags]
+        command = [sys.executable, "-c", PROGRAM, *settings, f"--model_dir={model_dir}", *flags]
         return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, cwd=ROOT, env=environment)
 
 
@@ -437,13 +474,14 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path):
     one, two = losses_of(tmp_path / "one"), losses_of(tmp_path / "two")
     assert len(one) == len(two) == 22
     np.testing.assert_allclose(two, one, atol=1e-5)
-    reports = [json.loads((tmp_path / name / "report.json").read_text()) for name in ("one", "two")]
-    counts = [[(row["attack"], row["correct"], row["count"]) for row in each["evaluations"]] for each in reports]
-    assert counts[0] == counts[1] and counts[0][0][2] == 11
-    assert reports[1]["machine"]["hosts"] == "2" and reports[1]["machine"]["replicas"] == "2"
-    tables = [(tmp_path / name / "images.csv").read_text().splitlines() for name in ("one", "two")]
-    fooled = [[line.split(",")[:5] for line in table] for table in tables]
-    assert fooled[0] == fooled[1]
+    for folder, count in ((".", 11), ("evaluations/001", 20)):
+        reports = [json.loads((tmp_path / name / folder / "report.json").read_text()) for name in ("one", "two")]
+        rows = [[(row["attack"], row["correct"], row["count"]) for row in each["evaluations"]] for each in reports]
+        assert rows[0] == rows[1] and {row[2] for row in rows[0]} == {count}
+        assert reports[1]["machine"]["hosts"] == "2" and reports[1]["machine"]["replicas"] == "2"
+        tables = [(tmp_path / name / folder / "images.csv").read_text().splitlines() for name in ("one", "two")]
+        fooled = [[line.split(",")[:5] for line in table] for table in tables]
+        assert fooled[0] == fooled[1] and len(fooled[0]) == 1 + count * (len(rows[0]) - 1)
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["one", "two"]
 
 

@@ -22,7 +22,10 @@ RETRY = 0.2  # seconds between two tries to reach the chief
 _LENGTH = struct.Struct("!cQ")  # kind of a message, and its bytes
 _WORD, _END, _DONE = b"w", b"e", b"d"  # something told; the sender ends, and why; it has done all it had to
 LOOK, GRACE = 1.0, 15.0  # seconds between two looks whether others are gone; for the process to end by itself then
+HEARING = 20.0  # seconds to hear of the chief who is gone, after an error that names nobody: longer than its GRACE
 STOPPED, PEEKED = "Stopped with", 4096  # begins what is said of one that is gone; bytes of its last words
+# seconds of silence after which the system asks whether the other machine is there; between two more of so many times
+ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
 LARGEST, FIRST = 2**40, 2**20  # bytes of a message, and of the first one, which anybody may send
 
 
@@ -62,8 +65,7 @@ class Channel:
         try:
             yield channel
         except BaseException as error:
-            unnamed = isinstance(error, OSError) and not str(error).startswith(STOPPED)
-            gone = channel.gone() if unnamed else None  # what TensorFlow's collectives say names nobody
+            gone = channel._heard(error)
             channel.close(gone or str(error).strip() or type(error).__name__)
             if gone:
                 raise OSError(gone) from error
@@ -109,21 +111,43 @@ class Channel:
         if not self._reading.acquire(blocking=False):  # who reads will hear of it
             return None
         try:
-            for index, peer in sorted(self.peers.items()):
-                try:
-                    said = peer.recv(PEEKED, socket.MSG_PEEK | socket.MSG_DONTWAIT)  # it stays to be read
-                except BlockingIOError:
-                    continue
-                except OSError:
-                    said = b""
-                if not said:
-                    return f"{STOPPED} {self.cluster.name_of(index)}, which is gone."
-                if said.startswith(_END):
-                    words = said[_LENGTH.size :].decode(errors="replace")
-                    return f"{STOPPED} {self.cluster.name_of(index)}, which ended: {words}"
-            return None
+            return self._seen()
         finally:
             self._reading.release()
+
+    def _seen(self):
+        """Return what `gone` does; who is gone without a word comes before who says that something is wrong."""
+        ended = None
+        for index, peer in sorted(self.peers.items()):
+            try:
+                said = peer.recv(PEEKED, socket.MSG_PEEK | socket.MSG_DONTWAIT)  # it stays to be read
+            except BlockingIOError:
+                continue
+            except OSError:
+                said = b""
+            if not said:
+                return f"{STOPPED} {self.cluster.name_of(index)}, which is gone."
+            if said.startswith(_END):
+                ended = ended or self._words_of(index, said[_LENGTH.size :])
+        return ended
+
+    def _words_of(self, index, said):
+        """Return what is to be said of a process that ended with a word: the word itself, if it names another one."""
+        said = said.decode(errors="replace")
+        return said if said.startswith(STOPPED) else f"{STOPPED} {self.cluster.name_of(index)}, which ended: {said}"
+
+    def _heard(self, error):
+        """Return a sentence that names who is gone where an error names nobody; None where nobody is.
+
+        What TensorFlow's collectives say does not: the chief, which alone is connected to all, says it then.
+        """
+        if not isinstance(error, OSError) or str(error).startswith(STOPPED):
+            return None
+        collective = type(error.__cause__).__module__.startswith("tensorflow")
+        deadline = time.monotonic() + (HEARING if collective else 0.0)
+        while (gone := self.gone()) is None and time.monotonic() < deadline:
+            time.sleep(RETRY)
+        return gone
 
     def _watch(self):
         """End this process where another one is gone and this one waits for it in a collective of TensorFlow's."""
@@ -143,13 +167,19 @@ class Channel:
     def _received(self, index):
         with self._reading:
             try:
-                kind, word = _read(self.peers[index])
+                peer = self.peers[index]
+                while not select.select([peer], [], [], LOOK)[0]:  # it may wait for another one itself
+                    if gone := self._seen():
+                        raise OSError(gone)
+                kind, word = _read(peer)
             except (OSError, EOFError, KeyError) as error:
+                if str(error).startswith(STOPPED):
+                    raise
                 self._gone(index, error)
         if kind == _DONE:
             raise OSError(f"{STOPPED} {self.cluster.name_of(index)}, which has ended.")
         if kind == _END:
-            raise OSError(f"{STOPPED} {self.cluster.name_of(index)}, which ended: {word.decode(errors='replace')}")
+            raise OSError(self._words_of(index, word))
         return word
 
     def _gone(self, index, error):
@@ -214,8 +244,17 @@ def _gather(cluster, meaning, deadline):
             peer.close()
         raise (OSError if "no word of" in faults[0] else ValueError)(faults[0])
     for peer in peers.values():
-        peer.settimeout(None)
+        _keep(peer)
     return peers
+
+
+def _keep(peer):
+    """Keep a connection for the whole time, and notice where the other machine vanishes."""
+    peer.settimeout(None)
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in ALIVE.items():
+        if hasattr(socket, name):
+            peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _met(peer, deadline):
@@ -268,8 +307,7 @@ def _join(cluster, meaning, deadline):
             if kind == _END:
                 raise ValueError(word.decode(errors="replace"))
             stack.pop_all()
-            peer.settimeout(None)
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            _keep(peer)
             return {0: peer}
     raise OSError(
         f"Expected an answer of {cluster.name_of(0)}, the chief. Received: none ({why}). Start all workers within "

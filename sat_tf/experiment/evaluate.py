@@ -163,7 +163,10 @@ def report_on(
 
 
 def _report_on(subject, folder, asked, facts, history, home):
-    work = folder / "work" / evaluations.fingerprint(subject.model)[:16]  # of other weights nothing is gone on with
+    work = evaluations.fingerprint(subject.model)[:16]  # of other weights nothing is gone on with
+    if (shares := strategies.team().size) > 1:
+        work = f"{work}-of-{shares}"  # nor of another number of processes, whose parts are others
+    work = folder / "work" / work
     found = Measurement(subject, work, keep_all=asked.checks or asked.save_adversarial)
     checks = found.checks_before(asked.recorded) if asked.checks else []
     rows, radii, extras = found.rows(), found.radii(), found.extras()

@@ -196,7 +196,8 @@ class Measurement:
 
     def _announce(self, what, checks, sibling=None):
         """Say what is checked, and about how long it takes by a forward pass of one batch, which is compiled by now."""
-        count, few = min(self.recipe.eval_checks, len(self.logits)), self.examples.images[: self.attacker.batch_size]
+        count, batch = min(self.recipe.eval_checks, len(self.logits)), self.attacker.batch_size
+        few = self.examples.images[: batch * self.attacker.team.size]  # a whole batch of every process
         begun = time.monotonic()
         self.attacker.read(few)
         each = (time.monotonic() - begun) / len(few)

@@ -64,6 +64,7 @@ class Run:
         self.validation = validation.Validation(recipe, self.method, self.state, dataset, self.image_size, strategy)
         self.restored = None  # the checkpoint that it goes on from
         self.journal, self.told = None, False
+        self.writer, self.written, self.save_at = saving.Writer(), (), time.monotonic() + SAVE_SECONDS
 
     def restore(self) -> None:
         """Go on from the latest whole checkpoint, if there is one; the chief reads it for all."""
@@ -162,11 +163,13 @@ class Run:
             jit_compile=devices.compiles(recipe, self.strategy),
         )
         writer = tf.summary.create_file_writer(str(self.model_dir / "tensorboard"))
-        first, saved, started = self.state.step, time.monotonic(), time.monotonic() - self.seconds
+        first, started = self.state.step, time.monotonic() - self.seconds
+        self.save_at = time.monotonic() + SAVE_SECONDS
         profiler = Profiler(self.model_dir / "tensorboard", profile)
         with (
             writer.as_default(),
             profiler,
+            self.writer,
             interruption.on_request() as requested,
             console.make_progress(self.total_steps, "training", "step", first) as progress,
         ):
@@ -187,16 +190,15 @@ class Run:
                     on_progress(step / self.total_steps)
                 kinds = ()
                 if self._due(step):
+                    self._settle()  # what could not be written is not the best any more
                     with journal.phase("validation"):
                         kinds = self._validate(step)
                     self._tell_of_input()
-                asked, late = self._agreed(requested(), time.monotonic() - saved > SAVE_SECONDS)
+                asked, late = self._agreed(requested())
                 ends = self.stopped or asked or step == self.total_steps
                 if kinds or ends or step % self.epoch_steps == 0 or late:
-                    with journal.phase("saving"):
-                        done = self._saved(kinds, must=ends)
+                    self._save_meanwhile(kinds, must=ends)
                     journal.write()
-                    saved = time.monotonic() - (0 if done else SAVE_SECONDS - RETRY_SECONDS)
                 if self.stopped:
                     logging.warning(
                         "%s. Training ends at step %d of %d; the best checkpoint is that of step %d.",
@@ -225,33 +227,51 @@ class Run:
                 100 * waited / whole,
             )
 
-    def _agreed(self, requested, late):
-        """Return whether any process was asked to stop, and whether the chief finds it time to save."""
-        said = self.team.all_of([requested, late])
-        return any(one for one, _ in said), said[0][1]
+    def _agreed(self, requested):
+        """Return whether any process was asked to stop, and whether the chief finds it time to save.
 
-    def _saved(self, kinds, must):
-        """Save and return whether that worked; where it `must` not, a full disk does not end the run."""
+        All hear meanwhile of a checkpoint that the chief could not write.
+        """
+        fault = self.writer.fault()
+        said = self.team.all_of([requested, time.monotonic() > self.save_at, fault and str(fault)])
+        self._regret(said[0][2])
+        return any(one for one, *_ in said), said[0][1]
 
-        def attempt():
-            try:
-                return self.save(kinds)
-            except OSError as error:
-                if must:
-                    raise
-                return str(error)
+    def _save_meanwhile(self, kinds, must):
+        """Save while training goes on; where it `must`, wait for it, and a full disk ends the run."""
+        self._settle()
+        with self.journal.phase("saving"):
+            self.team.from_chief(lambda: self._begin_to_save(kinds))
+        self.written, self.save_at = tuple(kinds), time.monotonic() + SAVE_SECONDS
+        if must:
+            self._settle(must=True)
 
-        if (fault := self.team.from_chief(attempt)) is None:
-            return True
+    def _settle(self, must=False):
+        """Wait for what is being written."""
+
+        def wait():
+            fault = self.writer.fault(wait=True)
+            if fault and must:
+                raise fault
+            return fault and str(fault)
+
+        with self.journal.phase("saving"):
+            fault = self.team.from_chief(wait)
+        self._regret(fault)
+
+    def _regret(self, fault):
+        """Go on without a checkpoint that could not be written, if there is such a `fault`, and soon try again."""
+        if fault is None:
+            return
+        self.save_at = time.monotonic() + RETRY_SECONDS
         logging.warning(
             "%s The run goes on, and tries again in %d seconds; until then it can only be resumed from before.",
             fault,
             RETRY_SECONDS,
         )
-        if "best" in kinds:  # nothing holds these weights
+        if "best" in self.written:  # nothing holds these weights
             self.history[-1]["lost"] = True
             self.best = stopping.best_of(self._rows(), self.method.best_by, self.validation.size)
-        return False
 
     def _rows(self):
         """Return the rows of the history whose weights could be saved where they were the best."""
@@ -266,7 +286,13 @@ class Run:
 
     def save(self, kinds: Iterable[str] = ()) -> None:
         """Write a checkpoint, the latest and whatever else `kinds` says."""
-        not_finite = [v.path for v in self.state.model.variables if not np.isfinite(v.numpy()).all()]
+        self._begin_to_save(kinds)
+        if fault := self.writer.fault(wait=True):
+            raise fault
+
+    def _begin_to_save(self, kinds):
+        values = saving.copied(self.variables())
+        not_finite = [path for path, (_, value) in values["model"].items() if not np.isfinite(value).all()]
         if not_finite:
             raise FloatingPointError(
                 f"After step {self.state.step} {not_finite[0]} is not finite. A lower learning_rate helps most often."
@@ -284,12 +310,8 @@ class Run:
             "network": self.start.kept,
             "versions": machine.versions(),
         }
-        saving.save(
-            self.model_dir / "checkpoints",
-            self.variables(),
-            state,
-            kinds=("latest", *kinds),
-            keep=self.recipe.keep_checkpoints,
+        self.writer.begin(
+            self.model_dir / "checkpoints", values, state, kinds=("latest", *kinds), keep=self.recipe.keep_checkpoints
         )
 
     def _batches(self, step):
