@@ -153,7 +153,7 @@ def test_progress_adds_up(size):
     assert sum(told) == pytest.approx(COUNT, abs=1e-9) and len(told) > 5 and max(told) < COUNT
 
 
-def test_the_final_iterate_and_the_worst_do_not_share_what_was_compiled():
+def test_the_final_iterate_and_the_worst_differ_in_one_program():
     one = evaluate.Attacker(model, batch_size=7, seed=3)
     worst, final = (
         one.attack(examples(), "pgd-4", epsilon=0.03, step_size=0.03, final=final) for final in (False, True)
@@ -161,6 +161,12 @@ def test_the_final_iterate_and_the_worst_do_not_share_what_was_compiled():
     fooled = final.stage >= 0
     assert (final.step[fooled] == 4).all() and (worst.step[worst.stage >= 0] < 4).any()
     assert (worst.stage[fooled] >= 0).all()
+    longer = one.attack(examples(), "pgd-9", epsilon=0.03, step_size=0.03, final=True)
+    assert longer.marks == (1, 2, 5, 9) and longer.wrong.shape == (COUNT, 4) and final.wrong.shape == (COUNT, 3)
+    np.testing.assert_array_equal(longer.wrong[:, :2], final.wrong[:, :2])
+    assert (longer.step[longer.stage >= 0] == 9).all()
+    assert len(one._actives) == 3 and [len(turns) for turns in one._programs.values()] == [len(one._programs["pgd"])]
+    assert sum(kept.traces for kept in one._actives.values()) == len(one._programs["pgd"])
 
 
 def test_what_a_result_says():

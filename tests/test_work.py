@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 import pytest
-from small_attacks import CLASSES, COUNT, EPSILON, assert_same, examples, model, short_plan
+from small_attacks import CLASSES, COUNT, EPSILON, assert_same, examples, model
 
 from sat_tf import attacks, evaluate
 from sat_tf.evaluate import active, attacker
@@ -68,10 +68,16 @@ def test_held_runs_outlive_a_stop():
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.fixture(autouse=True)
+def one_size_of_batches(monkeypatch):
+    """Keep batches from shrinking: each size is one more trace."""
+    monkeypatch.setattr(active, "SMALLEST", 10**6)
+
+
 PLANS = {
-    "short": {},
+    "ratios": {"steps": 8},
     "restarts": {"restarts": 5, "step_size": 0.004},
-    "final": {"restarts": 5, "step_size": 0.02, "final": True},
+    "final": {"restarts": 5, "step_size": 0.004, "final": True},
     "targets": {},
 }
 
@@ -80,13 +86,12 @@ PLANS = {
 def found(name, side_by_side, size=64):
     """Return what an attack finds, and how many gradients of images it takes."""
     one = evaluate.Attacker(model, batch_size=size, seed=3, side_by_side=side_by_side)
-    attack = {"restarts": "pgd-3", "final": "pgd-3", "targets": "fab-t"}.get(name, name)
+    attack = {"restarts": "pgd-3", "final": "pgd-3", "targets": "fab-t", "ratios": "apgd-t"}[name]
     return one.attack(examples(), attack, epsilon=EPSILON, **PLANS[name])
 
 
 @pytest.mark.parametrize("name", PLANS)
 def test_side_by_side_finds_the_same_of_every_image(name, monkeypatch):
-    monkeypatch.setitem(attacks.ATTACKS, "short", attacks.Attack(short_plan))
     monkeypatch.setattr(attacks.FAB, "steps", 5)
     first, other = found(name, False), found(name, True)
     assert_same(first, other, exact=False)
@@ -121,7 +126,7 @@ def turns_of(size, side_by_side, stop=None):
 
 
 def test_a_stop_at_any_turn_changes_nothing(monkeypatch):
-    monkeypatch.setattr(active, "LONGEST", 2)
+    monkeypatch.setattr(active, "LONGEST", 1)
     whole, batches = turns_of(24, True)
     assert len(batches) > 12 and any(len(set(places)) < len(places) for places, _ in batches)
     for stop in range(1, len(batches), 5):
@@ -133,6 +138,7 @@ def test_a_stop_at_any_turn_changes_nothing(monkeypatch):
 
 
 def test_places_are_filled(monkeypatch):
+    monkeypatch.setattr(active, "SMALLEST", 4)
     (_, alone), (_, filled) = turns_of(128, False), turns_of(128, True)
     counts = lambda batches: sum(len(places) for places, _ in batches)  # noqa: E731
     assert max(len(places) for places, _ in alone) < 64 < max(len(places) for places, _ in filled) == 128

@@ -6,6 +6,7 @@ costs as much as hundreds of iterations) and the last images do not pay for a wh
 """
 
 import collections
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,7 @@ from sat_tf.evaluate.work import Ended, Work
 FREED = 8  # a turn ends when one place in so many is free
 SMALLEST = 4  # images a replica
 SHRINK = 4  # a batch takes the place of one so many times as large
+MARKS = 32  # numbers of steps, at most, at which one program looks; `attacks.marks` has 25 of 10^8
 LONGEST = 20  # iterations a turn: progress is shown and a signal answered in between
 
 
@@ -34,6 +36,7 @@ class ActiveSet:
       attacked: the model as the attack sees it, with other gradients; None for the model itself.
       side_by_side: fill places that no image of the queue takes with further runs of those at work; else a run begins
         when the one before it has ended. Both give the same.
+      turns: where what is compiled is kept by the size of its batch, for all stages of one `program`.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class ActiveSet:
         strategy: tf.distribute.Strategy | None = None,
         attacked: Callable[[tf.Tensor], tf.Tensor] | None = None,
         side_by_side: bool = True,
+        turns: dict[int, Callable] | None = None,
     ) -> None:
         self.predict, self.attacked = predict, attacked or predict
         self.stage, self.ball, self.side_by_side = stage, attacks.BALLS[norm], side_by_side
@@ -54,7 +58,7 @@ class ActiveSet:
         most = max(batch_size // self.replicas, 1)
         self.sizes = [self.replicas * part for part in ladder(most)]
         self.traces = 0
-        self._turns = {size: tf.function(self._turn_of_all) for size in self.sizes}
+        self._turns = {} if turns is None else turns
         self.evaluations = stage.attack(self.ball(epsilon=1.0), 1.0).evaluations
 
     def run(
@@ -110,11 +114,26 @@ class ActiveSet:
     def _blank(self, examples, size):
         """Return the state of `size` free places."""
         images = tf.zeros([1, *examples.images.shape[1:]])
-        state = self.stage.attack(self.ball(epsilon=tf.constant(0.0)), 0.0).begin(
-            images, tf.zeros([1, 2] if self.stage.paired else [1], tf.int32)
-        )
+        attack = self._attack(tf.constant(0.0), 0.0, self._settings())
+        state = attack.begin(images, tf.zeros([1, 2] if self.stage.paired else [1], tf.int32))
         state = {name: np.repeat(value.numpy(), size, 0) for name, value in state.items()}
         return {**state, "step": np.full(size, self.evaluations, np.int32)}
+
+    def _settings(self):
+        """Return what stages of one program differ in, as tensors by name; of a stage by itself nothing."""
+        if not self.stage.program:
+            return {}
+        marks = np.full(MARKS, -1, np.int32)
+        marks[: len(self.stage.marks)] = self.stage.marks
+        return {
+            "steps": tf.constant(self.evaluations - 1),
+            "final": tf.constant(self.stage.final),
+            "marks": tf.constant(marks),
+        }
+
+    def _attack(self, epsilon, step_size, settings):
+        attack = self.stage.attack(self.ball(epsilon=epsilon), step_size)
+        return dataclasses.replace(attack, **settings) if settings else attack
 
     def _done(self, state):
         return state["fooled"] | (state["step"] >= self.evaluations)
@@ -132,17 +151,19 @@ class ActiveSet:
         spread = replicas.spread(self.strategy, (batch, work.state))
         limit, most = tf.constant(work.limit // self.replicas, tf.int32), tf.constant(LONGEST)
         numbers = limit, most, tf.constant(epsilon), tf.constant(step_size, tf.float32)
-        result = self._turns[len(places)](*spread, *numbers)
+        if len(places) not in self._turns:
+            self._turns[len(places)] = tf.function(self._turn_of_all)
+        result = self._turns[len(places)](*spread, *numbers, self._settings())
         gathered = {name: self.strategy.experimental_local_results(value) for name, value in result.items()}
         return {name: np.concatenate([part.numpy() for part in values]) for name, values in gathered.items()}
 
-    def _turn_of_all(self, batch, state, limit, most, epsilon, step_size):
+    def _turn_of_all(self, *arguments):
         self.traces += 1
-        return self.strategy.run(self._turn_of_one, args=(batch, state, limit, most, epsilon, step_size))
+        return self.strategy.run(self._turn_of_one, args=arguments)
 
-    def _turn_of_one(self, batch, state, limit, most, epsilon, step_size):
+    def _turn_of_one(self, batch, state, limit, most, epsilon, step_size, settings):
         """Advance until at most `limit` images are at work, at most `most` times; who is done stays as it is."""
-        attack = self.stage.attack(self.ball(epsilon=epsilon), step_size)
+        attack = self._attack(epsilon, step_size, settings)
         images, labels = batch["images"], batch["labels"]
         objective = self.objective(labels, batch["targets"])
         state = tf.cond(
@@ -187,7 +208,7 @@ class ActiveSet:
                     fooled,
                     float(state["margin"][slot]),
                     state["adversarial"][slot].copy() if fooled or self.stage.final else None,
-                    state["wrong"][slot].copy() if self.stage.marks else None,
+                    state["wrong"][slot, : len(self.stage.marks)].copy() if self.stage.marks else None,
                 )
             )
             work.places[slot] = work.runs[slot] = -1

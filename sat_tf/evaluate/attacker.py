@@ -54,7 +54,8 @@ class Attacker:
         self.attacked = predictor(attacked, value_range) if attacked is not None else None
         self.norm, self.batch_size, self.strategy, self.seed = norm, batch_size, strategy, seed
         self.side_by_side = side_by_side
-        self._compiled, self._actives = tf.function(self.predict, reduce_retracing=False), {}
+        self._compiled = tf.function(self.predict, reduce_retracing=False)
+        self._actives, self._programs = {}, {}
 
     def logits(self, images: np.ndarray, progress: Callable[[int], None] | None = None) -> np.ndarray:
         """Return logits float32 `[n, classes]` of images `[n, h, w, c]`, in batches of one shape."""
@@ -178,6 +179,7 @@ class Attacker:
                 strategy=self.strategy,
                 attacked=self.attacked,
                 side_by_side=self.side_by_side,
+                turns=self._programs.setdefault(stage.program or key, {}),
             )
         return self._actives[key]
 
