@@ -9,7 +9,7 @@ import tensorflow as tf
 from small_attacks import CLASSES, COUNT, EPSILON, assert_same, examples, model
 
 from sat_tf import attacks, evaluate
-from sat_tf.evaluate import active, attacker, results
+from sat_tf.evaluate import active, attacker, results, work
 
 
 @pytest.fixture(autouse=True)
@@ -70,20 +70,24 @@ def test_misclassified_images_are_not_attacked_and_the_report_is_consistent():
     assert result.robust_accuracy == left.mean() and result.clean_accuracy == (~misclassified).mean()
 
 
-def test_every_image_ends_once_a_run():
+@pytest.mark.parametrize("size, side_by_side", [(8, True), (64, True), (64, False)])
+def test_every_image_ends_once_a_run(size, side_by_side):
     (stage,) = attacks.plan_of("pgd-3", attacks.Terms(classes=CLASSES, restarts=3))
-    running = active.ActiveSet(model, stage, "linf", 8)
+    running = active.ActiveSet(model, stage, "linf", size, side_by_side=side_by_side)
     chosen = attacker._Chosen(examples(), attacker_of(16).logits(examples().images), stage, 0, 0)
     places, seen, busiest = [place for place in range(COUNT) if place % 6], [], []
 
-    def report(work, ended):
+    def report(left, ended):
         seen.extend(ended)
-        busiest.append(work.busy)
-        held = [*(place for place, _ in work.queue), *work.places[work.places >= 0]]
+        busiest.append(left.busy)
+        pairs = [*left.queue, *left._working(), *left.held]
         finished = {end.place for end in seen if end.fooled or end.run == 2}
-        assert sorted([*held, *finished]) == places  # nothing is lost or twice there
+        assert len(set(pairs)) == len(pairs)  # nothing is twice there, nothing lost
+        assert sorted({place for place, _ in pairs} | finished) == places
+        assert not {place for place, _ in pairs} & finished
+        assert side_by_side or len(pairs) == len({place for place, _ in pairs})
 
-    running.run(chosen, 0.015, 0.005, active.Work((place, 0) for place in places), report)
+    running.run(chosen, 0.015, 0.005, work.Work((place, 0) for place in places), report)
     runs = {place: [end for end in seen if end.place == place] for place in places}
     for ends in runs.values():
         assert [end.run for end in ends] == list(range(len(ends)))
@@ -91,7 +95,7 @@ def test_every_image_ends_once_a_run():
         assert all((end.adversarial is None) != end.fooled for end in ends)
         assert all(end.step == 3 or end.fooled for end in ends) and all(0 <= end.step <= 3 for end in ends)
     assert {len(ends) for ends in runs.values()} >= {1, 3}
-    assert len(seen) == sum(map(len, runs.values())) and max(busiest) <= 8
+    assert len(seen) == sum(map(len, runs.values())) and max(busiest) <= size
 
 
 def test_targets_are_the_most_likely_other_classes_and_seeds_differ():
@@ -149,7 +153,7 @@ def test_progress_adds_up(size):
     assert sum(told) == pytest.approx(COUNT, abs=1e-9) and len(told) > 5 and max(told) < COUNT
 
 
-def test_the_final_iterate_and_the_worst_do_not_share_what_was_compiled():
+def test_the_final_iterate_and_the_worst_differ_in_one_program():
     one = evaluate.Attacker(model, batch_size=7, seed=3)
     worst, final = (
         one.attack(examples(), "pgd-4", epsilon=0.03, step_size=0.03, final=final) for final in (False, True)
@@ -157,6 +161,12 @@ def test_the_final_iterate_and_the_worst_do_not_share_what_was_compiled():
     fooled = final.stage >= 0
     assert (final.step[fooled] == 4).all() and (worst.step[worst.stage >= 0] < 4).any()
     assert (worst.stage[fooled] >= 0).all()
+    longer = one.attack(examples(), "pgd-9", epsilon=0.03, step_size=0.03, final=True)
+    assert longer.marks == (1, 2, 5, 9) and longer.wrong.shape == (COUNT, 4) and final.wrong.shape == (COUNT, 3)
+    np.testing.assert_array_equal(longer.wrong[:, :2], final.wrong[:, :2])
+    assert (longer.step[longer.stage >= 0] == 9).all()
+    assert len(one._actives) == 3 and [len(turns) for turns in one._programs.values()] == [len(one._programs["pgd"])]
+    assert sum(kept.traces for kept in one._actives.values()) == len(one._programs["pgd"])
 
 
 def test_what_a_result_says():
@@ -281,8 +291,8 @@ def test_a_batch_fits_what_there_is_to_do(most):
 
 
 def test_a_batch_begins_as_large_as_its_work():
-    one = attacker_of(100, None)
-    attacked(100)
+    one = evaluate.Attacker(model, batch_size=100, seed=3, side_by_side=False)
+    one.attack(examples(), "short", epsilon=EPSILON)
     turns = [pair for kept in one._actives.values() for pair in kept._turns.items()]
     used = {size for size, turn in turns if turn.experimental_get_tracing_count()}
     assert used and max(used) <= 1.42 * COUNT + 1 < 100

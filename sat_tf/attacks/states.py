@@ -90,23 +90,24 @@ class Ascent:
     Attributes:
       ball: of `balls`.
       step_size: of each iteration, in the ball's norm; a number or a scalar tensor.
-      steps: iterations.
+      steps: iterations; a number or a scalar tensor.
       final: an image is fooled by the last iterate only, the paper's definition; else by any, the start included. The
-        state's `adversarial` is then the last iterate, whether or not it fools the model.
+        state's `adversarial` is then the last iterate, whether or not it fools the model. A bool or a scalar tensor.
       random_start: begin at a random point of the ball instead of the image; where seeds are pairs, `[batch, 2]`,
         in the L-infinity ball at the very point of `PGD`.
       marks: numbers of steps after which the state's `wrong`, bool `[batch, marks]`, says whether the model was.
+        A tuple or a tensor.
     """
 
     ball: Any
     step_size: Any
-    steps: int
-    final: bool = False
+    steps: Any
+    final: Any = False
     random_start: bool = True
-    marks: tuple = ()
+    marks: Any = ()
 
     @property
-    def evaluations(self) -> int:
+    def evaluations(self) -> Any:
         """Passes an image: the start and every iterate."""
         return self.steps + 1
 
@@ -120,18 +121,18 @@ class Ascent:
                 seeds = draws.hashed(seeds[:, 0], seeds[:, 1]) if seeds.shape.rank == 2 else seeds
                 noise = draws.noise(seeds, tf.shape(images)[1:], normal=self.ball.normal)
             start = self.ball.project(images + self.ball.spread(noise, seeds), images)
-        wrong = tf.zeros([tf.shape(images)[0], len(self.marks)], tf.bool)
+        wrong = tf.zeros([tf.shape(images)[0], tf.convert_to_tensor(self.marks, tf.int32).shape[0]], tf.bool)
         return {**begun(images), "current": start, "wrong": wrong}
 
     def advance(self, objective: Objective, images: tf.Tensor, state: State) -> State:
         """Return the state after a look at the current iterate and a step from it."""
         s = dict(state)
         _, fooled, margin, gradient = climbed(objective, s["current"])
-        marks = tf.constant(self.marks, tf.int32, [1, len(self.marks)])
+        marks, final = tf.convert_to_tensor(self.marks, tf.int32), tf.convert_to_tensor(self.final, tf.bool)
         s["wrong"] |= fooled[:, None] & (s["step"][:, None] == marks)
-        counts = (s["step"] == self.steps) | (not self.final)
+        counts = (s["step"] == self.steps) | ~final
         fooled &= counts
-        s["adversarial"] = pick(fooled | (counts & self.final), s["current"], s["adversarial"])
+        s["adversarial"] = pick(fooled | (counts & final), s["current"], s["adversarial"])
         s["fooled"] |= fooled
         s["margin"] = tf.where(counts, tf.minimum(margin, s["margin"]), s["margin"])
         stepped = s["current"] + self.step_size * self.ball.direction(gradient)

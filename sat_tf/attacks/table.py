@@ -74,6 +74,8 @@ class Stage:
       paired: the attack takes seeds `[batch, 2]`, the seed and the image's id, as `PGD` does.
       passes: forward-equivalents of an iteration.
       marks: numbers of steps at which the attack's state says whether the model was wrong.
+      program: the same word for stages that are compiled as one: their attacks differ in `steps`, `final` and `marks`
+        alone, each of which may be a tensor. Empty: the stage is compiled by itself.
       facts: parameters for the report.
     """
 
@@ -84,6 +86,7 @@ class Stage:
     final: bool = False
     paired: bool = False
     marks: tuple = ()
+    program: str = ""
     passes: int = 2
     facts: dict = dataclasses.field(default_factory=dict)
 
@@ -106,6 +109,7 @@ def _ascent(terms, name, loss_fn, runs, **facts):
         loss=loss_fn,
         paired=True,
         marks=seen,
+        program=name,
         final=terms.final,
         attack=lambda ball, step_size: Ascent(
             ball=ball, step_size=step_size, steps=terms.steps, final=terms.final, marks=seen

@@ -6,20 +6,21 @@ costs as much as hundreds of iterations) and the last images do not pay for a wh
 """
 
 import collections
+import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from sat_tf import attacks, losses, replicas
-
-Arrays = dict[str, np.ndarray]
+from sat_tf.evaluate.work import Ended, Work
 
 FREED = 8  # a turn ends when one place in so many is free
 SMALLEST = 4  # images a replica
 SHRINK = 4  # a batch takes the place of one so many times as large
+MARKS = 32  # numbers of steps, at most, at which one program looks; `attacks.marks` has 25 of 10^8
 LONGEST = 20  # iterations a turn: progress is shown and a signal answered in between
 
 
@@ -33,6 +34,9 @@ class ActiveSet:
       batch_size: images at a time over all replicas, the most.
       strategy: a `tf.distribute.Strategy`.
       attacked: the model as the attack sees it, with other gradients; None for the model itself.
+      side_by_side: fill places that no image of the queue takes with further runs of those at work; else a run begins
+        when the one before it has ended. Both give the same.
+      turns: where what is compiled is kept by the size of its batch, for all stages of one `program`.
     """
 
     def __init__(
@@ -44,24 +48,21 @@ class ActiveSet:
         *,
         strategy: tf.distribute.Strategy | None = None,
         attacked: Callable[[tf.Tensor], tf.Tensor] | None = None,
+        side_by_side: bool = True,
+        turns: dict[int, Callable] | None = None,
     ) -> None:
         self.predict, self.attacked = predict, attacked or predict
-        self.stage, self.ball = stage, attacks.BALLS[norm]
+        self.stage, self.ball, self.side_by_side = stage, attacks.BALLS[norm], side_by_side
         self.strategy = strategy or tf.distribute.get_strategy()
         self.replicas = replicas.here(self.strategy)
         most = max(batch_size // self.replicas, 1)
         self.sizes = [self.replicas * part for part in ladder(most)]
         self.traces = 0
-        self._turns = {size: tf.function(self._turn_of_all) for size in self.sizes}
+        self._turns = {} if turns is None else turns
         self.evaluations = stage.attack(self.ball(epsilon=1.0), 1.0).evaluations
 
     def run(
-        self,
-        examples: Any,
-        epsilon: float,
-        step_size: float,
-        work: "Work",
-        report: Callable[["Work", list["Ended"]], None],
+        self, examples: Any, epsilon: float, step_size: float, work: Work, report: Callable[[Work, list[Ended]], None]
     ) -> None:
         """Attack images until every one is fooled or has withstood all runs.
 
@@ -70,56 +71,75 @@ class ActiveSet:
             `seeds` `[n, runs, ...]`.
           epsilon, step_size: numbers.
           work: a `Work`; it is changed, and holds at every moment between two reports all that is left to do.
-          report: `(work, ended) -> None` after every turn; `ended` lists `Ended` images.
+          report: `(work, ended) -> None` after every turn; `ended` lists `Ended` runs, an image's in their order.
         """
         radius = attacks.rounded_down(epsilon)
         while work.queue or work.busy:
-            self._fill(examples, work)
-            state, most = work.state, tf.constant(LONGEST)
-            limit = self._limit(work)
-            while True:
-                state = self._advance(examples, work, state, limit, most, radius, step_size)
-                work.fresh[:] = False
-                if int((~self._done(state)).sum()) <= limit:
-                    break
-                work.state = state
-                report(work, [])
-            work.state = state
-            report(work, self._collect(examples, work))
+            if work.busy <= work.limit:
+                self._fill(examples, work)
+                work.limit = self._limit(work)
+            work.state = self._advance(examples, work, radius, step_size)
+            work.fresh[:] = False
+            report(work, work.settle(self._collect(work), self.stage.runs))
 
     def _limit(self, work):
-        """Return how many images may still be at work when a turn ends."""
+        """Return how many runs may still be at work when places are filled again."""
         size = len(work.places)
-        if work.queue:
+        if work.queue or self._early(work):
             return work.busy - max(1, size // FREED)
         smaller = [other for other in self.sizes if other <= size // SHRINK]
         return min(smaller[-1] if smaller else 0, work.busy - 1)
 
+    def _early(self, work):
+        """Return `(place, run)` of runs that may begin before earlier ones of their image end; at most a batch."""
+        if not self.side_by_side or len(work.queue) >= self.sizes[-1]:
+            return []
+        unbegun = work.unbegun(self.stage.runs).items()
+        pairs = sorted((run, place) for place, first in unbegun for run in range(first, self.stage.runs))
+        return [(place, run) for run, place in pairs[: self.sizes[-1]]]
+
     def _fill(self, examples, work):
-        """Give every free place to the next image of the queue, in a batch no larger than it need be."""
-        wanted = min(work.busy + len(work.queue), self.sizes[-1])
+        """Give every free place to the next run, in a batch no larger than it need be."""
+        early = collections.deque(self._early(work))
+        wanted = min(work.busy + len(work.queue) + len(early), self.sizes[-1])
         size, now = next(size for size in self.sizes if size >= wanted), len(work.places)
         if size > now or size <= now // SHRINK:
             work.resize(size, self._blank(examples, size))
         for slot in np.flatnonzero(work.places < 0):
-            if not work.queue:
+            if not work.queue and not early:
                 break
-            work.places[slot], work.runs[slot] = work.queue.popleft()
+            work.places[slot], work.runs[slot] = (work.queue or early).popleft()
             work.fresh[slot] = True
 
     def _blank(self, examples, size):
         """Return the state of `size` free places."""
         images = tf.zeros([1, *examples.images.shape[1:]])
-        state = self.stage.attack(self.ball(epsilon=tf.constant(0.0)), 0.0).begin(
-            images, tf.zeros([1, 2] if self.stage.paired else [1], tf.int32)
-        )
+        attack = self._attack(tf.constant(0.0), 0.0, self._settings())
+        state = attack.begin(images, tf.zeros([1, 2] if self.stage.paired else [1], tf.int32))
         state = {name: np.repeat(value.numpy(), size, 0) for name, value in state.items()}
         return {**state, "step": np.full(size, self.evaluations, np.int32)}
+
+    def _settings(self):
+        """Return what stages of one program differ in, as tensors by name; of a stage by itself nothing."""
+        if not self.stage.program:
+            return {}
+        marks = np.full(MARKS, -1, np.int32)
+        marks[: len(self.stage.marks)] = self.stage.marks
+        return {
+            "steps": tf.constant(self.evaluations - 1),
+            "final": tf.constant(self.stage.final),
+            "marks": tf.constant(marks),
+        }
+
+    def _attack(self, epsilon, step_size, settings):
+        attack = self.stage.attack(self.ball(epsilon=epsilon), step_size)
+        return dataclasses.replace(attack, **settings) if settings else attack
 
     def _done(self, state):
         return state["fooled"] | (state["step"] >= self.evaluations)
 
-    def _advance(self, examples, work, state, limit, most, epsilon, step_size):
+    def _advance(self, examples, work, epsilon, step_size):
+        """Return the state after some iterations: until as many runs are done as have to be, or `LONGEST`."""
         places, runs = np.maximum(work.places, 0), np.maximum(work.runs, 0)
         batch = {
             "images": examples.images[places],
@@ -128,21 +148,22 @@ class ActiveSet:
             "seeds": examples.seeds[places, runs],
             "fresh": work.fresh,
         }
-        spread = replicas.spread(self.strategy, (batch, state))
-        limit = tf.constant(limit // self.replicas, tf.int32)
-        result = self._turns[len(places)](
-            *spread, limit, most, tf.constant(epsilon), tf.constant(step_size, tf.float32)
-        )
+        spread = replicas.spread(self.strategy, (batch, work.state))
+        limit, most = tf.constant(work.limit // self.replicas, tf.int32), tf.constant(LONGEST)
+        numbers = limit, most, tf.constant(epsilon), tf.constant(step_size, tf.float32)
+        if len(places) not in self._turns:
+            self._turns[len(places)] = tf.function(self._turn_of_all)
+        result = self._turns[len(places)](*spread, *numbers, self._settings())
         gathered = {name: self.strategy.experimental_local_results(value) for name, value in result.items()}
         return {name: np.concatenate([part.numpy() for part in values]) for name, values in gathered.items()}
 
-    def _turn_of_all(self, batch, state, limit, most, epsilon, step_size):
+    def _turn_of_all(self, *arguments):
         self.traces += 1
-        return self.strategy.run(self._turn_of_one, args=(batch, state, limit, most, epsilon, step_size))
+        return self.strategy.run(self._turn_of_one, args=arguments)
 
-    def _turn_of_one(self, batch, state, limit, most, epsilon, step_size):
+    def _turn_of_one(self, batch, state, limit, most, epsilon, step_size, settings):
         """Advance until at most `limit` images are at work, at most `most` times; who is done stays as it is."""
-        attack = self.stage.attack(self.ball(epsilon=epsilon), step_size)
+        attack = self._attack(epsilon, step_size, settings)
         images, labels = batch["images"], batch["labels"]
         objective = self.objective(labels, batch["targets"])
         state = tf.cond(
@@ -174,27 +195,24 @@ class ActiveSet:
 
         return evaluate
 
-    def _collect(self, examples, work):
-        """Free the places of images that are done; those with runs left go to the end of the queue."""
-        ended, final = [], self.stage.final
-        for slot in np.flatnonzero(self._done(work.state) & (work.places >= 0)):
-            place, run = int(work.places[slot]), int(work.runs[slot])
-            fooled, margin = bool(work.state["fooled"][slot]), float(work.state["margin"][slot])
-            work.places[slot] = work.runs[slot] = -1
-            if not fooled and run + 1 < self.stage.runs:
-                work.queue.append((place, run + 1))
-            ended.append(
+    def _collect(self, work):
+        """Free the places of runs that are done; return these."""
+        ends, state = [], work.state
+        for slot in np.flatnonzero(self._done(state) & (work.places >= 0)):
+            fooled = bool(state["fooled"][slot])
+            ends.append(
                 Ended(
-                    place,
-                    run,
-                    int(work.state["step"][slot]) - 1,
+                    int(work.places[slot]),
+                    int(work.runs[slot]),
+                    int(state["step"][slot]) - 1,
                     fooled,
-                    margin,
-                    work.state["adversarial"][slot].copy() if fooled or final else None,
-                    work.state["wrong"][slot].copy() if self.stage.marks else None,
+                    float(state["margin"][slot]),
+                    state["adversarial"][slot].copy() if fooled or self.stage.final else None,
+                    state["wrong"][slot, : len(self.stage.marks)].copy() if self.stage.marks else None,
                 )
             )
-        return ended
+            work.places[slot] = work.runs[slot] = -1
+        return ends
 
 
 def ladder(most: int) -> list[int]:
@@ -203,57 +221,6 @@ def ladder(most: int) -> list[int]:
     while (size := math.ceil(most / 2 ** (len(sizes) / 2))) >= min(SMALLEST, most) and size not in sizes:
         sizes.add(size)
     return sorted(sizes)
-
-
-Ended = collections.namedtuple("Ended", "place run step fooled margin adversarial wrong")
-
-
-class Work:
-    """What is left of a stage: the queue of `(place, run)`, and the batch that is being attacked.
-
-    Args:
-      queue: pairs.
-    """
-
-    def __init__(self, queue: Iterable[tuple[int, int]] = ()) -> None:
-        self.queue = collections.deque(queue)
-        self.places, self.runs = np.zeros(0, np.int64), np.zeros(0, np.int64)  # -1: a free place
-        self.fresh, self.state = np.zeros(0, bool), {}
-
-    @property
-    def busy(self) -> int:
-        """How many places are taken."""
-        return int((self.places >= 0).sum())
-
-    def resize(self, size: int, blank: Arrays) -> None:
-        """Move the images that are at work to a batch of another size; `blank` is the state of free places."""
-        old, busy = self.state, np.flatnonzero(self.places >= 0)
-        places, runs, fresh = np.full(size, -1), np.full(size, -1), np.zeros(size, bool)
-        places[: len(busy)], runs[: len(busy)] = self.places[busy], self.runs[busy]
-        for name, values in blank.items():
-            if len(busy):
-                values[: len(busy)] = old[name][busy]
-        self.places, self.runs, self.fresh, self.state = places, runs, fresh, blank
-
-    def arrays(self) -> Arrays:
-        """Return everything as arrays by name, as `of_arrays` takes it."""
-        return {
-            "queue": np.array(self.queue, np.int64).reshape(-1, 2),
-            "places": self.places,
-            "runs": self.runs,
-            "fresh": self.fresh,
-            **{f"state/{name}": value for name, value in self.state.items()},
-        }
-
-    @classmethod
-    def of_arrays(cls, arrays: Arrays) -> "Work":
-        """Return the work that `arrays` gave."""
-        work = cls(map(tuple, arrays["queue"].tolist()))
-        work.places, work.runs, work.fresh = (np.array(arrays[name]) for name in ("places", "runs", "fresh"))
-        work.state = {
-            name.removeprefix("state/"): np.array(value) for name, value in arrays.items() if name.startswith("state/")
-        }
-        return work
 
 
 def choose(flags: tf.Tensor, new: attacks.State, old: attacks.State) -> attacks.State:

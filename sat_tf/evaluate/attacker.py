@@ -8,10 +8,11 @@ import numpy as np
 import tensorflow as tf
 
 from sat_tf import attacks, inputs
-from sat_tf.evaluate.active import ActiveSet, Work
+from sat_tf.evaluate.active import ActiveSet
 from sat_tf.evaluate.predictor import predictor
 from sat_tf.evaluate.results import KEPT, MISCLASSIFIED, ROBUST, Examples, Result, blank, classes, distances
 from sat_tf.evaluate.store import Store
+from sat_tf.evaluate.work import Work
 
 EVERY = 10.0  # seconds at least between two times that the state is saved
 SHARE = 0.05  # of the time, at most, that saving takes
@@ -30,6 +31,8 @@ class Attacker:
       attacked: the model as attacks see it, with other gradients; None for the model itself.
       value_range: of the values that the model wants, such as (0, 255), instead of [0, 1]. Images whose range is not
         stated have it, too; radii, steps and adversarial images are in [0, 1] nevertheless.
+      side_by_side: attack several restarts or targets of an image at a time where places of the batch are free; else
+        one begins when the one before it has ended. Both find the same of every image.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class Attacker:
         seed: int = 0,
         attacked: Any = None,
         value_range: tuple[float, float] | None = None,
+        side_by_side: bool = True,
     ) -> None:
         if norm not in attacks.BALLS:
             raise ValueError(f"Expected a norm of {', '.join(attacks.BALLS)}. Received: norm={norm}.")
@@ -49,7 +53,9 @@ class Attacker:
         self.predict = predictor(model, value_range)
         self.attacked = predictor(attacked, value_range) if attacked is not None else None
         self.norm, self.batch_size, self.strategy, self.seed = norm, batch_size, strategy, seed
-        self._compiled, self._actives = tf.function(self.predict, reduce_retracing=False), {}
+        self.side_by_side = side_by_side
+        self._compiled = tf.function(self.predict, reduce_retracing=False)
+        self._actives, self._programs = {}, {}
 
     def logits(self, images: np.ndarray, progress: Callable[[int], None] | None = None) -> np.ndarray:
         """Return logits float32 `[n, classes]` of images `[n, h, w, c]`, in batches of one shape."""
@@ -166,7 +172,14 @@ class Attacker:
         key = (stage.name, stage.final, str(sorted(stage.facts.items())))
         if key not in self._actives:
             self._actives[key] = ActiveSet(
-                self.predict, stage, self.norm, self.batch_size, strategy=self.strategy, attacked=self.attacked
+                self.predict,
+                stage,
+                self.norm,
+                self.batch_size,
+                strategy=self.strategy,
+                attacked=self.attacked,
+                side_by_side=self.side_by_side,
+                turns=self._programs.setdefault(stage.program or key, {}),
             )
         return self._actives[key]
 
@@ -245,13 +258,11 @@ class _Reporter:
         if work is None:
             done = count
         else:
-            stage = self.plan[self.number]
-            waiting = sum(stage.runs - run for _, run in work.queue)
-            busy = work.places >= 0
-            taken = sum(stage.runs - work.runs[busy]) if busy.any() else 0
-            if "step" in work.state and busy.any():
-                taken -= float(np.minimum(work.state["step"][busy] / self.evaluations, 1).sum())
-            share = (waiting + taken) / max(stage.runs, 1)
+            stage, busy = self.plan[self.number], work.places >= 0
+            share = work.left(stage.runs)
+            if busy.any():
+                share -= float(np.minimum(work.state["step"][busy] / self.evaluations, 1).sum())
+            share /= max(stage.runs, 1)
             done = count - (share + (stages - self.number - 1) * left) / stages
         self.progress(done - self.told)
         self.told = done

@@ -44,13 +44,13 @@ AFTER = {
 }
 
 PASSES = {  # forward passes an image of the sample, about; of the first, those of the radii that later ones use, too
-    "epsilon_zero_is_clean": 360,
+    "epsilon_zero_is_clean": 180,
     "accuracy_falls_with_steps": 80,
-    "huge_epsilon_reaches_zero": 200,
-    "converged": 480,
-    "black_box_not_stronger": 500,
-    "noise_not_stronger": 100,
-    "transfer_not_stronger": 120,
+    "huge_epsilon_reaches_zero": 20,
+    "converged": 240,
+    "black_box_not_stronger": 250,
+    "noise_not_stronger": 50,
+    "transfer_not_stronger": 50,
 }
 FEW_PASSES = 10  # of every other check
 
