@@ -121,11 +121,7 @@ def difference(tables, claim):
 
 def verdict(found, claim):
     """Return what the interval says of a claim."""
-    if found is None:
-        return "not run"
-    sign = 1 if claim.above else -1
-    low, high = (sign * (found["difference"] - claim.bound) + side * found["interval"] for side in (-1, 1))
-    return "reproduced" if low > 0 else "not reproduced" if high < 0 else "undecided"
+    return table.verdict(found, above=claim.above, bound=claim.bound)
 
 
 def interval(found, digits):
