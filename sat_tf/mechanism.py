@@ -62,9 +62,12 @@ def along(
     """
     loss_fn = _loss_fn(attacked, labels)
     before, gradient = _value_and_gradient(loss_fn, images)
-    ends = [tf.clip_by_value(images + length * tf.sign(gradient), 0.0, 1.0) for length in lengths]
-    planes = [before + _dot(end - images, gradient) for end in ends]
-    return tf.stack([loss_fn(end) for end in ends]), tf.stack(planes)
+
+    def at(length):
+        end = tf.clip_by_value(images + length * tf.sign(gradient), 0.0, 1.0)
+        return loss_fn(end), before + _dot(end - images, gradient)
+
+    return tf.map_fn(at, tf.constant(lengths, tf.float32), fn_output_signature=(tf.float32, tf.float32))
 
 
 def share(before: np.ndarray, one: np.ndarray, many: np.ndarray) -> float:

@@ -220,4 +220,4 @@ def _many(view, epsilon, steps, images, labels):
 
 
 def _along(view, lengths, images, labels):
-    return mechanism.along(view, images, labels, [float(length) for length in lengths])
+    return mechanism.along(view, images, labels, lengths)

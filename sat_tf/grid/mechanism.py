@@ -197,12 +197,14 @@ def _lines(measured):
     """Return a dict for each row and gradient: its quantities over the training, and its loss along the attack."""
     lines = []
     for row, by_seed in measured.items():
-        for name in next(iter(by_seed.values()))["points"][0]["through"]:
+        first = next(iter(by_seed.values()))
+        for name in first["points"][0]["through"]:
             lines.append(
                 {
                     "row": row,
                     "label": _label(row) + (f", through {hparams.SUBSTITUTE}" if name == SUBSTITUTE else ""),
                     "through": name,
+                    "method": first["method"],
                     "seeds": {str(seed): _seed(content, name) for seed, content in sorted(by_seed.items())},
                 }
             )

@@ -33,6 +33,7 @@ __all__ = [
     "csv_text",
     "describe",
     "difference",
+    "draw_doses",
     "failures",
     "format_radius",
     "joined",

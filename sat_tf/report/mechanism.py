@@ -9,6 +9,7 @@ from sat_tf.report import words
 from sat_tf.report.figures import CYCLE, GREY, figure_of, styled
 
 UNITS = {"probe": (2, "points"), "robust": (2, "points"), "share": (3, ""), "cosine": (3, ""), "noise": (3, "")}
+VERDICTS = ("reproduced", "undecided", "not reproduced", "not run")
 MARKERS = "osD^vP*X<>hp"
 _DEFINITIONS = """\
 * **Own, substitute**: the gradient that was taken: the activation's own, or that of another one behind ReLU, as in the
@@ -67,7 +68,7 @@ def _summary(claims):
     lines = []
     for link in dict.fromkeys(claim["link"] for claim in claims):
         verdicts = [claim["verdict"] for claim in claims if claim["link"] == link]
-        counted = [f"{verdicts.count(word)} {word}" for word in dict.fromkeys(verdicts)]
+        counted = [f"{verdicts.count(word)} {word}" for word in VERDICTS if word in verdicts]
         lines.append(f"* **{link.capitalize()}**: of {len(verdicts)} claims {', '.join(counted)}.")
     return "\n".join(lines)
 
@@ -177,20 +178,28 @@ def _aligned(seeds, quantity):
 
 
 def _along(content):
-    """Draw the rise of the loss along the attack direction, and dotted what the gradient at the image promises."""
+    """Draw the rise of the loss along the attack direction, and dotted what the gradient at the image promises.
+
+    Networks that were trained without an attack have a panel of their own: their losses rise by far more.
+    """
     lines = content["lines"]
-    figure = figure_of(9, 6.6, layout="constrained")
-    axes = figure.subplots()
-    for line, style in zip(lines, _styles(lines), strict=True):
-        seeds = list(line["seeds"].values())
-        lengths = 255 * np.array(seeds[0]["lengths"])
-        losses, planes = (np.mean([seed[name] for seed in seeds], 0) for name in ("loss", "plane"))
-        axes.plot(lengths, losses - losses[0], label=line["label"], markevery=4, **style)
-        axes.plot(lengths, planes - planes[0], ":", color=style["color"], linewidth=1)
-    radius = 255 * content["epsilon"]
-    axes.axvline(radius, color=GREY, linewidth=1)
-    axes.annotate("epsilon", (radius, 0), xytext=(4, 4), textcoords="offset points", color=GREY)
-    axes.set(xlabel="way along the sign of the gradient at the image (1/255)", ylabel="rise of the loss (nats)")
+    methods = list(dict.fromkeys(line["method"] for line in lines))
+    figure = figure_of(max(6.2 * len(methods), 9), 6.6, layout="constrained")
+    for axes, method in zip(np.ravel(figure.subplots(1, len(methods))), methods, strict=True):
+        for line, style in zip(lines, _styles(lines), strict=True):
+            if line["method"] != method:
+                axes.plot([], [], label=line["label"], **style)  # for the legend, which all panels share
+                continue
+            seeds = list(line["seeds"].values())
+            lengths = 255 * np.array(seeds[0]["lengths"])
+            losses, planes = (np.mean([seed[name] for seed in seeds], 0) for name in ("loss", "plane"))
+            axes.plot(lengths, losses - losses[0], label=line["label"], markevery=4, **style)
+            axes.plot(lengths, planes - planes[0], ":", color=style["color"], linewidth=1)
+        radius = 255 * content["epsilon"]
+        axes.axvline(radius, color=GREY, linewidth=1)
+        axes.annotate("epsilon", (radius, 0), xytext=(4, 4), textcoords="offset points", color=GREY)
+        axes.set(xlabel="way along the sign of the gradient at the image (1/255)", ylabel="rise of the loss (nats)")
+        axes.set(title="trained without an attack" if method == "standard" else "trained by an attack")
     _legend(figure)
     figure.suptitle(
         f"The loss along the attack direction at the end of training: mean of {content['images']} test images and "
@@ -226,4 +235,4 @@ def _seeds(lines):
 
 def _legend(figure):
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, handlelength=5)
