@@ -8,7 +8,7 @@ import types
 import numpy as np
 import pytest
 
-from sat_tf import experiment, hparams, mechanism, saving
+from sat_tf import experiment, grid, hparams, mechanism, saving
 from sat_tf.grid import mechanism as links
 from sat_tf.grid import table
 
@@ -65,12 +65,10 @@ def test_every_checkpoint_has_a_point_by_both_gradients(run, measured):
 
 def test_the_probe_counts_as_evaluations_do_on_all_test_images(run, measured):
     changes = {"eval_images": None, "eval_active_set": False, "eval_attacks": "clean,pgd-1"}
-    probe = measured["probe"]
-    for name, spec in (("own", None), ("substitute", hparams.SUBSTITUTE)):
-        path = saving.find(run, "latest")
-        report = experiment.evaluate({**changes, "eval_backward": spec}, checkpoint=path)
-        row = report["evaluations"][1]
-        assert row["correct"] == probe[name] and row["count"] == measured["test_images"]
+    changes["eval_backward"] = hparams.SUBSTITUTE
+    report = experiment.evaluate(changes, checkpoint=saving.find(run, "latest"))
+    probe, row = measured["probe"], report["evaluations"][1]
+    assert row["correct"] == probe["substitute"] and row["count"] == measured["test_images"]
     pairs = probe["pairs"]
     assert sum(pairs.values()) == measured["test_images"] > 40
     assert pairs["both"] + pairs["second"] == probe["own"] and pairs["both"] + pairs["first"] == probe["substitute"]
@@ -238,3 +236,33 @@ def test_a_verdict_is_where_the_interval_lies(found, above, bound, says):
 
 def test_nothing_is_said_of_the_share_of_a_loss_that_does_not_rise():
     assert math.isnan(mechanism.share(np.ones(2), np.ones(2), np.zeros(2)))
+
+
+def test_a_run_has_ended_once_its_gradients_were_measured_as_well(tmp_path):
+    plan = {"scale": "small", "seeds": 1, "results_dir": tmp_path, "rows": ["swish"]}
+    items, folder = grid.plan("mechanism", **plan)
+    assert [(item.row, item.measured) for item in items] == [("relu", "mechanism"), ("swish", "mechanism")]
+    assert folder == tmp_path / "small-fashion_mnist_12k" / "mechanism"
+    item = items[1]
+    item.folder.mkdir(parents=True)
+    data = {"source": "noise", "train": 1, "test": 1}
+    training = {"train_loss": 1.0, "wall_time_seconds": 1.0, "ended": "after all its epochs"}
+    rows = [{"attack": name, "steps": steps, "accuracy": 0.5} for name, steps in (("clean", None), ("pgd-1", 1))]
+    content = {"recipe": item.recipe.to_dict(), "dataset": data, "training": training, "evaluations": rows}
+    (item.folder / "report.json").write_text(json.dumps(content))
+    assert not item.finished and not grid.plan("mechanism", **{**plan, "seeds": 2})[0][1].finished
+    (item.folder / "mechanism.json").write_text("{}")
+    assert item.finished
+    other = grid.plan("mechanism", **{**plan, "rows": ["relu"]})[0]  # what has ended belongs to the table, too
+    assert [(each.row, each.planned) for each in other] == [("relu", True), ("swish", False)]
+
+
+def test_a_training_keeps_checkpoints_over_its_time_and_shares_the_long_runs():
+    for epochs in (4, 1):
+        recipe = hparams.row_recipe("mechanism", "relu", "small", {"epochs": epochs})
+        assert recipe.validation_every == epochs / 8 and recipe.keep_checkpoints == 8
+        table1 = hparams.row_recipe("table1", "relu", "small", {"epochs": epochs})
+        assert [line.partition(":")[0] for line in table1.differences(recipe)] == ["validation_every"]
+    assert hparams.run_name("mechanism", "relu", "small") != hparams.run_name("table1", "relu", "small")
+    assert hparams.run_name("mechanism", "swish", "long") == hparams.run_name("figure3", "swish", "long")
+    assert hparams.row_recipe("mechanism", "swish", "long").keep_checkpoints == 16

@@ -16,7 +16,7 @@ from sat_tf.distribute import precision
 from sat_tf.runs import checkpoints, places
 
 FILE, PART, WORK = "mechanism.json", "mechanism-part.json", "mechanism-work"  # in the run's folder
-IMAGES, STEPS, BATCHES = 500, 50, 16  # test images that are looked at over time; steps of PGD; batches of the noise
+IMAGES, STEPS, BATCHES = 400, 50, 16  # test images that are looked at over time; steps of PGD; batches of the noise
 PROBE = "pgd-1"
 LENGTHS = np.linspace(0, 2, 17)  # of the way along the attack direction, in radii
 
