@@ -8,6 +8,7 @@ from sat_tf.hparams.networks import kind, title
 from sat_tf.hparams.paper import DRAWN, EXPERIMENTS, ROWS, SCALES, row_recipe, rows_of, run_name
 from sat_tf.hparams.recipe import EVALUATION_FIELDS, Recipe, fields_help, read, show
 from sat_tf.hparams.releases import ATTACKS, RELEASES, release
+from sat_tf.hparams.rows import SUBSTITUTE
 from sat_tf.hparams.stored import DATA, data_of, place_of, read_file
 from sat_tf.names import format_radius
 
@@ -21,6 +22,7 @@ __all__ = [
     "RELEASES",
     "ROWS",
     "SCALES",
+    "SUBSTITUTE",
     "TABLES",
     "Recipe",
     "choose",

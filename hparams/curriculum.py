@@ -1,4 +1,11 @@
-"""The experiment that asks what Sitawarin et al. 2021 claim of their curricula, at a moderate and at a large radius."""
+"""The experiment that asks what Sitawarin et al. 2021 claim of their curricula, at a moderate and at a large radius.
+
+The small setting is what sixty runs (five methods, two activations, two radii, three seeds) leave of four hours of one
+core. An image that withstands AutoAttack costs 9,721 passes: 1,000 images of `resnet20-w8` take some 20 minutes a run,
+200 of `resnet8-w8` one. Training by PGD-5, the fewest steps that a curriculum can still stop early in, costs 13 passes
+an image. The radii are those that the authors' CIFAR configuration names, 8/255 and its largest, 16/255; a step is a
+quarter of the radius, as there.
+"""
 
 from sat_tf.hparams.rows import Experiment, Row
 
@@ -10,7 +17,8 @@ METHODS = {  # clean accuracy and under AutoAttack on Imagenette at 16/255, and 
     "p-sat": ("P-SAT", (72.20, 31.25), (62.15, 20.00)),
 }
 JUDGED = {"eval_attacks": ("clean", "pgd-20", "autoattack"), "eval_images": 1000}
-SMALL = {"attack": "pgd-5", "validation_attack": "pgd-10", **JUDGED}
+LONG = {"attack": "pgd-5", "validation_attack": "pgd-10", **JUDGED}
+SMALL = {**LONG, "model": "resnet8-w8", "eval_images": 200}  # 9,721 passes an image that withstands AutoAttack
 
 
 def _rows(radius):
@@ -39,7 +47,8 @@ EXPERIMENTS = {
         family="moderate",
         settings={
             "paper": JUDGED,
-            **dict.fromkeys(("small", "long"), {"epsilon": 8 / 255, "step_size": 2 / 255, **SMALL}),
+            "small": {"epsilon": 8 / 255, "step_size": 2 / 255, **SMALL},
+            "long": {"epsilon": 8 / 255, "step_size": 2 / 255, **LONG},
         },
     ),
     "curriculum-large": Experiment(
@@ -49,7 +58,8 @@ EXPERIMENTS = {
         family="large",
         settings={
             "paper": {"epsilon": 24 / 255, "step_size": 6 / 255, **JUDGED},
-            **dict.fromkeys(("small", "long"), {"epsilon": 16 / 255, "step_size": 4 / 255, **SMALL}),
+            "small": {"epsilon": 16 / 255, "step_size": 4 / 255, **SMALL},
+            "long": {"epsilon": 16 / 255, "step_size": 4 / 255, **LONG},
         },
     ),
 }

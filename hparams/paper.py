@@ -9,13 +9,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sat_tf.hparams import curriculum, small
+from sat_tf.hparams import curriculum, dose, mechanism, small
 from sat_tf.hparams import fields as f
 from sat_tf.hparams.efficientnets import named
 from sat_tf.hparams.recipe import Recipe, show
-from sat_tf.hparams.rows import SCALES, Experiment, Row
-
-SUBSTITUTE = "parametric_softplus:10"
+from sat_tf.hparams.rows import SCALES, SUBSTITUTE, Experiment, Row
 
 
 def _activation(act, source, **paper):
@@ -227,6 +225,8 @@ EXPERIMENTS = {
         },
     ),
     **curriculum.EXPERIMENTS,
+    **mechanism.EXPERIMENTS,
+    **dose.EXPERIMENTS,
 }
 
 DRAWN = {  # figures of activations and their derivatives: which ones
@@ -266,11 +266,13 @@ def row_recipe(experiment: str, name: str, scale: str, changes: dict[str, Any] |
             f"Expected flags that leave the rows of {experiment} what they are, made by "
             f"{', '.join(sorted(fixed))}. Received: {both[0]}={changes[both[0]]}."
         )
-    setting = EXPERIMENTS[experiment].settings.get(scale, {})
+    content = EXPERIMENTS[experiment]
     if scale == "paper":
-        return row.make_recipe(f"{experiment}-{name}", setting).replace(**changes)
-    base = small.SETTINGS[scale](changes.get("dataset", small.DATASET)).replace(**{**setting, **changes, **row.changes})
-    return dataclasses.replace(base, name=f"{experiment}-{name}-{scale}")
+        return row.make_recipe(f"{experiment}-{name}", content.setting(scale)).replace(**changes)
+    base = small.SETTINGS[scale](changes.get("dataset", small.DATASET))
+    base = base.replace(**{field: changes[field] for field in ("epochs",) if field in changes})
+    made = base.replace(**{**content.setting(scale, base), **changes, **row.changes})
+    return dataclasses.replace(made, name=f"{experiment}-{name}-{scale}")
 
 
 def _fixed(experiment, scale):
@@ -278,7 +280,7 @@ def _fixed(experiment, scale):
     rows = {name: EXPERIMENTS[experiment].rows[name] for name in rows_of(experiment, scale)}
     fixed = {field for row in rows.values() for field in row.changes}
     if scale == "paper":  # their bases differ, too
-        made = [row.make_recipe("", EXPERIMENTS[experiment].settings.get(scale, {})) for row in rows.values()]
+        made = [row.make_recipe("", EXPERIMENTS[experiment].setting(scale)) for row in rows.values()]
         values = [{k: v for k, v in recipe.to_dict().items() if k != "name"} for recipe in made]
         fixed |= {field for field in values[0] if any(other[field] != values[0][field] for other in values)}
     return fixed
@@ -288,7 +290,8 @@ def run_name(experiment: str, name: str, scale: str) -> str:
     """Return what to call a row's runs: rows of several experiments that are the same row have the same name."""
     row = EXPERIMENTS[experiment].rows[name]
     words = [row.base] if scale == "paper" else []
-    words += [EXPERIMENTS[experiment].family] if EXPERIMENTS[experiment].family else []
+    content = EXPERIMENTS[experiment]
+    words += [content.family] if content.family and scale in content.settings else []
     words += [row.changes.get("act", "swish")]
     words += [f"{field}={show(field, value)}" for field, value in row.changes.items() if field != "act"]
     return re.sub(r"[^\w.=-]+", "_", "-".join(words))
@@ -297,7 +300,7 @@ def run_name(experiment: str, name: str, scale: str) -> str:
 def _documented(experiment, name):
     """Return the recipe function of a row: what it is, its command, its cost, what to expect."""
     row, full = EXPERIMENTS[experiment].rows[name], f"{experiment}-{name}"
-    setting = EXPERIMENTS[experiment].settings.get("paper", {})
+    setting = EXPERIMENTS[experiment].setting("paper")
     recipe = row.make_recipe(full, setting)
     return named(
         lambda: row.make_recipe(full, setting),

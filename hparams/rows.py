@@ -6,6 +6,7 @@ from sat_tf.hparams import curricula, recipes, small
 from sat_tf.hparams.recipe import Recipe
 
 SCALES = ("paper", *small.SETTINGS)
+SUBSTITUTE = "parametric_softplus:10"  # whose gradient the paper puts behind ReLU
 BASES = {**recipes.RECIPES, **curricula.RECIPES}
 ATTACKS = ("clean", "pgd-1", "pgd-10", "pgd-20", "pgd-200")  # the last is the paper's robustness: step size 1/255
 
@@ -57,8 +58,9 @@ class Experiment:
     """A table or figure: its title, its rows by name, the row that differences are taken to.
 
     connected: names of rows that its figure joins by a line. settings: `{scale: {field: value}}`, what all rows have in
-    common beside the scale's own setting. family: a word in its runs' names, where rows of others would be called
-    alike.
+    common beside the scale's own setting, or a function of that setting that returns it. family: a word in its runs'
+    names at the scales with settings, where rows of others would be called alike. doses: `{title: {row: number}}`,
+    curves of robustness over a number. measured: what else is measured of each run, a key of `grid.runs.MEASURED`.
     """
 
     title: str
@@ -67,6 +69,13 @@ class Experiment:
     connected: tuple = ()
     settings: dict = dataclasses.field(default_factory=dict)
     family: str = ""
+    doses: dict = dataclasses.field(default_factory=dict)
+    measured: str = ""
+
+    def setting(self, scale: str, recipe: Recipe | None = None) -> dict:
+        """Return `{field: value}` that all rows have in common at a scale whose own setting is `recipe`."""
+        found = self.settings.get(scale, {})
+        return found(recipe) if callable(found) else found
 
     @property
     def scales(self) -> tuple[str, ...]:

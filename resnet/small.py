@@ -28,7 +28,7 @@ class Variant:
 
 VARIANTS = {
     "resnet2-w8": Variant(about="0.00032 million parameters, for tests: no blocks, 32 pixels.", blocks=0, channels=8),
-    "resnet8-w8": Variant(about="0.02 million parameters, for tests, 32 pixels.", blocks=1, channels=8),
+    "resnet8-w8": Variant(about="0.02 million parameters, half as wide, 32 pixels.", blocks=1, channels=8),
     "resnet14": Variant(about="0.17 million parameters, 32 pixels (He et al. 2015, Section 4.2).", blocks=2),
     "resnet20": Variant(about="0.27 million parameters, 32 pixels (He et al. 2015, Section 4.2).", blocks=3),
     "resnet32": Variant(about="0.46 million parameters, 32 pixels (He et al. 2015, Section 4.2).", blocks=5),

@@ -5,6 +5,7 @@ interval of the paired difference lies on its side, *not reproduced* where it li
 """
 
 import argparse
+import collections
 import dataclasses
 import json
 import pathlib
@@ -13,6 +14,7 @@ import sys
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
+from results import costs  # noqa: E402
 from sat_tf import hparams  # noqa: E402
 from sat_tf.grid import table  # noqa: E402
 
@@ -121,11 +123,7 @@ def difference(tables, claim):
 
 def verdict(found, claim):
     """Return what the interval says of a claim."""
-    if found is None:
-        return "not run"
-    sign = 1 if claim.above else -1
-    low, high = (sign * (found["difference"] - claim.bound) + side * found["interval"] for side in (-1, 1))
-    return "reproduced" if low > 0 else "not reproduced" if high < 0 else "undecided"
+    return table.verdict(found, above=claim.above, bound=claim.bound)
 
 
 def interval(found, digits):
@@ -293,6 +291,40 @@ def draw(tables, path):
         path.write_bytes(png(figure))
 
 
+def experiment_of(recipe):
+    """Return the experiment of a row's recipe, whose name may have hyphens of its own."""
+    return next(
+        name for name, content in hparams.EXPERIMENTS.items() if recipe in {f"{name}-{r}" for r in content.rows}
+    )
+
+
+def imagenet_hours():
+    """Return the table of what the paper's trainings would cost, and its sources."""
+    found = json.loads((HERE / "costs.json").read_text())
+    rate = costs.rates(found["reference"])
+    rows = []
+    for row in found["rows"]:
+        named = collections.Counter(experiment_of(name) for name in row["rows"])
+        hours = costs.hours(row, rate)
+        rows.append(
+            [
+                f"{row['model']}, {row['size']} px",
+                ", ".join(f"{name} ({count})" for name, count in named.items()),
+                str(row["epochs"]),
+                str(row["passes"]),
+                f"{row['forward_flops'] / 1e9:.1f}",
+                *(f"{hours[device]:,.{0 if hours[device] >= 10 else 1}f}" for device in costs.DEVICES),
+            ]
+        )
+    heads = [f"{words}, {precision}" for words, precision in costs.DEVICES.values()]
+    header = ["network", "rows", "epochs", "passes", "GFLOP a pass", *heads]
+    sources = "\n".join(
+        f"* {known.model}, {known.size} px, {costs.used(rate[name])}: {known.source}."
+        for name, known in costs.PUBLISHED.items()
+    )
+    return f"{lines(header, rows)}\n\n{sources}"
+
+
 def main(argv=None):
     """Write README.md and both images into a folder, this one unless another is named."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -302,6 +334,7 @@ def main(argv=None):
     parts = {
         "claims": claims(tables, second),
         "map": cells_of_map(),
+        "costs": imagenet_hours(),
         "side_by_side": side_by_side(tables),
         "versions": lines(
             ["what", "value"], [[*fact] for part in ("versions", "machine") for fact in tables["table1"][part].items()]

@@ -237,7 +237,7 @@ def find_whole(model_dir: str | os.PathLike) -> pathlib.Path | None:
     directory = pathlib.Path(model_dir) / "checkpoints"
     pointer = directory / "latest"
     latest = pointer.read_text(errors="replace").strip() if pointer.is_file() else None
-    there = _by_step(directory)
+    there = by_step(directory)
     if latest in [path.name for path in there]:  # a later one was not finished: the pointer is written last
         there = [path for path in there if path.name <= latest]
     faults = [] if latest is None or there and there[0].name == latest else [f"{pointer} points to nothing"]
@@ -259,7 +259,7 @@ def find_whole(model_dir: str | os.PathLike) -> pathlib.Path | None:
     return None
 
 
-def _by_step(directory):
+def by_step(directory: pathlib.Path) -> list[pathlib.Path]:
     """Return the checkpoints that lie in a folder, the newest first."""
     return sorted((path for path in directory.glob("step-*") if path.name[5:].isdecimal()), reverse=True)
 
@@ -357,7 +357,7 @@ def _remove_unused(directory, keep):
     pointed = {(directory / kind).read_text().strip() for kind in KINDS if (directory / kind).is_file()}
     if not all(name and (directory / name).is_dir() for name in pointed):
         return  # a damaged pointer: what it meant is not ours to guess
-    newest = _by_step(directory)[:keep]
+    newest = by_step(directory)[:keep]
     used = pointed | {path.name for path in newest}
     for path in newest:
         with contextlib.suppress(OSError, TypeError, KeyError):

@@ -54,6 +54,7 @@ ARROWS = {  # room or module: what of ours it may import
         "sat_tf.models",
         "sat_tf.replicas",
     },
+    "sat_tf.mechanism": {"sat_tf.attacks", "sat_tf.losses"},
     "sat_tf.preprocess": {"sat_tf.decoding"},
     "sat_tf.data": {
         "sat_tf.decoding",
@@ -180,6 +181,7 @@ ARROWS = {  # room or module: what of ours it may import
                 "hparams",
                 "interruption",
                 "machine",
+                "mechanism",
                 "names",
                 "optim",
                 "preprocess",

@@ -269,6 +269,9 @@ def run_experiment(given: flags.FlagValues, changes: dict[str, Any], command: st
     print(f"\ntable: {folder / 'table.md'}")
     if any(row["n"] for row in table["rows"]):
         print(f"figure: {folder / 'figure.png'}")
+    if hparams.EXPERIMENTS[name].measured and (page := folder / f"{hparams.EXPERIMENTS[name].measured}.md").exists():
+        verdicts = page.read_text().partition("## Link by link")[2].partition("## ")[0].strip()
+        print(f"\n{verdicts}\n\n{hparams.EXPERIMENTS[name].measured}: {page}")
     if table["failures"]:
         raise ChildProcessError(
             f"{len(table['failures'])} of {table['planned']} runs failed; {folder / 'table.md'} "

@@ -10,6 +10,7 @@ from sat_tf.experiment.download import download
 from sat_tf.experiment.draw import draw
 from sat_tf.experiment.evaluate import evaluate
 from sat_tf.experiment.export import export
+from sat_tf.experiment.gradients import gradients
 from sat_tf.experiment.merge import merge
 from sat_tf.experiment.plan import plan
 from sat_tf.experiment.train import train
@@ -23,6 +24,7 @@ __all__ = [
     "draw",
     "evaluate",
     "export",
+    "gradients",
     "load",
     "merge",
     "plan",

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sat_tf import files, hparams
-from sat_tf.grid import runs, table
+from sat_tf.grid import mechanism, runs, table
 from sat_tf.progress import make_progress
 
 __all__ = ["plan", "run"]
@@ -26,7 +26,10 @@ TRAINING = 0.85  # of a run's time, about; the rest is start and evaluation
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-    """One row with one seed: its recipe and its folder; `planned` or else only found there."""
+    """One row with one seed: its recipe and its folder; `planned` or else only found there.
+
+    measured: what else is measured of it, a key of `runs.MEASURED`; "" for nothing.
+    """
 
     row: str
     label: str
@@ -34,11 +37,12 @@ class Run:
     recipe: hparams.Recipe
     folder: pathlib.Path
     planned: bool = True
+    measured: str = ""
 
     @property
     def finished(self) -> bool:
-        """Whether it has ended with a report."""
-        return (self.folder / "report.json").exists()
+        """Whether it has ended with a report, and everything was measured of it."""
+        return all((self.folder / name).exists() for name in runs.files_of(self.measured))
 
     @property
     def words(self) -> str:
@@ -75,12 +79,12 @@ def plan(
             "Expected clean and at least one attack, such as eval_attacks=clean,pgd-10. "
             f"Received: eval_attacks={','.join(first['eval_attacks'])}."
         )
-    home = results_dir / f"{scale}-{first['dataset']}"
+    home, measured = results_dir / f"{scale}-{first['dataset']}", hparams.EXPERIMENTS[name].measured
     wanted = [(row, seed) for seed in range(seeds) for row in chosen]
     found = [
         (row, int(file.parent.name.removeprefix("seed")))
         for row in recipes
-        for file in sorted(home.glob(f"{hparams.run_name(name, row, scale)}/seed*/report.json"))
+        for file in sorted(home.glob(f"{hparams.run_name(name, row, scale)}/seed*/{runs.files_of(measured)[-1]}"))
     ]
     items = [
         Run(
@@ -89,6 +93,7 @@ def plan(
             seed=seed,
             recipe=recipes[row].replace(seed=seed),
             planned=(row, seed) in wanted,
+            measured=measured,
             folder=home / hparams.run_name(name, row, scale) / f"seed{seed}",
         )
         for row, seed in dict.fromkeys(wanted + found)
@@ -174,9 +179,17 @@ def run(
     try:
         _work(items, jobs or (_cores() if single else 1), options, name, failures)
     except KeyboardInterrupt:
-        table.write(name, scale, folder, items, failures, command)
+        _write(name, scale, folder, items, failures, command)
         raise
-    return table.write(name, scale, folder, items, failures, command), folder
+    return _write(name, scale, folder, items, failures, command), folder
+
+
+def _write(name, scale, folder, items, failures, command):
+    """Write the table, and what else was measured of the runs; return the table."""
+    found = table.write(name, scale, folder, items, failures, command)
+    if hparams.EXPERIMENTS[name].measured:
+        mechanism.write(found, folder, items)
+    return found
 
 
 def _cores():

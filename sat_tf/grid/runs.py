@@ -11,7 +11,14 @@ from typing import Any
 
 BUSY = "another process is at work on it"
 LOG = "log.txt"  # in the run's folder: what it would have printed
+REPORT = "report.json"  # in the run's folder once it has ended
+MEASURED = {"": None, "mechanism": "mechanism.json"}  # what else is measured of a run: the file that holds it
 THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+
+
+def files_of(measured: str) -> tuple[str, ...]:
+    """Return the names of the files that a run has once it has ended and `measured` was measured of it."""
+    return (REPORT, MEASURED[measured]) if measured else (REPORT,)
 
 
 class Child:
@@ -28,7 +35,9 @@ class Child:
         self._answer, other = context.Pipe(duplex=False)
         self._share = context.Value("d", 0.0, lock=False)
         self.process = context.Process(
-            target=_work, daemon=True, args=(item.recipe, str(item.folder), options, other, self._share)
+            target=_work,
+            daemon=True,
+            args=(item.recipe, str(item.folder), {**options, "measured": item.measured}, other, self._share),
         )
         self.process.start()
         other.close()
@@ -83,12 +92,13 @@ def _attempt(recipe, folder, options, share):
             os.dup2(log.fileno(), 2)
         from sat_tf import experiment
 
-        if os.path.exists(os.path.join(folder, "report.json")):
-            return None  # another process was faster
         experiment.start()
-        experiment.train(
-            recipe, folder, data_dir=options["data_dir"], command=options["command"], on_progress=on_progress
-        )
+        if not os.path.exists(os.path.join(folder, REPORT)):  # else it was trained before, or by another process
+            experiment.train(
+                recipe, folder, data_dir=options["data_dir"], command=options["command"], on_progress=on_progress
+            )
+        if options["measured"] and not os.path.exists(os.path.join(folder, MEASURED[options["measured"]])):
+            experiment.gradients(folder, data_dir=options["data_dir"], on_progress=on_progress)
     except BlockingIOError:
         return BUSY
     except (ValueError, OSError, ArithmeticError, MemoryError) as error:

@@ -9,6 +9,8 @@ from typing import Any
 
 from sat_tf import hparams, report
 
+SHOWS, SHOWS_NOT, UNDECIDED, NOT_RUN = "reproduced", "not reproduced", "undecided", "not run"  # verdicts
+
 T95 = (  # 97.5 % quantiles of Student's t for 1 to 30 degrees of freedom
     12.706,
     4.303,
@@ -86,6 +88,7 @@ def write(
         "versions": _all([one["versions"] for one in found]),
         "machine": _all([one["machine"] for one in found]),
         "connected": list(experiment.connected),
+        "doses": experiment.doses,
         "rows": [
             _row(row, experiment.rows[row], measured.get(row, {}), measured.get(experiment.baseline, {}))
             for row in experiment.rows
@@ -167,6 +170,21 @@ def _summarise(name, runs, baseline):
     difference, spread = moments(pairs)
     interval = None if spread is None else student(len(pairs) - 1) * spread / math.sqrt(len(pairs))
     return {"mean": mean, "std": std, "difference": difference, "interval": interval, "pairs": len(pairs)}
+
+
+def verdict(found: dict[str, Any] | None, *, above: bool = True, bound: float = 0.0) -> str:
+    """Return what a difference of `summary` says of a claim: shows, does not show, undecided, or not run.
+
+    Args:
+      found: of one quantity; None, or of fewer than two pairs, where it was not run.
+      above: whether the claim is that the difference lies above `bound`; else below.
+      bound: in the quantity's unit.
+    """
+    if found is None or found["interval"] is None:
+        return NOT_RUN
+    sign = 1 if above else -1
+    low, high = (sign * (found["difference"] - bound) + side * found["interval"] for side in (-1, 1))
+    return SHOWS if low > 0 else SHOWS_NOT if high < 0 else UNDECIDED
 
 
 def student(freedom: int) -> float:

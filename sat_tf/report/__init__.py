@@ -14,8 +14,9 @@ import numpy as np
 
 from sat_tf import files
 from sat_tf.names import format_radius
-from sat_tf.report import by_class, comparison, html
+from sat_tf.report import by_class, comparison, html, mechanism
 from sat_tf.report.comparison import accuracy_of
+from sat_tf.report.doses import draw_doses
 from sat_tf.report.figures import draw, png
 from sat_tf.report.joined import joined
 from sat_tf.report.paired import difference, mcnemar
@@ -32,6 +33,7 @@ __all__ = [
     "csv_text",
     "describe",
     "difference",
+    "draw_doses",
     "failures",
     "format_radius",
     "joined",
@@ -44,6 +46,7 @@ __all__ = [
     "write",
     "write_activations",
     "write_comparison",
+    "write_mechanism",
     "write_table",
 ]
 
@@ -82,11 +85,19 @@ def write(directory: str | os.PathLike, report: dict, history: list[dict], panel
 
 
 def write_table(directory: str | os.PathLike, table: dict) -> dict[str, str]:
-    """Write table.json, table.md and figure.png of an experiment; `table` is as `sat_tf.grid.table.write` makes it."""
+    """Write table.json, table.md and figures of an experiment; `table` is as `sat_tf.grid.table.write` makes it."""
     table = _plain(table)
-    figure = draw_table(table)
-    files = {"figure.png": png(figure)} if figure else {}
+    drawn = {"figure.png": draw_table(table), "doses.png": draw_doses(table)}
+    files = {name: png(figure) for name, figure in drawn.items() if figure}
     return _replace_all(directory, files | {"table.md": table_markdown(table).encode(), "table.json": _json(table)})
+
+
+def write_mechanism(directory: str | os.PathLike, content: dict) -> dict[str, str]:
+    """Write mechanism.json, mechanism.md and figures; `content` is as `sat_tf.grid.mechanism.write` makes it."""
+    content = _plain(content)
+    files = {f"{name}.png": png(figure) for name, figure in mechanism.draw(content).items()}
+    text = mechanism.markdown(content, list(files))
+    return _replace_all(directory, files | {"mechanism.md": text.encode(), "mechanism.json": _json(content)})
 
 
 def write_activations(directory: str | os.PathLike, title: str, curves: dict) -> dict[str, str]:
