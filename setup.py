@@ -14,6 +14,14 @@ EXPORT = ["ai-edge-litert>=1.2", "onnx>=1.16", "onnxruntime>=1.18", "tf2onnx>=1.
 DOWNLOAD = ["gdown>=6.3"]
 SERVE = ["flask>=3", "protobuf>=5.26", "waitress>=3"]
 CORRUPTIONS = ["imagecorruptions-imaug>=1.1.5"]  # brings OpenCV, scikit-image and numba
+BENCH = [  # what benchmarks/ compares with; TensorFlow's own libraries among them want no other TensorFlow
+    "torch>=2.6",
+    "torchvision>=0.21",
+    "torchattacks>=3.5",
+    "foolbox>=3.3",
+    "adversarial-robustness-toolbox>=1.18",
+    "cleverhans>=4",
+]
 DOCS = ["mkdocs-material>=9.5,<10", "mkdocstrings[python]>=1.0"]  # the site of docs/
 BUILD = ["setuptools>=64", "wheel"]  # the tests build a wheel
 
@@ -97,6 +105,7 @@ setup(
         "download": DOWNLOAD,
         "serve": SERVE,
         "corruptions": CORRUPTIONS,
+        "bench": BENCH,
         "docs": DOCS,
         "dev": ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", *BUILD, *EXPORT, *DOWNLOAD, *SERVE, *CORRUPTIONS, *DOCS],
     },

@@ -172,7 +172,7 @@ def _table(contest, compare, shown):
     known = {"prepared", "versions", "seconds", "cpu", "peak_mib"}
     for name, side in contest["sides"].items():
         if NOT_HERE in side:
-            lines.append(f"| {name} | not installed: {side[NOT_HERE]} | | | | | | |")
+            lines.append(f"| {name} | left out: {side[NOT_HERE]} | | | | | | |")
             continue
         wall, cpu = ratios(contest, name), ratios(contest, name, "cpu")
         facts = ", ".join(f"{key} {value:.4g}" for key, value in side.items() if key not in known)

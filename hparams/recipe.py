@@ -178,6 +178,12 @@ class Recipe:
         "--mode=eval has it on, unless --no_active_set",
         evaluation=True,
     )
+    eval_side_by_side: bool = f.field(
+        True,
+        f.flag,
+        "evaluation: free places of a batch take further targets and restarts of its images; the result is the same",
+        evaluation=True,
+    )
     eval_radii: tuple[float, ...] = f.field(
         (),
         f.several(f.length),

@@ -1,4 +1,4 @@
-"""H-SAT's difficulty against the whole Hessian: python benchmarks/head_curvature.py
+"""H-SAT's difficulty against the whole Hessian: python results/head_curvature.py
 
 Trains small networks for a few epochs on the embedded images and asks, for images on their way through PGD, how the
 curvature of the last layer ranks them beside the largest eigenvalue of the loss' Hessian to *all* weights, which power

@@ -20,7 +20,8 @@ from sat_tf.serving import client, server
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = {
-    path.relative_to(ROOT).as_posix(): path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    path.relative_to(ROOT).as_posix(): path
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md")
 }
 
 
@@ -110,8 +111,10 @@ def start_client(words, tmp_path):
 
 def start_benchmark(words, tmp_path):
     """Look for the file and its flags; `test_benchmarks` runs them."""
-    text = (ROOT / words[1]).read_text(encoding="utf-8")
-    assert all(f'add_argument("{word.partition("=")[0]}"' in text for word in words[2:])
+    text = "".join((ROOT / "benchmarks" / name).read_text("utf-8") for name in ("contest.py", "train_step.py"))
+    text += (ROOT / words[1]).read_text("utf-8")
+    flags = [word.partition("=")[0] for word in words[2:]]
+    assert all(f'add_argument("{flag}"' in text or f'"{flag[2:]}": ' in text for flag in flags)
 
 
 def start_pip(words, tmp_path):
@@ -144,7 +147,7 @@ RULES = {  # how a command begins: what is done with it
     ),
     "python -m sat_tf.serving.server ": start_server,
     "python -m sat_tf.serving.client ": start_client,
-    "python benchmarks/": start_benchmark,
+    "python (benchmarks|results)/": start_benchmark,
     "(.venv/bin/)?pip ": start_pip,
     "curl ": start_curl,
     r"python3 -m venv |\. .venv/bin/activate|docker run |mkdocs serve|.venv/bin/pytest|tensorboard ": well_known,

@@ -1,38 +1,80 @@
-"""The benchmarks run and print what they promise (their numbers are for a quiet machine)."""
+"""The benchmarks run and write what they promise (their numbers are for a quiet machine)."""
 
+import json
 import pathlib
+import runpy
+import sys
 
 import forks
+import numpy as np
 import pytest
 
-BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
+ROOT = pathlib.Path(__file__).parents[1]
+BENCHMARKS = ROOT / "benchmarks"
+SMALL = ("--model=resnet8-w8", "--image_size=16", "--batch_size=4")
+
+
+def run(tmp_path, name, *words, rounds=2):
+    """Run a benchmark; return what it wrote as JSON, and its Markdown."""
+    status, out, err = forks.run(
+        BENCHMARKS / name, *words, f"--rounds={rounds}", "--threads=1", cwd=tmp_path, folder=tmp_path
+    )
+    assert status == 0, err + out
+    folder = tmp_path / "runs" / "benchmarks"
+    text = (folder / name).with_suffix(".md").read_text(encoding="utf-8")
+    return json.loads((folder / name).with_suffix(".json").read_text(encoding="utf-8")), text
+
+
+def test_sides_run_in_turn_and_what_is_missing_is_left_out(tmp_path):
+    words = "--library=sat_tf,foolbox", "--model=resnet8-w8", "--image_size=16", "--images=4"
+    found, text = run(tmp_path, "attack.py", *words, "--attack=apgd-2", rounds=3)
+    assert found["command"].startswith("python benchmarks/attack.py --library=sat_tf,foolbox")
+    assert found["versions"]["tensorflow"] and found["machine"]["cores"] and found["threads"] == 1
+    (contest,) = found["contests"]
+    assert contest["setting"]["attack"] == "apgd-2" and "not here" in contest["sides"]["foolbox"]  # it has no Auto-PGD
+    ours = contest["sides"]["sat_tf"]
+    assert len(ours["seconds"]) == len(ours["cpu"]) == 3 and ours["versions"]["keras"] and ours["peak_mib"] > 100
+    assert 0 <= ours["right"] <= 1 and ours["farthest"] < 8.001
+    assert "| foolbox | left out: " in text and "| sat_tf | " in text and found["command"] in text
 
 
 @pytest.mark.parametrize(
-    "command,says",
+    "name, words, sides",
     [
-        (["adversarial_step.py", "--model=resnet8-w8", "--image_size=16", "--batch_size=4", "--rounds=2"], "ratio  "),
-        (
-            [
-                "activation_step.py",
-                "--model=resnet8-w8",
-                "--acts=relu,smoothrelu",
-                "--image_size=8",
-                "--batch_size=2",
-                "--rounds=2",
-            ],
-            "smoothrelu  ",
-        ),
-        (
-            ["attack_libraries.py", "--model=resnet8-w8", "--image_size=16", "--images=4", "--steps=2", "--rounds=1"],
-            "sat_tf, active set ",
-        ),
-        (["active_set.py", "--help"], "usage"),
-        (["grouped_conv.py", "--help"], "usage"),
-        (["head_curvature.py", "--help"], "usage"),
-        (["augmentation.py", "--rounds=1", "--images=4", "--size=64"], "share median"),
+        ("train_step.py", [*SMALL, "--library=sat_tf", "--act=smoothrelu", "--compare=act"], ["smoothrelu"]),
+        ("input.py", ["--images=4", "--image_size=64", "--policy=none,randaugment"], ["none", "randaugment"]),
+        ("startup.py", ["--work=help", "--library=sat_tf"], ["sat_tf"]),
+        ("scaling.py", [*SMALL, "--accumulate_steps=2"], ["resnet8-w8"]),
     ],
 )
-def test_benchmarks_run(command, says, tmp_path):
-    status, out, err = forks.run(BENCHMARKS / command[0], *command[1:], cwd=tmp_path, folder=tmp_path)
-    assert status == 0 and says in out, err
+def test_benchmarks_run(name, words, sides, tmp_path):
+    found, _ = run(tmp_path, name, *words, rounds=1)
+    (contest,) = found["contests"]
+    assert list(contest["sides"]) == sides and all(side["seconds"][0] > 0 for side in contest["sides"].values())
+
+
+def test_ratios_are_of_rounds_and_begin_with_the_first_that_is_here(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import contest
+
+    sides = {"a": {"not here": "no"}, "b": {"seconds": [1.0, 2.0, 4.0]}, "c": {"seconds": [2.0, 2.0, 2.0]}}
+    assert contest.ratios({"sides": sides}, "c") == [0.5, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("name", ["resnet8-w8", "efficientnet-b0"])
+def test_the_network_in_pytorch_gives_the_same_logits(name, monkeypatch):
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import train_step
+
+    from sat_tf import models
+
+    images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    train_step.torch_network(train_step.weighted(models.build(name, "swish", 10)), images)  # raises where they differ
+
+
+def test_head_curvature_has_a_usage(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["head_curvature.py", "--help"])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(ROOT / "results" / "head_curvature.py"), run_name="__main__")
+    assert "usage" in capsys.readouterr().out

@@ -2,8 +2,10 @@
 
 import functools
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from small_attacks import CLASSES, COUNT, EPSILON, assert_same, examples, model
 
 from sat_tf import attacks, evaluate
@@ -143,3 +145,28 @@ def test_places_are_filled(monkeypatch):
     counts = lambda batches: sum(len(places) for places, _ in batches)  # noqa: E731
     assert max(len(places) for places, _ in alone) < 64 < max(len(places) for places, _ in filled) == 128
     assert len(filled) < len(alone) / 2 and counts(filled) < 1.5 * counts(alone)
+
+
+@pytest.mark.parametrize(
+    "runs, size", [(1, 4), (37, 50), (52, 71), (100, 100), (150, 50), (243, 50), (333, 71), (1745, 100), (2000, 100)]
+)
+def test_batches_leave_few_places_free(runs, size):
+    assert active.fitting([4, 5, 7, 9, 13, 18, 25, 36, 50, 71, 100], runs) == size
+    assert active.fitting([7], runs) == 7
+
+
+def test_only_python_of_others_is_converted():
+    (stage,) = attacks.plan_of("pgd-3", attacks.Terms(classes=CLASSES))
+
+    def branching(images):
+        return model(images) if tf.reduce_any(images > 2) else model(images) + 1.0  # which AutoGraph alone can trace
+
+    assert active.ActiveSet(branching, stage, "linf", 4).autograph
+    one = evaluate.Attacker(branching, batch_size=64, seed=3).attack(examples(), "pgd-3", epsilon=EPSILON)
+    assert (
+        one.stage.tolist()
+        == evaluate.Attacker(model, batch_size=64, seed=3).attack(examples(), "pgd-3", epsilon=EPSILON).stage.tolist()
+    )
+    ready = keras.Sequential([keras.Input([6, 6, 3]), keras.layers.Flatten(), keras.layers.Dense(CLASSES)])
+    assert not evaluate.Attacker(ready)._active(stage).autograph
+    assert not active.written_for_graphs(attacks.Once(attack=object()))

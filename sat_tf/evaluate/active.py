@@ -21,6 +21,8 @@ FREED = 8  # a turn ends when one place in so many is free
 SMALLEST = 4  # images a replica
 SHRINK = 4  # a batch takes the place of one so many times as large
 MARKS = 32  # numbers of steps, at most, at which one program looks; `attacks.marks` has 25 of 10^8
+TOLD = ("step", "fooled", "adversarial", "margin", "wrong")  # of a state, when its image is done; the rest is dropped
+NEARLY = 1.1  # times the fewest places that are no reason for smaller batches
 LONGEST = 20  # iterations a turn: progress is shown and a signal answered in between
 
 
@@ -59,7 +61,9 @@ class ActiveSet:
         self.sizes = [self.replicas * part for part in ladder(most)]
         self.traces = 0
         self._turns = {} if turns is None else turns
-        self.evaluations = stage.attack(self.ball(epsilon=1.0), 1.0).evaluations
+        attack = stage.attack(self.ball(epsilon=1.0), 1.0)
+        self.evaluations = attack.evaluations
+        self.autograph = not all(map(written_for_graphs, (self.predict, self.attacked, attack)))
 
     def run(
         self, examples: Any, epsilon: float, step_size: float, work: Work, report: Callable[[Work, list[Ended]], None]
@@ -101,9 +105,12 @@ class ActiveSet:
     def _fill(self, examples, work):
         """Give every free place to the next run, in a batch no larger than it need be."""
         early = collections.deque(self._early(work))
-        wanted = min(work.busy + len(work.queue) + len(early), self.sizes[-1])
-        size, now = next(size for size in self.sizes if size >= wanted), len(work.places)
-        if size > now or size <= now // SHRINK:
+        now, wanted = len(work.places), min(work.busy + len(work.queue) + len(early), self.sizes[-1])
+        size = next(size for size in self.sizes if size >= wanted)
+        if not now:
+            runs = self.stage.runs if self.side_by_side else 1
+            work.resize(size := fitting(self.sizes, len(work.queue) * runs), self._blank(examples, size))
+        elif size <= now // SHRINK:
             work.resize(size, self._blank(examples, size))
         for slot in np.flatnonzero(work.places < 0):
             if not work.queue and not early:
@@ -152,7 +159,7 @@ class ActiveSet:
         limit, most = tf.constant(work.limit // self.replicas, tf.int32), tf.constant(LONGEST)
         numbers = limit, most, tf.constant(epsilon), tf.constant(step_size, tf.float32)
         if len(places) not in self._turns:
-            self._turns[len(places)] = tf.function(self._turn_of_all)
+            self._turns[len(places)] = tf.function(self._turn_of_all, autograph=self.autograph)
         result = self._turns[len(places)](*spread, *numbers, self._settings())
         gathered = {name: self.strategy.experimental_local_results(value) for name, value in result.items()}
         return {name: np.concatenate([part.numpy() for part in values]) for name, values in gathered.items()}
@@ -179,7 +186,11 @@ class ActiveSet:
             return (count < most) & (tf.reduce_sum(tf.cast(working(state), tf.int32)) > limit)
 
         def body(count, state):
-            return count + 1, choose(working(state), attack.advance(objective, images, state), state)
+            new = attack.advance(objective, images, state)
+            return count + 1, {
+                **new,
+                **choose(working(state), {name: new[name] for name in TOLD if name in new}, state),
+            }
 
         _, state = tf.while_loop(wanted, body, (0, state), parallel_iterations=1)
         return state
@@ -223,9 +234,28 @@ def ladder(most: int) -> list[int]:
     return sorted(sizes)
 
 
+def fitting(sizes: list[int], runs: int) -> int:
+    """Return the largest size of batches that leaves next to no more places free than any; half of the most, at least.
+
+    Args:
+      sizes: the smallest first.
+      runs: that all take as long.
+    """
+    taken = {size: math.ceil(runs / size) * size for size in sizes if size >= min(runs, sizes[-1] / 2)}
+    return max(size for size, places in taken.items() if places <= NEARLY * min(taken.values()))
+
+
+def written_for_graphs(part: Any) -> bool:
+    """Say whether no Python of a model or an attack needs AutoGraph, with which a first trace takes thrice as long."""
+    inner = getattr(part, "attack", None)
+    if inner is not None and not written_for_graphs(inner):
+        return False
+    return getattr(part, "written_for_graphs", type(part).__module__.startswith("sat_tf.attacks"))
+
+
 def choose(flags: tf.Tensor, new: attacks.State, old: attacks.State) -> attacks.State:
-    """Return a state with the new values of the images that `flags`, `[batch]`, names."""
-    return {name: attacks.pick(flags, new[name], old[name]) for name in old}
+    """Return what `new` holds with the new values of the images that `flags`, `[batch]`, names, else the old ones."""
+    return {name: attacks.pick(flags, value, old[name]) for name, value in new.items()}
 
 
 def wrong(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

@@ -23,6 +23,8 @@ class Predictor:
       shape: of the images that it takes, `[batch, h, w, c]` with None for what may vary; None where that is unknown.
       value_range: of the values that it wants.
       dtype: of the images that it takes.
+      written_for_graphs: `call` has no Python control flow on tensors for AutoGraph, or is not reached by it: a Keras
+        model, whose layers it leaves alone, or a graph already.
     """
 
     def __init__(
@@ -31,8 +33,9 @@ class Predictor:
         shape: tuple[int | None, ...] | None = None,
         value_range: tuple[float, float] | None = None,
         dtype: tf.DType = tf.float32,
+        written_for_graphs: bool = False,
     ) -> None:
-        self.call, self.shape, self.dtype = call, shape, dtype
+        self.call, self.shape, self.dtype, self.written_for_graphs = call, shape, dtype, written_for_graphs
         self.low, self.high = inputs.span(value_range)
 
     def __call__(self, images: tf.Tensor) -> tf.Tensor:
@@ -73,7 +76,7 @@ def predictor(model: Any, value_range: tuple[float, float] | None = None) -> Pre
     if isinstance(model, Predictor):
         return model
     if isinstance(model, keras.Model):
-        return Predictor(keras_call(model), _shape_of(model), value_range)
+        return Predictor(keras_call(model), _shape_of(model), value_range, written_for_graphs=True)
     if getattr(model, "signatures", None):
         return _signature(model, value_range)
     if hasattr(getattr(model, "__call__", None), "concrete_functions"):  # noqa: B004 - which function, not whether
@@ -211,4 +214,4 @@ def _of_spec(call, spec, value_range):
             f"that takes {spec.dtype.name} {spec.shape if spec.shape.rank is None else spec.shape.as_list()}."
         )
     shape = None if spec.shape.rank is None else tuple(spec.shape.as_list())
-    return Predictor(call, shape, value_range, spec.dtype)
+    return Predictor(call, shape, value_range, spec.dtype, True)

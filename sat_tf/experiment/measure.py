@@ -40,6 +40,7 @@ class Measurement:
             strategy=subject.strategy,
             seed=self.recipe.seed,
             attacked=subject.attacked,
+            side_by_side=self.recipe.eval_side_by_side,
         )
         with console.make_progress(subject.count, "reading", "image", passing=True) as progress:
             self.examples = evaluate.read_examples(

@@ -172,8 +172,8 @@ def conv2d(inputs: tf.Tensor, kernel: tf.Tensor, strides: int, padding: str, gro
     There a 1x1 kernel is a matrix product, and a large kernel that strides over images runs on their 2x2 blocks,
     which halves the time of an attack's last step back to the image. TensorFlow has no CPU gradient of a grouped
     convolution, and the one that XLA compiles, which Keras falls back to, is some 200 times slower than this
-    (benchmarks/grouped_conv.py): four groups at a time, as one dense convolution with a block-diagonal kernel. Other
-    devices run the kernel as it is.
+    (keras_conv in benchmarks/train_step.py): four groups at a time, as one dense convolution with a block-diagonal
+    kernel. Other devices run the kernel as it is.
 
     Args:
       inputs: `[b, h, w, c]`.
