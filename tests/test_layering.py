@@ -35,6 +35,7 @@ ARROWS = {  # room or module: what of ours it may import
             "inputs",
             "replicas",
             "half",
+            "recomputed",
             "distribute",
         )
     },
@@ -67,7 +68,7 @@ ARROWS = {  # room or module: what of ours it may import
     "sat_tf.models": {"sat_tf.activations", "sat_tf.names", "sat_tf.layers", "sat_tf.resnet", "sat_tf.efficientnet"},
     "sat_tf.heads": set(),
     "sat_tf.networks": {"sat_tf.heads", "sat_tf.inputs", "sat_tf.models", "sat_tf.names"},
-    "sat_tf.cost": {"sat_tf.layers"},
+    "sat_tf.cost": {"sat_tf.layers", "sat_tf.recomputed"},
     "sat_tf.released": {
         "sat_tf.files",
         "sat_tf.models",
@@ -88,7 +89,7 @@ ARROWS = {  # room or module: what of ours it may import
     },
     "sat_tf.passes": {"sat_tf.activations", "sat_tf.half"},
     "sat_tf.methods": {"sat_tf.losses", "sat_tf.attacks", "sat_tf.passes", "sat_tf.replicas", "sat_tf.schedules"},
-    "sat_tf.train": {"sat_tf.methods", "sat_tf.optim", "sat_tf.layers", "sat_tf.inputs"},
+    "sat_tf.train": {"sat_tf.methods", "sat_tf.optim", "sat_tf.layers", "sat_tf.inputs", "sat_tf.recomputed"},
     "sat_tf.fit": {
         "sat_tf.activations",
         "sat_tf.attacks",
@@ -129,6 +130,7 @@ ARROWS = {  # room or module: what of ours it may import
                 "optim",
                 "passes",
                 "progress",
+                "recomputed",
                 "replicas",
                 "saving",
                 "schedules",
