@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import keras
 
 from sat_tf.layers import ConvNorm, DepthwiseConvNorm
-from sat_tf.recomputed import Recomputed
 
 BYTES = 4  # of a float32
 WORKSPACE = 0.3 * 2**30  # bytes of graphs and buffers, measured on a CPU
@@ -46,7 +45,7 @@ def in_words(number: float) -> str:
     return f"{number / 1e6:.3g} MFLOP"
 
 
-def memory(model: keras.Model, size: int, batch_size: int, copies: float, *, remat: bool = False) -> str:
+def memory(model: keras.Model, size: int, batch_size: int, copies: float) -> str:
     """Return the expected peak memory of a training step, in words: weights and what goes with them, and a batch.
 
     On two CPU cores, beyond the imports: efficientnet-b0 with 128 images of 32 px 0.6 GiB expected, 0.6 measured;
@@ -57,30 +56,23 @@ def memory(model: keras.Model, size: int, batch_size: int, copies: float, *, rem
       size: pixels a side.
       batch_size: images an update.
       copies: values that are kept for each weight, itself among them: gradient, optimizer's slots, average.
-      remat: whether activations are computed again instead of being kept.
     """
     weights = BYTES * copies * sum(math.prod(variable.shape) for variable in model.variables)
-    batch = batch_size * (kept_bytes(model, size, remat=remat) + 5 * BYTES * size * size * 3)
+    batch = batch_size * (kept_bytes(model, size) + 5 * BYTES * size * size * 3)
     return (
         f"about {(weights + batch + WORKSPACE) / 2**30:,.1f} GiB over all accelerators: {weights / 2**30:.2f} for "
         f"weights and what goes with them, {batch / 2**30:,.1f} for {batch_size} images, the rest buffers"
     )
 
 
-def kept_bytes(model: keras.Model, size: int, *, remat: bool = False) -> int:
+def kept_bytes(model: keras.Model, size: int) -> int:
     """Return the bytes that an update keeps for one image between its forward and its backward pass.
 
     Every layer's output, twice where normalisation follows a convolution. An estimate from above: compilers share.
-    With `remat` what every block of `Recomputed` reads, and all of the largest one.
     """
     shapes = output_shapes(model, size)
     copies = {layer.name: 2 if isinstance(layer, ConvNorm) else 1 for layer in model.layers}
-    kept = {name: BYTES * copies[name] * math.prod(shape[1:]) for name, shape in shapes.items()}
-    if not remat:
-        return sum(kept.values())
-    blocks = [[node.operation.name for node in block.nodes] for block in Recomputed(model).blocks]
-    between = sum(BYTES * math.prod(shapes[block[-1]][1:]) for block in blocks[:-1])
-    return between + max(sum(kept.get(name, 0) for name in block) for block in blocks)
+    return BYTES * sum(copies[name] * math.prod(shape[1:]) for name, shape in shapes.items())
 
 
 def output_shapes(model: keras.Model, size: int) -> dict[str, tuple[int, ...]]:

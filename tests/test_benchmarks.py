@@ -30,6 +30,7 @@ BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
         (["active_set.py", "--help"], "usage"),
         (["grouped_conv.py", "--help"], "usage"),
         (["head_curvature.py", "--help"], "usage"),
+        (["replicas.py", "--help"], "usage"),
         (["augmentation.py", "--rounds=1", "--images=4", "--size=64"], "share median"),
     ],
 )

@@ -26,11 +26,6 @@ def test_memory_by_pencil():
     assert cost.kept_bytes(tiny(), 8) == 4 * (2 * 8 * 16 + 2 * 8 * 16 + 2 * 4 * 16 + 4 + 7)
 
 
-def test_memory_where_activations_are_computed_again():
-    """A chain is cut behind b and behind p: their outputs are kept, and all of the first block, the largest."""
-    assert cost.kept_bytes(tiny(), 8, remat=True) == 4 * (8 * 16 + 4 + 2 * 8 * 16 + 2 * 8 * 16)
-
-
 def test_a_weightless_model_has_shapes_only():
     with cost.weightless():
         model = models.build("efficientnet-lite0", "swish", 10)

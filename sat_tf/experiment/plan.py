@@ -62,9 +62,7 @@ def plan(
         "training step": f"{cost.in_words(step)} an image: {'at most ' if method.ends_early else ''}"
         f"{passes - method.update_equivalents} forward-equivalents for the attack, {method.update_equivalents} for "
         f"{'the update' if method.updates == 1 else f'the {method.updates} updates'}",
-        "peak memory": cost.memory(
-            model, size, recipe.batch_size // recipe.accumulate_steps, copies, remat=recipe.remat
-        ),
+        "peak memory": cost.memory(model, size, recipe.batch_size // recipe.accumulate_steps, copies),
         "steps": f"{steps:,} of {recipe.batch_size} images: {recipe.epochs} epochs of {train_size:,} images",
         "images to process": f"{images:,}, {cost.in_words(images * step)} in all",
         "validation and final evaluation": f"{evaluated:,} forward-equivalents, {100 * share:.1f} % of the training's",
