@@ -62,6 +62,9 @@ class Recipe:
     accumulate_steps: int = f.field(
         1, f.number(1, 4096, whole=True), "parts that an update takes its images in, one after the other: less memory"
     )
+    remat: bool = f.field(
+        False, f.flag, "compute activations again on the way back instead of keeping them: less memory"
+    )
     batch_size: int = f.field(128, f.number(1, 2**20, whole=True), "images an update, over all replicas")
     epochs: int | None = f.field(
         10,
@@ -296,7 +299,12 @@ class Recipe:
         ]
 
 
-OF_NO_EFFECT = ("keep_checkpoints", "strategy", "jit_compile")  # on what is trained: a run may go on with others
+OF_NO_EFFECT = (
+    "keep_checkpoints",
+    "strategy",
+    "jit_compile",
+    "remat",
+)  # on what is trained: a run may go on with others
 RENAMED = {  # fields that files and commands of before version 0.2 name otherwise
     "eval_pictures": "eval_images",
     "held_out": "validation",

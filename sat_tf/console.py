@@ -168,8 +168,9 @@ def naming_failures() -> Iterator[types.SimpleNamespace]:
         if "No space left" in error.message:
             raise OSError(f"The disk is full: {error.message}") from error
         raise MemoryError(
-            "Out of memory. --set accumulate_steps=4 takes the images of an update in parts; a smaller --batch_size, "
-            "--set image_size or, while evaluating, --set eval_batch_size needs less, too."
+            "Out of memory. --set accumulate_steps=4 takes the images of an update in parts, --set remat=true keeps "
+            "less of each; a smaller --batch_size, --set image_size or, while evaluating, --set eval_batch_size needs "
+            "less, too."
         ) from error
     except tf.errors.OpError as error:
         unreadable = failing.dataset and failing.dataset.diagnose()

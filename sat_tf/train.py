@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -12,6 +13,7 @@ import tensorflow as tf
 
 from sat_tf import inputs, methods, optim
 from sat_tf.layers import drawing_from
+from sat_tf.recomputed import Recomputed
 
 CLOCK = time.perf_counter  # of waiting for images
 
@@ -70,6 +72,7 @@ class Loop:
       soft_labels: whether labels are probabilities `[b, classes]`, as mixed images have them.
       accumulate_steps: parts that a step takes its images in, one after the other; their gradients are added.
       jit_compile: whether XLA compiles a step, attack and update; one replica alone can have that.
+      remat: whether backward passes compute activations again, as `Recomputed` does, instead of keeping them.
 
     An optimizer that scales the loss, as float16 wants it, is asked for the scale by Keras' `scale_loss`.
     """
@@ -83,6 +86,12 @@ class Loop:
     soft_labels: bool = False
     accumulate_steps: int = 1
     jit_compile: bool = False
+    remat: bool = False
+
+    @functools.cached_property
+    def _called(self):
+        """The model as the method calls it."""
+        return Recomputed(self.state.model) if self.remat else self.state.model
 
     def step(self, images: tf.Tensor, labels: tf.Tensor, ids: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """Let the method learn from a batch on one replica, and return its share of `{quantity: mean}`.
@@ -98,7 +107,7 @@ class Loop:
         batch = methods.Batch(images=images, labels=labels, step=step, seed=seed, ids=ids, memory=self.state.memory)
         if self.accumulate_steps > 1:
             return self._accumulated(batch)
-        return self.method.learn(self.state.model, batch, self._updates(seed, self._apply))
+        return self.method.learn(self._called, batch, self._updates(seed, self._apply))
 
     def _updates(self, seed, apply):
         return Updates(
@@ -124,7 +133,7 @@ class Loop:
             parts = {name: of_part(number, getattr(batch, name)) for name in ("images", "labels", "ids")}
             parts["images"].set_shape([size, *batch.images.shape[1:]])
             part = dataclasses.replace(batch, **parts, seed=seed)
-            report = self.method.learn(model, part, self._updates(seed, found.extend))
+            report = self.method.learn(self._called, part, self._updates(seed, found.extend))
             added = [total if each is None else total + each for total, each in zip(sums, found, strict=True)]
             return number + 1, added, {name: means[name] + report[name] for name in means}
 
@@ -162,6 +171,7 @@ class Loop:
     def compile(self) -> Callable[[Iterator, tf.Tensor], dict[str, np.ndarray]]:
         """Return `steps(iterator, count) -> {quantity: numpy [count]}`, one graph for every count."""
         names = []  # known once the graph is traced: loss, and whatever the method reports
+        _ = self._called  # made outside of any graph
         step = tf.function(self.step, jit_compile=True) if self.jit_compile else self.step
 
         @tf.function

@@ -414,7 +414,7 @@ def test_signs_of_tiny_float16_gradients_do_not_vanish_in_training_attacks():
 # Several processes. Each imports TensorFlow, so there are few of these.
 
 RUN = {
-    "model": "resnet8-w8",
+    "model": "resnet2-w8",
     "dataset": "synthetic",
     "image_size": 8,
     "epochs": 1,
@@ -465,12 +465,17 @@ def losses_of(model_dir):
 
 def test_two_processes_train_and_evaluate_as_one(tmp_path):
     workers = ",".join(addresses(2))
-    together = [
+    processes = [
         started(tmp_path / "two", "--strategy=multiworker", f"--workers={workers}", f"--worker_index={index}")
         for index in range(2)
     ]
-    assert [process.wait(300) for process in together] == [0, 0], (tmp_path / "two-3-0.txt").read_text()[-2000:]
-    assert started(tmp_path / "one", "--strategy=one").wait(300) == 0
+    try:
+        assert [process.wait(300) for process in processes] == [0, 0], (tmp_path / "two-3-0.txt").read_text()[-2000:]
+        processes.append(started(tmp_path / "one", "--strategy=one"))
+        assert processes[-1].wait(300) == 0
+    finally:
+        for process in processes:
+            process.kill()
     one, two = losses_of(tmp_path / "one"), losses_of(tmp_path / "two")
     assert len(one) == len(two) == 22
     np.testing.assert_allclose(two, one, atol=1e-5)

@@ -35,6 +35,7 @@ ARROWS = {  # room or module: what of ours it may import
             "inputs",
             "replicas",
             "half",
+            "recomputed",
             "distribute",
         )
     },
@@ -89,7 +90,7 @@ ARROWS = {  # room or module: what of ours it may import
     },
     "sat_tf.passes": {"sat_tf.activations", "sat_tf.half"},
     "sat_tf.methods": {"sat_tf.losses", "sat_tf.attacks", "sat_tf.passes", "sat_tf.replicas", "sat_tf.schedules"},
-    "sat_tf.train": {"sat_tf.methods", "sat_tf.optim", "sat_tf.layers", "sat_tf.inputs"},
+    "sat_tf.train": {"sat_tf.methods", "sat_tf.optim", "sat_tf.layers", "sat_tf.inputs", "sat_tf.recomputed"},
     "sat_tf.fit": {
         "sat_tf.activations",
         "sat_tf.attacks",
@@ -130,6 +131,7 @@ ARROWS = {  # room or module: what of ours it may import
                 "optim",
                 "passes",
                 "progress",
+                "recomputed",
                 "replicas",
                 "saving",
                 "schedules",

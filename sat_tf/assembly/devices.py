@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from sat_tf import console, hparams, layers, progress, replicas
+from sat_tf import console, hparams, layers, progress, recomputed, replicas
 from sat_tf.distribute import cluster, precision, strategies
 from sat_tf.distribute.channel import Channel
 
@@ -77,4 +77,6 @@ def prepared(recipe: hparams.Recipe, model: keras.Model) -> keras.Model:
         precision.compute_in(model, recipe.precision)
     if recipe.synchronized_norm:
         layers.synchronize(model)
+    if recipe.remat:
+        recomputed.check(model)
     return model

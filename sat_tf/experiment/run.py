@@ -161,6 +161,7 @@ class Run:
             soft_labels=bool(assembly.mixed(recipe)),
             accumulate_steps=recipe.accumulate_steps,
             jit_compile=devices.compiles(recipe, self.strategy),
+            remat=recipe.remat,
         )
         writer = tf.summary.create_file_writer(str(self.model_dir / "tensorboard"))
         first, started = self.state.step, time.monotonic() - self.seconds
