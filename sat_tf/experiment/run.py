@@ -185,14 +185,14 @@ class Run:
                 profiler.at(step)
                 if on_progress:
                     on_progress(step / self.total_steps)
-                kinds = ()
-                if self._due(step):
+                kinds, due = (), self._due(step)
+                if due:
                     with journal.phase("validation"):
                         kinds = self._validate(step)
                     self._tell_of_input()
                 asked, late = self._agreed(requested(), time.monotonic() - saved > SAVE_SECONDS)
                 ends = self.stopped or asked or step == self.total_steps
-                if kinds or ends or step % self.epoch_steps == 0 or late:
+                if due or ends or step % self.epoch_steps == 0 or late:
                     with journal.phase("saving"):
                         done = self._saved(kinds, must=ends)
                     journal.write()
