@@ -275,7 +275,7 @@ def test_every_validation_leaves_a_checkpoint_better_or_not(tmp_path, monkeypatc
     accuracies = iter((0.5, 0.1, 0.3, 0.2))
     names = ("validation/clean_accuracy", "validation/robust_accuracy")
     monkeypatch.setattr(validation.Validation, "measure", lambda self: dict.fromkeys(names, next(accuracies)))
-    changes = {"epochs": 1, "batch_size": 100, "validation_every": 0.25, "keep_checkpoints": 8}
+    changes = {"epochs": 1, "batch_size": 90, "validation_every": 0.25, "keep_checkpoints": 8}
     experiment.train(hparams.choose({**TINY, **changes}), tmp_path / "run")
     assert [path.name for path in saving.by_step(tmp_path / "run" / "checkpoints")] == [
         saving.folder_of(step) for step in (4, 3, 2, 1)
