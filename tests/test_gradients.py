@@ -223,7 +223,8 @@ def test_every_claim_is_about_rows_that_there_are():
     "found,above,bound,says",
     [
         (None, True, 0, "not run"),
-        ({"difference": 1.0, "interval": None}, True, 0, "not run"),
+        ({"difference": None, "interval": None}, True, 0, "not run"),
+        ({"difference": 1.0, "interval": None}, True, 0, "undecided"),
         ({"difference": 1.0, "interval": 0.9}, True, 0, "reproduced"),
         ({"difference": 1.0, "interval": 1.1}, True, 0, "undecided"),
         ({"difference": 1.0, "interval": 0.9}, False, 0, "not reproduced"),
@@ -266,3 +267,16 @@ def test_a_training_keeps_checkpoints_over_its_time_and_shares_the_long_runs():
     assert hparams.run_name("mechanism", "relu", "small") != hparams.run_name("table1", "relu", "small")
     assert hparams.run_name("mechanism", "swish", "long") == hparams.run_name("figure3", "swish", "long")
     assert hparams.row_recipe("mechanism", "swish", "long").keep_checkpoints == 16
+
+
+def test_every_validation_leaves_a_checkpoint_better_or_not(tmp_path, monkeypatch):
+    from sat_tf.assembly import validation
+
+    accuracies = iter((0.5, 0.1, 0.3, 0.2))
+    names = ("validation/clean_accuracy", "validation/robust_accuracy")
+    monkeypatch.setattr(validation.Validation, "measure", lambda self: dict.fromkeys(names, next(accuracies)))
+    changes = {"epochs": 1, "batch_size": 90, "validation_every": 0.25, "keep_checkpoints": 8}
+    experiment.train(hparams.choose({**TINY, **changes}), tmp_path / "run")
+    assert [path.name for path in saving.by_step(tmp_path / "run" / "checkpoints")] == [
+        saving.folder_of(step) for step in (4, 3, 2, 1)
+    ]

@@ -189,15 +189,15 @@ class Run:
                 profiler.at(step)
                 if on_progress:
                     on_progress(step / self.total_steps)
-                kinds = ()
-                if self._due(step):
+                kinds, due = (), self._due(step)
+                if due:
                     self._settle()  # what could not be written is not the best any more
                     with journal.phase("validation"):
                         kinds = self._validate(step)
                     self._tell_of_input()
                 asked, late = self._agreed(requested())
                 ends = self.stopped or asked or step == self.total_steps
-                if kinds or ends or step % self.epoch_steps == 0 or late:
+                if due or ends or step % self.epoch_steps == 0 or late:
                     self._save_meanwhile(kinds, must=ends)
                     journal.write()
                 if self.stopped:

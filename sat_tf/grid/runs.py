@@ -82,8 +82,13 @@ def _work(recipe, folder, options, answer, share):
 
 
 def _attempt(recipe, folder, options, share):
+    parts = 2 if options["measured"] else 1  # of a run's work: training, and what else is measured
+
     def on_progress(done):
-        share.value = done
+        share.value = done / parts
+
+    def on_measuring(done):
+        share.value = (1 + done) / parts
 
     try:
         os.makedirs(folder, exist_ok=True)
@@ -98,7 +103,7 @@ def _attempt(recipe, folder, options, share):
                 recipe, folder, data_dir=options["data_dir"], command=options["command"], on_progress=on_progress
             )
         if options["measured"] and not os.path.exists(os.path.join(folder, MEASURED[options["measured"]])):
-            experiment.gradients(folder, data_dir=options["data_dir"], on_progress=on_progress)
+            experiment.gradients(folder, data_dir=options["data_dir"], on_progress=on_measuring)
     except BlockingIOError:
         return BUSY
     except (ValueError, OSError, ArithmeticError, MemoryError) as error:

@@ -176,12 +176,14 @@ def verdict(found: dict[str, Any] | None, *, above: bool = True, bound: float = 
     """Return what a difference of `summary` says of a claim: shows, does not show, undecided, or not run.
 
     Args:
-      found: of one quantity; None, or of fewer than two pairs, where it was not run.
+      found: of one quantity; None, or of no pair, where it was not run. One pair alone decides nothing.
       above: whether the claim is that the difference lies above `bound`; else below.
       bound: in the quantity's unit.
     """
-    if found is None or found["interval"] is None:
+    if found is None or found["difference"] is None:
         return NOT_RUN
+    if found["interval"] is None:
+        return UNDECIDED
     sign = 1 if above else -1
     low, high = (sign * (found["difference"] - bound) + side * found["interval"] for side in (-1, 1))
     return SHOWS if low > 0 else SHOWS_NOT if high < 0 else UNDECIDED
