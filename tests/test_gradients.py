@@ -14,7 +14,7 @@ from sat_tf.grid import table
 
 FIGURES = True  # are drawn
 
-gradients = importlib.import_module("sat_tf.experiment.gradients")  # the package has its function by that name
+gradients = importlib.import_module("sat_tf.mechanism.gradients")  # the package has its function by that name
 
 TINY = {
     "model": "resnet2-w8",

@@ -55,7 +55,6 @@ ARROWS = {  # room or module: what of ours it may import
         "sat_tf.models",
         "sat_tf.replicas",
     },
-    "sat_tf.mechanism": {"sat_tf.attacks", "sat_tf.losses"},
     "sat_tf.preprocess": {"sat_tf.decoding"},
     "sat_tf.data": {
         "sat_tf.decoding",
@@ -196,6 +195,26 @@ ARROWS = {  # room or module: what of ours it may import
                 "stopping",
                 "train",
                 "verify",
+            )
+        )
+    },
+    "sat_tf.mechanism": {
+        *(
+            f"sat_tf.{name}"
+            for name in (
+                "assembly",
+                "attacks",
+                "console",
+                "distribute",
+                "evaluate",
+                "files",
+                "hparams",
+                "losses",
+                "machine",
+                "report",
+                "runs",
+                "saving",
+                "train",
             )
         )
     },

@@ -11,10 +11,11 @@ import pytest
 NOTEBOOK = pathlib.Path(__file__).parents[1] / "docs/notebooks/finetuning.ipynb"
 SMALL = {  # what makes it small
     '"released:efficientnet-lite0"': '"base"',
-    '"image_size": 64, "epochs": 4, "validation": 50, "validation_every": 2, "warmup_epochs": 1': (
-        '"image_size": 32, "epochs": 1, "validation": 9, "batch_size": 12, "validation_attack": "pgd-1"'
+    '"image_size": 64, "validation": 200, "validation_every": 4': (
+        '"image_size": 32, "epochs": 1, "validation": 9, "batch_size": 12, '
+        '"validation_attack": "pgd-1", "warmup_epochs": 0'
     ),
-    '"clean,pgd-10", "eval_images": 250': '"clean,pgd-1", "eval_checks": 0',
+    '"clean,pgd-10", "eval_images": 200': '"clean,pgd-1", "eval_checks": 0',
 }
 
 

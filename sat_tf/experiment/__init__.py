@@ -10,11 +10,11 @@ from sat_tf.experiment.download import download
 from sat_tf.experiment.draw import draw
 from sat_tf.experiment.evaluate import evaluate
 from sat_tf.experiment.export import export
-from sat_tf.experiment.gradients import gradients
 from sat_tf.experiment.merge import merge
 from sat_tf.experiment.plan import plan
 from sat_tf.experiment.train import train
 from sat_tf.experiment.verify import verify
+from sat_tf.mechanism.gradients import gradients
 from sat_tf.runs.load import load
 
 __all__ = [

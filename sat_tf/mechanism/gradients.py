@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from sat_tf import assembly, console, evaluate, files, hparams, machine, mechanism, report, saving, train
+from sat_tf import assembly, console, evaluate, files, hparams, machine, report, saving, train
 from sat_tf.distribute import precision
+from sat_tf.mechanism import quantities
 from sat_tf.runs import checkpoints, places
 
 FILE, PART, WORK = "mechanism.json", "mechanism-part.json", "mechanism-work"  # in the run's folder
@@ -133,7 +134,7 @@ class Look:
             rows = [one(*batch) for batch in self._batches()]
             seen = {key: np.concatenate([np.asarray(row[key]) for row in rows]) for key in rows[0]}
             found = {
-                "share": mechanism.share(seen["before"], seen["after"], many),
+                "share": quantities.share(seen["before"], seen["after"], many),
                 "cosine": float(seen["cosine"].mean()),
                 "loss": float(seen["before"].mean()),
                 "rise": float((seen["after"] - seen["before"]).mean()),
@@ -193,7 +194,7 @@ class Look:
             self.recipe, self.dataset, self.size, batch_size=self.recipe.batch_size, start_step=step
         )
         numbered = enumerate(batches.take(self.asked["batches"]), step)
-        return mechanism.noise(self.gradients[name](*batch[:2], tf.constant(number)) for number, batch in numbered)
+        return quantities.noise(self.gradients[name](*batch[:2], tf.constant(number)) for number, batch in numbered)
 
     def _gradient(self, name, images, labels, step):
         """Return the gradient of an update's mean loss to all weights, which stay as they are."""
@@ -212,12 +213,12 @@ class Look:
 
 
 def _one(view, epsilon, images, labels):
-    return mechanism.one_step(view, images, labels, epsilon)
+    return quantities.one_step(view, images, labels, epsilon)
 
 
 def _many(view, epsilon, steps, images, labels):
-    return mechanism.many_steps(view, images, labels, epsilon, steps)
+    return quantities.many_steps(view, images, labels, epsilon, steps)
 
 
 def _along(view, lengths, images, labels):
-    return mechanism.along(view, images, labels, lengths)
+    return quantities.along(view, images, labels, lengths)
