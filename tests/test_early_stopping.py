@@ -148,15 +148,14 @@ def test_averages_of_a_run_without_them_are_refused(tmp_path):
 
 def test_a_stopped_run_with_averages_and_noise_goes_on_to_the_same_bits(averaged, narrow_b0, tmp_path):
     model_dir = tmp_path / "stopped"
-    save = run_of.Run.save
+    begin = saving.Writer.begin
 
-    def save_and_stop(self, kinds=()):
-        save(self, kinds)
-        if self.state.step == self.epoch_steps:
-            raise KeyboardInterrupt
+    def save_and_stop(*args, **options):
+        begin(*args, **options)
+        raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(run_of.Run, "save", save_and_stop)
+        patch.setattr(saving.Writer, "begin", save_and_stop)
         experiment.train(tiny(**AVERAGED), model_dir)
     experiment.train(tiny(**AVERAGED), model_dir)
     readers = [tf.train.load_checkpoint(str(saving.find(d) / "variables")) for d in (averaged[0], model_dir)]
