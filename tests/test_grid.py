@@ -253,6 +253,8 @@ def finish(item, clean=0.5, robust=0.25, ended=report.WHOLE, source="noise"):
         "machine": {"cores": "2"},
         "dataset": {"name": "synthetic", "source": source, "train": 100, "test": 50, "classes": ["a"]},
     }
+    for name in runs.files_of(item.measured):  # what else is measured of it; the report is the one that is read
+        (item.folder / name).write_text("{}")
     (item.folder / "report.json").write_text(json.dumps(content))
 
 
