@@ -27,7 +27,7 @@ def make(setting):
     """Return a step of one batch over some replicas."""
     import tensorflow as tf
 
-    from sat_tf import attacks, methods, models, optim, train
+    from sat_tf import attacks, data, methods, models, optim, train
     from sat_tf.distribute import strategies
 
     count, size = int(setting["replicas"]), int(setting["batch_size"])
@@ -51,9 +51,12 @@ def make(setting):
         batch_size=size,
         accumulate_steps=int(setting["accumulate_steps"]),
     )
-    data_set = tf.data.Dataset.from_tensor_slices((images, labels)).repeat().batch(size, drop_remainder=True)
-    iterator = iter(strategy.experimental_distribute_dataset(data_set))
-    steps = loop.compile()
+
+    def batches(context):
+        batch = tf.data.Dataset.from_tensors((images, labels)).repeat()
+        return data.one_replica_each(batch, context.num_replicas_in_sync)
+
+    iterator, steps = iter(strategy.distribute_datasets_from_function(batches)), loop.compile()
     steps(iterator, tf.constant(2))
     return lambda: steps(iterator, tf.constant(1))
 

@@ -2,17 +2,16 @@
 
 from sat_tf.hparams.rows import Experiment, Row
 
-ALPHAS = {  # activation: {alpha: what the paper has under PGD-200}
+ALPHAS = {  # activation: {alpha: what the paper has under PGD-200}; those of ELU are Table 2's
     "parametric_softplus": {"1": None, "3": None, "10": 38.7, "30": None, "100": None},
     "smoothrelu": {"4": None, "40": None, "400": 40.3},
-    "elu": {"1.0": 41.1, "1.2": 40.8, "1.4": 39.1, "1.6": 37.4, "1.8": 34.9, "2.0": 33.2},
 }
 TITLES = {
     "parametric_softplus": "Parametric Softplus: rounder to the left, ReLU at infinity",
     "smoothrelu": "SmoothReLU: alpha at the start of training, ReLU at infinity",
     "elu": "ELU: smooth for alpha 1 alone, its kink grows to the right",
 }
-SOURCES = {"elu": "Table 2; differences to 41.1", "parametric_softplus": "Section 4.1", "smoothrelu": "Section 4.2"}
+SOURCES = {"parametric_softplus": "Section 4.1", "smoothrelu": "Section 4.2"}
 
 
 def _row(act, alpha, robust):
@@ -25,23 +24,26 @@ def _row(act, alpha, robust):
     )
 
 
-EXPERIMENTS = {
-    "dose": Experiment(
+def experiment(published: dict[str, Experiment]) -> Experiment:
+    """Return the experiment, with ELU's rows from Table 2.
+
+    Args:
+      published: the paper's experiments by name.
+    """
+    rows = {
+        act: {f"{act}-{alpha}": _row(act, alpha, robust) for alpha, robust in numbers.items()}
+        for act, numbers in ALPHAS.items()
+    }
+    rows["elu"] = {name: row for name, row in published["table2"].rows.items() if name.startswith("elu-")}
+    relu = Row(
+        label="ReLU, no rounding",
+        source="Table 1",
+        paper=published["table1"].rows["relu"].paper,
+        changes={"act": "relu"},
+    )
+    return Experiment(
         title="Dose and response: how round a kink is, and robustness",
         baseline="relu",
-        rows={
-            "relu": Row(
-                label="ReLU, no rounding",
-                source="Table 1",
-                paper={"clean": 68.8, "robust": 33.0, "train_loss": 2.71},
-                changes={"act": "relu"},
-            ),
-            **{
-                f"{act}-{alpha}": _row(act, alpha, robust)
-                for act, numbers in ALPHAS.items()
-                for alpha, robust in numbers.items()
-            },
-        },
-        doses={TITLES[act]: {f"{act}-{a}": float(a) for a in numbers} for act, numbers in ALPHAS.items()},
+        rows={"relu": relu} | {name: row for each in rows.values() for name, row in each.items()},
+        doses={TITLES[act]: {name: float(name.partition("-")[2]) for name in each} for act, each in rows.items()},
     )
-}

@@ -225,9 +225,8 @@ EXPERIMENTS = {
         },
     ),
     **curriculum.EXPERIMENTS,
-    **mechanism.EXPERIMENTS,
-    **dose.EXPERIMENTS,
 }
+EXPERIMENTS |= {"mechanism": mechanism.experiment(EXPERIMENTS), "dose": dose.experiment(EXPERIMENTS)}
 
 DRAWN = {  # figures of activations and their derivatives: which ones
     "figure1": ("Figure 1: ReLU and Parametric Softplus", ("relu", SUBSTITUTE)),

@@ -299,12 +299,7 @@ class Recipe:
         ]
 
 
-OF_NO_EFFECT = (
-    "keep_checkpoints",
-    "strategy",
-    "jit_compile",
-    "remat",
-)  # on what is trained: a run may go on with others
+OF_NO_EFFECT = ("keep_checkpoints", "strategy", "jit_compile", "remat")  # on training: a run may go on with others
 RENAMED = {  # fields that files and commands of before version 0.2 name otherwise
     "eval_pictures": "eval_images",
     "held_out": "validation",

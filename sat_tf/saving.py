@@ -53,30 +53,14 @@ def by_place(owner: keras.Model | keras.optimizers.Optimizer) -> dict[str, tf.Va
     return {f"{place:04d}-{name}": v.value for place, (name, v) in enumerate(zip(names, owner.variables, strict=True))}
 
 
-def save(
-    directory: str | os.PathLike,
-    variables: Groups,
-    state: dict[str, Any],
-    *,
-    kinds: Iterable[str] = ("latest",),
-    keep: int = KEPT,
-) -> pathlib.Path:
-    """Write a checkpoint and point `kinds` to it; of those that nothing needs any more only the newest stay.
+def save(directory: str | os.PathLike, variables: Groups, state: dict[str, Any], **options: Any) -> pathlib.Path:
+    """Write a checkpoint of what variables hold now, as `write` does, which takes the `options`.
 
     Args:
-      directory: folder of the run's checkpoints.
+      directory, state: as `write` takes them.
       variables: `{group: {path: tf.Variable}}`.
-      state: what JSON can hold; `state["step"]` names the folder.
-      kinds: of `KINDS`.
-      keep: how many of the newest checkpoints stay, each with what was the best one then.
-
-    Returns:
-      The checkpoint's path.
-
-    Raises:
-      OSError: it could not be written; what was there before is as it was.
     """
-    return write(directory, copied(variables), state, kinds=kinds, keep=keep)
+    return write(directory, copied(variables), state, **options)
 
 
 def copied(variables: Groups) -> Values:
@@ -95,7 +79,21 @@ def write(
     kinds: Iterable[str] = ("latest",),
     keep: int = KEPT,
 ) -> pathlib.Path:
-    """Write a checkpoint of what `copied` returned, as `save` does."""
+    """Write a checkpoint and point `kinds` to it; of those that nothing needs any more only the newest stay.
+
+    Args:
+      directory: folder of the run's checkpoints.
+      values: what `copied` returned.
+      state: what JSON can hold; `state["step"]` names the folder.
+      kinds: of `KINDS`.
+      keep: how many of the newest checkpoints stay, each with what was the best one then.
+
+    Returns:
+      The checkpoint's path.
+
+    Raises:
+      OSError: it could not be written; what was there before is as it was.
+    """
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / folder_of(state["step"])

@@ -2,7 +2,7 @@
 
 import pathlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -285,13 +285,8 @@ class Run:
         kept = {"average": self.state.average.variables} if self.state.average else {}
         return groups | kept | ({"memory": self.state.memory} if self.state.memory else {})
 
-    def save(self, kinds: Iterable[str] = ()) -> None:
-        """Write a checkpoint, the latest and whatever else `kinds` says."""
-        self._begin_to_save(kinds)
-        if fault := self.writer.fault(wait=True):
-            raise fault
-
     def _begin_to_save(self, kinds):
+        """Have a checkpoint written, the latest and whatever else `kinds` says."""
         values = saving.copied(self.variables())
         not_finite = [path for path, (_, value) in values["model"].items() if not np.isfinite(value).all()]
         if not_finite:

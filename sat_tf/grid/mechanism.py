@@ -36,6 +36,13 @@ class Claim:
 GRADIENTS, ATTACKS, NETWORKS = "better gradients", "stronger attacks", "better networks"
 RELU = ("relu", OWN)
 SMOOTH = {"parametric_softplus": "Parametric Softplus", "swish": "swish"}
+
+
+def _of_smooth(text, **facts):
+    """Return the claim of each smooth network; "{}" in its text is the network's activation."""
+    return [Claim(text=text.format(word), row=(row, OWN), baseline=RELU, **facts) for row, word in SMOOTH.items()]
+
+
 CLAIMS = (
     Claim(
         link=GRADIENTS,
@@ -44,15 +51,8 @@ CLAIMS = (
         baseline=RELU,
         quantity="cosine",
     ),
-    *(
-        Claim(
-            link=GRADIENTS,
-            text=f"the gradient of a network with {word} turns less than that of one with ReLU",
-            row=(row, OWN),
-            baseline=RELU,
-            quantity="cosine",
-        )
-        for row, word in SMOOTH.items()
+    *_of_smooth(
+        "the gradient of a network with {} turns less than that of one with ReLU", link=GRADIENTS, quantity="cosine"
     ),
     Claim(
         link=GRADIENTS,
@@ -62,16 +62,8 @@ CLAIMS = (
         quantity="noise",
         above=False,
     ),
-    *(
-        Claim(
-            link=GRADIENTS,
-            text=f"updates of a network with {word} are less noisy than with ReLU",
-            row=(row, OWN),
-            baseline=RELU,
-            quantity="noise",
-            above=False,
-        )
-        for row, word in SMOOTH.items()
+    *_of_smooth(
+        "updates of a network with {} are less noisy than with ReLU", link=GRADIENTS, quantity="noise", above=False
     ),
     Claim(
         link=ATTACKS,
@@ -98,16 +90,7 @@ CLAIMS = (
         baseline=RELU,
         quantity="share",
     ),
-    *(
-        Claim(
-            link=ATTACKS,
-            text=f"one step gets further on a network with {word} than on one with ReLU",
-            row=(row, OWN),
-            baseline=RELU,
-            quantity="share",
-        )
-        for row, word in SMOOTH.items()
-    ),
+    *_of_smooth("one step gets further on a network with {} than on one with ReLU", link=ATTACKS, quantity="share"),
     *(
         Claim(link=NETWORKS, text=text, row=(row, OWN), baseline=RELU, quantity="robust", paper=paper)
         for row, text, paper in (
