@@ -5,16 +5,19 @@
     python benchmarks/attack.py --checkpoint=RUN --library=sat_tf,one_by_one --attack=apgd-t,fab-t --images=50
     python benchmarks/attack.py --checkpoint=RUN --library=sat_tf,every_image --attack=pgd-200 --images=500
     python benchmarks/attack.py --library=every_image --attack=pgd-1,pgd-20,pgd-200 --compare=attack
+    python benchmarks/attack.py --library=plain,plain_bfloat16 --attack=pgd-1,pgd-20 --checkpoint=RUN --images=10000
     python benchmarks/attack.py --library=sat_tf --checkpoint=RUN --batch_size=25,50,100 --compare=batch_size
 
 Libraries: sat_tf, an evaluation in which fooled images leave the batch; one_by_one, the same with one target or restart
-of an image at a time; every_image, PGD on all images to its end; plain, the compiled `attacks.PGD`; foolbox, art and
-cleverhans on the same Keras model; torchattacks, and autoattack, the authors' code (--autoattack_path, its folder), on
-the same network in PyTorch. --tracing=included times the compilation, too, as a user meets it who evaluates once.
+of an image at a time; every_image, PGD on all images to its end; plain, the compiled `attacks.PGD`; plain_bfloat16, the
+same with the network in bfloat16, whose images the network then reads in float32; foolbox, art and cleverhans on the
+same Keras model; torchattacks, and autoattack, the authors' code (--autoattack_path, its folder), on the same network
+in PyTorch. --tracing=included times the compilation, too, as a user meets it who evaluates once.
 With --checkpoint a run's test images are attacked, else random ones with the labels that the network gives them. Ratios
 of --compare=attack are those of their times: --attack=pgd-20,pgd-200 shows how time and peak memory grow with steps.
 """
 
+import functools
 import sys
 
 import contest
@@ -132,18 +135,20 @@ def batches(setting, images, labels, attack):
     )
 
 
-def plain(setting, model, images, labels):
-    """`attacks.PGD`, compiled."""
+def plain(setting, model, images, labels, precision=None):
+    """`attacks.PGD`, compiled; with a precision of half.PRECISIONS, the model computes in that."""
     import tensorflow as tf
 
-    from sat_tf import attacks, losses
+    from sat_tf import attacks, losses, passes
 
     epsilon = float(setting["epsilon"]) / 255
     attack = attacks.PGD(epsilon=epsilon, step_size=step_size(setting), steps=steps_of(setting))
 
+    attacked = passes.Backward(attack_precision=precision).view(model, "attack")
+
     @tf.function
     def run(images, labels):
-        return attack(lambda x: losses.cross_entropy(model(x, training=False), labels), images, 0)
+        return attack(lambda x: losses.cross_entropy(attacked(x, training=False), labels), images, 0)
 
     return batches(setting, images, labels, lambda x, y: run(tf.constant(x), tf.constant(y)))
 
@@ -273,6 +278,7 @@ LIBRARIES = {
     "one_by_one": evaluating(side_by_side=False),
     "every_image": evaluating(final=True),
     "plain": plain,
+    "plain_bfloat16": functools.partial(plain, precision="mixed_bfloat16"),
     "foolbox": foolbox,
     "art": art,
     "cleverhans": cleverhans,

@@ -4,11 +4,13 @@
     python benchmarks/train_step.py --model=resnet20,resnet50 --method=standard,sat --precision=float32,mixed_bfloat16
     python benchmarks/train_step.py --library=sat_tf --act=relu,swish,smoothrelu --compare=act
     python benchmarks/train_step.py --library=sat_tf --method=standard,sat --compare=method
+    python benchmarks/train_step.py --model=resnet50 --attack_precision=none,mixed_bfloat16
 
 Libraries: sat_tf; keras_conv, the same with Keras' own grouped convolution; torch, eager and channels-last;
 torch.compile. Methods: standard; sat, which is PGD-1 before each
 update, whose floor is 5 forward-equivalents (attack: forward and input gradient; update: forward, input and weight
-gradients) against 3 of standard, a ratio of 1.67; evaluate, a forward pass. Sides give the same logits before they
+gradients) against 3 of standard, a ratio of 1.67; evaluate, a forward pass. --attack_precision is of sat_tf's attack
+alone, PyTorch's side stays as it is. Sides give the same logits before they
 begin. --image_size=0 is 224 for the networks of ImageNet and 32 for the others.
 """
 
@@ -21,6 +23,7 @@ OPTIONS = {
     "act": "swish",
     "method": "sat",
     "precision": "float32",
+    "attack_precision": "none",
     "image_size": "0",
     "batch_size": "0",
 }
@@ -62,14 +65,14 @@ def ours(setting, model, images, labels):
     """Return the compiled step of this project."""
     import tensorflow as tf
 
-    from sat_tf import attacks, methods, optim, train
-    from sat_tf.distribute import precision
+    from sat_tf import attacks, half, methods, optim, passes, train
     from sat_tf.layers import convolution
 
     if setting["library"] == "keras_conv":
         convolution.conv2d = keras_conv
 
-    precision.compute_in(model, setting["precision"])
+    half.compute_in(model, setting["precision"])
+    short = setting["attack_precision"]
     if setting["method"] == "evaluate":
         forward, given = tf.function(lambda x: model(x, training=False)), tf.constant(images)
         return lambda: forward(given).numpy()
@@ -77,7 +80,10 @@ def ours(setting, model, images, labels):
     optimizer.build(model.trainable_variables)
     loop = train.Loop(
         state=train.TrainState(model=model, optimizer=optimizer),
-        method=methods.METHODS[setting["method"]](attacks.PGD(epsilon=EPSILON, step_size=EPSILON, steps=1)),
+        method=methods.METHODS[setting["method"]](
+            attacks.PGD(epsilon=EPSILON, step_size=EPSILON, steps=1),
+            backward=passes.Backward(attack_precision=None if short == "none" else short),
+        ),
         strategy=tf.distribute.get_strategy(),
         batch_size=len(images),
         weight_decay=1e-4,

@@ -96,6 +96,11 @@ strategy = one_of("auto", "one", "mirrored", "multiworker", "tpu")
 precision = one_of("float32", "mixed_bfloat16", "mixed_float16")
 
 
+def attack_precision(name: str, value: Any) -> str:
+    """Return what an attack computes in; `mixed_bfloat16`, as it is called elsewhere, is `bfloat16` here."""
+    return one_of("auto", "float32", "bfloat16", "float16")(name, str(value).removeprefix("mixed_"))
+
+
 def named(kind: str, separator: str | None = None) -> Reader:
     """Return a reader of a name of the table `kind`, up to `separator` where a parameter may follow it."""
 

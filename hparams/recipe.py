@@ -87,6 +87,11 @@ class Recipe:
     update_backward: str | None = f.field(
         None, f.optional(f.named("activation", ":")), "updates: activation whose gradient is used; none: act's own"
     )
+    attack_precision: str | None = f.field(
+        None,
+        f.optional(f.attack_precision),
+        "training attack: what it computes in, float32, bfloat16, float16, or auto: the faster one; none: precision",
+    )
     random_start: bool = f.field(True, f.flag, "training attack: start at a random point of the ball")
     clean_start: float = f.field(0.0, f.number(0, 1), "training attack: share of batches that start clean")
 

@@ -9,8 +9,9 @@ import contextlib
 import dataclasses
 from collections.abc import Callable
 
-from sat_tf import activations
-from sat_tf.half import in_half_precision, keeping_gradients
+import keras
+
+from sat_tf import activations, half
 
 PURPOSES = ("attack", "update", "inference")
 
@@ -20,35 +21,52 @@ class Backward:
     """The activation whose gradient stands in for the network's own, for each purpose; None for its own.
 
     attack, update: as `activations.factory` reads it, "parametric_softplus:10".
+    attack_precision: of `half.PRECISIONS`, what an attack computes in; None for what the network computes in.
     """
 
     attack: str | None = None
     update: str | None = None
+    attack_precision: str | None = None
 
     def __post_init__(self):
         for spec in (self.attack, self.update):
             if spec is not None:
                 activations.factory(spec)
+        if self.attack_precision not in (None, *half.PRECISIONS):
+            raise ValueError(
+                f"Expected attack_precision of {', '.join(half.PRECISIONS)}. Received: {self.attack_precision}."
+            )
 
-    def view(self, model: Callable, purpose: str) -> Callable:
+    def view(self, model: Callable, purpose: str, of: keras.Model | None = None) -> Callable:
         """Return a model as it is called for a purpose: `(images, training) -> logits`, the model's to the last bit.
 
-        What gradient it has is fixed when it is called or traced, by nothing but this argument. That of an attack on a
-        float16 model is scaled on its way, so that the sign of a small one does not vanish.
+        What gradient it has is fixed when it is called or traced, by nothing but this argument. That of an attack in
+        float16 is scaled on its way, so that the sign of a small one does not vanish. With `attack_precision` an
+        attack sees other bits than the model's.
+
+        Args:
+          model: `(images, training) -> outputs`.
+          purpose: of `PURPOSES`.
+          of: the model whose layers it runs; None for `model` itself.
 
         Raises:
           ValueError: another purpose than `PURPOSES`.
         """
         if purpose not in PURPOSES:
             raise ValueError(f"Expected a purpose of {', '.join(PURPOSES)}. Received: purpose={purpose!r}.")
-        spec, keeps = getattr(self, purpose, None), purpose == "attack" and in_half_precision(model)
-        if spec is None and not keeps:
+        spec, attacks = getattr(self, purpose, None), purpose == "attack"
+        precision = self.attack_precision if attacks else None
+        if spec is None and precision is None and not (attacks and half.in_half_precision(model)):
             return model
 
         def call(images, training):
-            with contextlib.nullcontext() if spec is None else activations.gradient_of(spec):
-                if keeps:
-                    return keeping_gradients(lambda points: model(points, training=training))(images)
+            with contextlib.ExitStack() as stack:
+                if precision is not None:
+                    stack.enter_context(half.computing_in(model if of is None else of, precision))
+                if spec is not None:
+                    stack.enter_context(activations.gradient_of(spec))
+                if attacks and half.in_half_precision(model):
+                    return half.keeping_gradients(lambda points: model(points, training=training))(images)
                 return model(images, training=training)
 
         return call

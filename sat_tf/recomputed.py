@@ -15,6 +15,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from sat_tf.half import having, policies_of
+
 
 class Recomputed:
     """A model as training calls it: values, gradients and statistics are the model's, to float tolerance.
@@ -90,8 +92,12 @@ class Block:
     @property
     def variables(self) -> list[keras.Variable]:
         """The variables of its layers, each once."""
-        layers = [node.operation for node in self.nodes if isinstance(node.operation, keras.Layer)]
-        return list({id(variable): variable for layer in layers for variable in layer.variables}.values())
+        return list({id(variable): variable for layer in self.layers for variable in layer.variables}.values())
+
+    @property
+    def layers(self) -> list[keras.Layer]:
+        """Its layers, one for each call."""
+        return [node.operation for node in self.nodes if isinstance(node.operation, keras.Layer)]
 
 
 def check(model: keras.Model) -> None:
@@ -162,10 +168,11 @@ def _called(block, inputs, training):
     others = [variable for variable in block.variables if not variable.trainable]
     held = [tf.convert_to_tensor(variable.value) for variable in others]  # before the pass moves them
     context, moved = contextvars.copy_context(), []  # of seeds and substitutes for gradients
+    policies = policies_of(block.layers)  # which an attack may have otherwise than the update
 
     def compute(inputs, *weights):
         mapping = [*zip(trained, weights, strict=True), *zip(others, held, strict=True)]
-        with keras.StatelessScope(mapping, initialize_variables=False) as scope:
+        with having(policies), keras.StatelessScope(mapping, initialize_variables=False) as scope:
             outputs = context.copy().run(block, inputs, training)
         values = [scope.get_current_value(variable) for variable in others]
         moved[:] = [v for v, value, before in zip(others, values, held, strict=True) if value is not before]

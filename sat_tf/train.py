@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sat_tf import inputs, methods, optim
+from sat_tf import inputs, memory, methods, optim
 from sat_tf.layers import drawing_from
 from sat_tf.recomputed import Recomputed
 
@@ -172,6 +172,7 @@ class Loop:
         """Return `steps(iterator, count) -> {quantity: numpy [count]}`, one graph for every count."""
         names = []  # known once the graph is traced: loss, and whatever the method reports
         _ = self._called  # made outside of any graph
+        memory.keep_freed()
         step = tf.function(self.step, jit_compile=True) if self.jit_compile else self.step
 
         @tf.function
@@ -205,7 +206,9 @@ class Loop:
             batch = next(iterator)
         parts = [part for value in batch for part in self.strategy.experimental_local_results(value)]
         with tf.control_dependencies(parts):
-            return batch, _now() - begun
+            ended = _now()
+        with tf.control_dependencies([ended]):  # with one thread it would have to wait for the step itself
+            return tf.nest.map_structure(tf.identity, batch, expand_composites=True), ended - begun
 
     def check(self, batches: Iterable) -> None:
         """Refuse a data set whose first batch holds no images in [0, 1], or no label of the model for each."""

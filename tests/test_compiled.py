@@ -5,9 +5,8 @@ import pytest
 import tensorflow as tf
 from small_methods import attack_of, loop_of, make, network, small_batch
 
-from sat_tf import attacks, losses, methods, models
+from sat_tf import attacks, half, losses, methods, models
 from sat_tf.assembly import devices
-from sat_tf.distribute import precision
 from sat_tf.hparams import Recipe
 
 DYNAMIC = "<="  # how HLO writes a dimension whose size is not known when it is compiled
@@ -64,7 +63,7 @@ def test_no_size_of_a_step_is_left_open(name):
 
 def test_a_network_with_half_precision_compiles():
     model = models.build("resnet8-w8", "swish", 4)
-    precision.compute_in(model, "mixed_bfloat16")
+    half.compute_in(model, "mixed_bfloat16")
     loop = loop_of(make("sat", attack_of(steps=1)), model, size=8, rate=0.05, jit_compile=True)
     images, labels = small_batch(size=8)
     step = tf.function(loop.step, jit_compile=True)

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from small_methods import attack_of, loop_of, make, network, small_batch
 
-from sat_tf import cli, methods, models, optim, passes, train
+from sat_tf import cli, half, methods, models, optim, passes, train
 from sat_tf.distribute import channel, cluster, precision, strategies, team
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -324,8 +324,8 @@ def test_a_model_computes_in_a_precision_and_back_again(name):
     images = tf.random.stateless_uniform([4, 16, 16, 3], [0, 1])
     model = models.build("resnet8-w8", "swish", 10)
     exact = model(images, training=False).numpy()
-    with precision.computing_in(model, name):
-        half = model(images, training=False)
+    with half.computing_in(model, name):
+        short = model(images, training=False)
     keras.config.set_dtype_policy(name)
     try:
         twin = models.build("resnet8-w8", "swish", 10)
@@ -333,8 +333,8 @@ def test_a_model_computes_in_a_precision_and_back_again(name):
         keras.config.set_dtype_policy("float32")
     twin.set_weights(model.get_weights())
     twin.get_layer("scale").dtype_policy = "float32"  # 2 x - 1 of an image has more digits than half precision
-    np.testing.assert_array_equal(half, twin(images, training=False))  # as if it had been built so
-    assert 0 < np.abs(half - exact).max() < 0.05
+    np.testing.assert_array_equal(short, twin(images, training=False))  # as if it had been built so
+    assert 0 < np.abs(short - exact).max() < 0.05
     np.testing.assert_array_equal(model(images, training=False), exact)
     assert all(variable.dtype == "float32" for variable in model.variables)
 
@@ -354,7 +354,7 @@ def test_every_method_trains_in_float16_as_in_float32(name):
     losses = {}
     for kind in ("float32", "mixed_float16"):
         model = network()
-        precision.compute_in(model, kind)
+        half.compute_in(model, kind)
         loop = loop_of(make(name, attack_of(random_start=False)), model, size=8, rate=0.05, weight_decay=0.1)
         optimizer = precision.scaled(loop.state.optimizer, kind)
         if kind != "float32":
@@ -403,7 +403,7 @@ def test_signs_of_tiny_float16_gradients_do_not_vanish_in_training_attacks():
     model.layers[-1].kernel.assign(model.layers[-1].kernel * 18 / np.median(top[:, -1] - top[:, -2]))
     moved = {}
     for kind in ("float32", "mixed_float16"):
-        precision.compute_in(model, kind)
+        half.compute_in(model, kind)
         method = methods.sat(attack_of(steps=1, random_start=False))
         moved[kind] = method.perturb(model, images, labels, tf.constant(0), tf.constant([0, 1])) - images
         assert passes.OWN.view(model, "update") is model

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from small_methods import attack_of, loop_of, make, network, small_batch, state_of
 
-from sat_tf import layers, models, optim, recomputed, replicas, train
+from sat_tf import half, layers, models, optim, recomputed, replicas, train
 from sat_tf.distribute import precision
 
 SEED = tf.constant([3, 5])
@@ -89,7 +89,7 @@ def test_it_goes_with_all_the_rest(kind, two_replicas):
             optimizer.build(model.trainable_variables)
             layers.synchronize(model)
             if kind.startswith("mixed"):
-                precision.compute_in(model, kind)
+                half.compute_in(model, kind)
                 optimizer = precision.scaled(optimizer, kind)
                 optimizer.build(model.trainable_variables)
             method = make("sat", attack_of(random_start=False))

@@ -33,7 +33,9 @@ def make_method(recipe: hparams.Recipe, epoch_steps: int = 1000) -> methods.Stan
         random_start=recipe.random_start,
         clean_start=recipe.clean_start,
     )
-    backward = passes.Backward(attack=recipe.attack_backward, update=recipe.update_backward)
+    backward = passes.Backward(
+        attack=recipe.attack_backward, update=recipe.update_backward, attack_precision=_policy(recipe.attack_precision)
+    )
     given = hparams.settings("method")[recipe.method]
     timed = {"length": methods.Length(epochs=recipe.epochs, epoch_steps=epoch_steps)} if "length" in given else {}
     loss_fn = losses.smoothed_cross_entropy(recipe.label_smoothing)
@@ -55,6 +57,13 @@ def make_method(recipe: hparams.Recipe, epoch_steps: int = 1000) -> methods.Stan
             f"Received: {mixing}."
         )
     return method
+
+
+def _policy(name):
+    """Return the layers' policy for a precision of an attack; `auto` is not known before a run begins."""
+    if name in (None, "auto"):
+        return None
+    return name if name == "float32" else f"mixed_{name}"
 
 
 def _in_words(attack):

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-from sat_tf import console, data, evaluate, hparams, losses, methods, stopping, train
+from sat_tf import console, data, evaluate, half, hparams, losses, methods, stopping, train
 from sat_tf.assembly.images import evaluation_batches
 from sat_tf.attacks import for_training
 from sat_tf.distribute import precision, strategies
@@ -55,7 +55,7 @@ class Validation:
         Clean and robust accuracy are those of the weights that the recipe evaluates. One-step and multi-step accuracy
         are of the raw weights: a moving average would show an overfitting thousands of steps late.
         """
-        with precision.exactly(), precision.computing_in(self.state.model, self.recipe.eval_precision):
+        with precision.exactly(), half.computing_in(self.state.model, self.recipe.eval_precision):
             return self._measured()
 
     def _measured(self):

@@ -141,6 +141,11 @@ FLAGS = {
         "eval",
         group=DEVICES,
     ),
+    "attack_precision": _recipe(
+        "attack_precision",
+        "The training attack's own: bfloat16, float16, float32, or auto, the faster one; updates keep --precision.",
+        group=DEVICES,
+    ),
     "jit_compile": _recipe("jit_compile", "XLA: on, off, or auto (the default).", group=DEVICES),
     "seed": Flag(
         help="Of weights, data order, augmentation and attacks.", field="seed", jobs=("train", "plan", *OPENING)

@@ -1,46 +1,14 @@
-"""Which numbers a network computes in: float32, or half precision with float32 weights."""
+"""What goes with a precision beside the layers: exact products, the scale of a float16 loss, what is faster."""
 
 import contextlib
+import time
 from collections.abc import Iterator
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-SCALING = (keras.layers.Rescaling, keras.layers.Normalization)
-
-
-def compute_in(model: keras.Model, precision: str) -> None:
-    """Have the layers of a model compute in a precision from now on; weights are float32 in each.
-
-    The last layer, whose outputs are logits, and what scales images at the beginning compute in float32 always. What
-    was traced before stays as it was; layers of neither float32 nor half precision are left alone.
-
-    Args:
-      model: built.
-      precision: of `PRECISIONS`.
-    """
-    if precision not in PRECISIONS:
-        raise ValueError(f"Expected precision of {', '.join(PRECISIONS)}. Received: precision={precision}.")
-    known = [keras.DTypePolicy(name) for name in PRECISIONS]
-    last = model.layers[-1:] if hasattr(model, "layers") else []
-    for layer in model._flatten_layers():
-        if layer.dtype_policy in known:
-            exact = layer in last or isinstance(layer, SCALING)
-            layer.dtype_policy = "float32" if exact else precision
-
-
-@contextlib.contextmanager
-def computing_in(model: keras.Model, precision: str) -> Iterator[None]:
-    """Have a model compute in a precision for as long, then as before: for what is traced inside."""
-    layers = list(model._flatten_layers())
-    before = [layer.dtype_policy for layer in layers]
-    compute_in(model, precision)
-    try:
-        yield
-    finally:
-        for layer, policy in zip(layers, before, strict=True):
-            layer.dtype_policy = policy
+TRIALS = 5  # of a device in each precision
 
 
 @contextlib.contextmanager
@@ -52,6 +20,34 @@ def exactly() -> Iterator[None]:
         yield
     finally:
         tf.config.experimental.enable_tensor_float_32_execution(before)
+
+
+def faster_precision() -> tuple[str, float]:
+    """Return "bfloat16" or "float32", what this device is faster in, and bfloat16's share of float32's time.
+
+    A convolution and its gradient to the images, as an attack makes them, are timed in turn, in a second or two.
+    bfloat16 has to win by a tenth: an attack has more to do than convolutions.
+    """
+    kernel = tf.random.stateless_normal([3, 3, 64, 64], [0, 1], 0.0, 0.05)
+
+    @tf.function
+    def gradient(images, kernel):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            loss = tf.reduce_sum(tf.nn.conv2d(images, kernel, 1, "SAME") ** 2)
+        return tape.gradient(loss, images)
+
+    def seconds(dtype):
+        given = tf.cast(tf.ones([16, 28, 28, 64]), dtype), tf.cast(kernel, dtype)
+        begun = time.perf_counter()
+        tf.reduce_sum(gradient(*given)).numpy()
+        return time.perf_counter() - begun
+
+    dtypes, times = (tf.float32, tf.bfloat16), []
+    for _ in range(TRIALS):
+        times.append([seconds(dtype) for dtype in dtypes])
+    plain, short = np.min(times[1:], 0)  # the first time they are traced
+    return "bfloat16" if short < 0.9 * plain else "float32", float(short / plain)
 
 
 class LossScale(keras.optimizers.LossScaleOptimizer):

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 from absl import logging
 
+from sat_tf import memory
 from sat_tf.distribute import cluster as cluster_of
 from sat_tf.distribute.channel import Channel
 from sat_tf.distribute.team import ALONE, Team
@@ -59,6 +60,7 @@ def strategy_of(name: str) -> tf.distribute.Strategy:
         raise ValueError(f"Expected the {found.size} workers to have met. Received: a process by itself. {remedy}")
     if name == "tpu" and _state["strategy"] is None:
         prepare("tpu")
+    memory.keep_freed()
     if name in ("auto", "multiworker", "tpu") and _state["strategy"] is not None:
         return _state["strategy"]
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")

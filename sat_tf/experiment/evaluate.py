@@ -7,7 +7,7 @@ import shutil
 
 from absl import logging
 
-from sat_tf import assembly, console, corruptions, data, files, machine, report
+from sat_tf import assembly, console, corruptions, data, files, half, machine, report
 from sat_tf import evaluate as engine
 from sat_tf.assembly import devices
 from sat_tf.distribute import precision, strategies
@@ -101,7 +101,7 @@ def evaluate(
             subject = dataclasses.replace(subject, model=found.load(dataset.classes))
             other = other and checkpoints.fitted(other, dataset).load(dataset.classes)
         for model in filter(None, (subject.model, other)):
-            precision.compute_in(model, recipe.eval_precision)
+            half.compute_in(model, recipe.eval_precision)
         asked = Asked(
             checks=bool(recipe.eval_checks),
             recorded=found.recorded(dataset.name),

@@ -4,9 +4,9 @@ import contextlib
 import pathlib
 from collections.abc import Callable
 
-from sat_tf import assembly, console, files, hparams, saving
+from sat_tf import assembly, console, files, half, hparams, saving
 from sat_tf.assembly import devices
-from sat_tf.distribute import precision, strategies
+from sat_tf.distribute import strategies
 from sat_tf.experiment import record, summary
 from sat_tf.experiment.evaluate import Asked, report_on
 from sat_tf.experiment.run import Run
@@ -51,9 +51,11 @@ def train(
     """
     assembly.check_names(recipe.sized())
     assembly.check_extra(recipe, extra_data)
-    team, asked = strategies.team(), recipe
+    team = strategies.team()
     with contextlib.ExitStack() as stack, console.naming_failures() as failing:
-        model_dir = folders.check_folder(stack.enter_context(team.writing(model_dir)), recipe)
+        model_dir = stack.enter_context(team.writing(model_dir))
+        recipe = asked = devices.settled(recipe, lambda: folders.recipe_of(model_dir))
+        model_dir = folders.check_folder(model_dir, recipe)
         assembly.make_deterministic(recipe.seed)
         stack.enter_context(files.locked(model_dir))
         if data_dir is None:
@@ -90,5 +92,5 @@ def _with_best_weights(run, recipe, command):
 
     facts = run.team.from_chief(read)
     run.team.share(variable.value for variable in run.state.model.variables)
-    precision.compute_in(run.state.model, recipe.eval_precision)
+    half.compute_in(run.state.model, recipe.eval_precision)
     return facts

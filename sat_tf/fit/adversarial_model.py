@@ -44,6 +44,7 @@ class AdversarialModel(keras.Model):
       random_start, clean_start: of the attack, as `attacks.for_training` takes them.
       attack_backward, update_backward: activations whose gradients stand in, as `passes.Backward` takes them, for the
         activation layers of this package; `smooth(model, backward=...)` does so for those of any model.
+      attack_precision: of the training attack, "mixed_bfloat16" or "mixed_float16"; None for the model's own.
       seed: an int.
       settings: of the method's row, by name. A method with a schedule takes its length from `fit`: epochs and batches.
 
@@ -66,6 +67,7 @@ class AdversarialModel(keras.Model):
         clean_start: float = 0.0,
         attack_backward: str | None = None,
         update_backward: str | None = None,
+        attack_precision: str | None = None,
         seed: int = 0,
         name: str | None = None,
         **settings: Any,
@@ -78,8 +80,8 @@ class AdversarialModel(keras.Model):
         attack, step_size = rows.own_attack(method, attack, epsilon, step_size)
         ball = {"epsilon": epsilon, "step_size": step_size}
         attack = rows.attack_of(attack, **ball, random_start=random_start, clean_start=clean_start)
-        backward = passes.Backward(attack=attack_backward, update=update_backward)
-        if backward != passes.OWN and not _has_ours(model):
+        backward = passes.Backward(attack=attack_backward, update=update_backward, attack_precision=attack_precision)
+        if (attack_backward or update_backward) and not _has_ours(model):
             raise ValueError(
                 "Expected a model with activation layers of this package for another gradient. Received: "
                 f"{model.name}, which has none. Make it by sat_tf.smooth(model, backward='parametric_softplus:10')."

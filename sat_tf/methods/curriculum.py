@@ -118,7 +118,7 @@ class Curriculum(AdversarialTraining):
         if not self.metric.features:
             attacked = self.backward.view(model, "attack")
             return lambda points: (attacked(points, training=False), None)
-        attacked = self.backward.view(with_features(model), "attack")
+        attacked = self.backward.view(with_features(model), "attack", of=model)
         return lambda points: tuple(attacked(points, training=False))
 
     def _climbing(self, look, points, labels):

@@ -36,6 +36,11 @@ class Free(AdversarialTraining):
         climber(self.attack, "free adversarial training")
         if self.replays < 1:
             raise ValueError(f"Expected at least 1 replay of a batch. Received: replays={self.replays}.")
+        if self.backward.attack_precision is not None:
+            raise ValueError(
+                "Expected no precision of the attack's own with free adversarial training, whose attack and update are "
+                f"one pass. Received: attack_precision={self.backward.attack_precision}."
+            )
         if self.backward.attack != self.backward.update:
             raise ValueError(
                 "Expected the same gradients for attack and update with free adversarial training, where they are of "

@@ -35,15 +35,19 @@ def check_folder(model_dir: str | pathlib.Path, recipe: hparams.Recipe) -> pathl
         raise OSError(
             f"Expected a --model_dir that can be written. Received: model_dir={model_dir}: {error.strerror}."
         ) from error
-    file = model_dir / "recipe.json"
-    if file.exists():
-        known = read_recipe(file)
-        if lines := differences(known, recipe):
-            raise ValueError(
-                f"Expected the recipe of the run in {model_dir}. Received another one: "
-                f"{'; '.join(lines)}. {_why(lines, recipe)}Name another --model_dir, or repeat its flags to go on."
-            )
+    known = recipe_of(model_dir)
+    if known and (lines := differences(known, recipe)):
+        raise ValueError(
+            f"Expected the recipe of the run in {model_dir}. Received another one: "
+            f"{'; '.join(lines)}. {_why(lines, recipe)}Name another --model_dir, or repeat its flags to go on."
+        )
     return model_dir
+
+
+def recipe_of(model_dir: str | pathlib.Path) -> hparams.Recipe | None:
+    """Return the recipe of the run in a folder, None where none has begun there."""
+    file = pathlib.Path(model_dir) / "recipe.json"
+    return read_recipe(file) if file.exists() else None
 
 
 def differences(known: hparams.Recipe, recipe: hparams.Recipe) -> list[str]:
@@ -77,13 +81,11 @@ def read_recipe(file: pathlib.Path) -> hparams.Recipe:
 
 def write_recipe(model_dir: pathlib.Path, recipe: hparams.Recipe) -> None:
     """Write `recipe.json` where there is none, or change its epochs: the run goes on with these."""
-    file = model_dir / "recipe.json"
-    if file.exists():
-        known = read_recipe(file)
+    if known := recipe_of(model_dir):
         if known.epochs == recipe.epochs:
             return
         recipe = known.replace(epochs=recipe.epochs)
-    files.write(file, json.dumps(recipe.to_dict(), indent=1) + "\n")
+    files.write(model_dir / "recipe.json", json.dumps(recipe.to_dict(), indent=1) + "\n")
 
 
 def report_folder(model_dir: pathlib.Path, recipe: hparams.Recipe) -> pathlib.Path:
