@@ -229,7 +229,7 @@ def in_torch(setting, model, images, labels, make_attack):
 
     def run():
         parts = [attack(given[at : at + size], wanted[at : at + size]) for at in range(0, len(given), size)]
-        return torch.cat(parts).permute(0, 2, 3, 1).numpy()
+        return torch.cat(parts).detach().permute(0, 2, 3, 1).numpy()
 
     return run
 
@@ -263,6 +263,9 @@ def autoattack(setting, model, images, labels):
         raise ImportError("give the folder of the authors' code by --autoattack_path")
     sys.path.insert(0, setting["autoattack_path"])
     from autoattack import AutoAttack
+
+    if setting["attack"] not in ("autoattack", "apgd-ce", "apgd-t", "fab-t", "square"):
+        raise ImportError(f"{setting['attack']} is not compared with autoattack")
 
     def of(network):
         made = AutoAttack(network, norm="Linf", eps=float(setting["epsilon"]) / 255, device="cpu", verbose=False)
