@@ -20,8 +20,7 @@ KEPT = 2**30  # bytes: of one tensor, and free at the end of the heap
 def keep_freed() -> bool:
     """Let malloc keep what tensors free, once for the process; say whether the system's malloc can be told so."""
     empty = tf.data.Dataset.from_generator(lambda: iter(()), output_signature=tf.TensorSpec([], tf.int32))
-    with tf.device("/cpu:0"):
-        list(empty)  # TensorFlow lowers the threshold here, if it does at all, and never again
+    list(empty)  # TensorFlow lowers the threshold here, if it does at all, and never again
     with contextlib.suppress(OSError, AttributeError):  # glibc alone has it
         tell = ctypes.CDLL(None).mallopt
         return bool(tell(_MMAP_THRESHOLD, KEPT) and tell(_TRIM_THRESHOLD, KEPT))

@@ -2,12 +2,13 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from small_methods import attack_of, loop_of, make, network, small_batch
 
-from sat_tf import attacks, cli, experiment, half, losses, methods, models, passes
+from sat_tf import AdversarialModel, attacks, cli, experiment, half, losses, methods, models, passes
 from sat_tf.assembly import devices, training
 from sat_tf.distribute import precision
 from sat_tf.hparams import Recipe, choose
@@ -101,6 +102,16 @@ def test_the_compiled_step_has_it():
     compiled = tf.function(lambda images, labels: loop.step(images, labels), jit_compile=True)
     text = compiled.experimental_get_compiler_ir(images, labels)(stage="hlo")
     assert "bf16" in text and np.isfinite(float(compiled(images, labels)["loss"]))
+
+
+def test_fit_takes_it():
+    images, labels = small_batch(size=8)
+    model = network()
+    before = policies(model)
+    robust = AdversarialModel(model, attack_precision="mixed_bfloat16", validation_attack=None)
+    robust.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    history = robust.fit(images, labels, verbose=0).history
+    assert np.isfinite(history["loss"]).all() and policies(model) == before
 
 
 # Recipes and command lines.
