@@ -143,7 +143,6 @@ def plain(setting, model, images, labels, precision=None):
 
     epsilon = float(setting["epsilon"]) / 255
     attack = attacks.PGD(epsilon=epsilon, step_size=step_size(setting), steps=steps_of(setting))
-
     attacked = passes.Backward(attack_precision=precision).view(model, "attack")
 
     @tf.function

@@ -7,11 +7,10 @@
     python benchmarks/train_step.py --model=resnet50 --attack_precision=none,mixed_bfloat16
 
 Libraries: sat_tf; keras_conv, the same with Keras' own grouped convolution; torch, eager and channels-last;
-torch.compile. Methods: standard; sat, which is PGD-1 before each
-update, whose floor is 5 forward-equivalents (attack: forward and input gradient; update: forward, input and weight
-gradients) against 3 of standard, a ratio of 1.67; evaluate, a forward pass. --attack_precision is of sat_tf's attack
-alone, PyTorch's side stays as it is. Sides give the same logits before they
-begin. --image_size=0 is 224 for the networks of ImageNet and 32 for the others.
+torch.compile. Methods: standard; sat, which is PGD-1 before each update, whose floor is 5 forward-equivalents (attack:
+forward and input gradient; update: forward, input and weight gradients) against 3 of standard, a ratio of 1.67;
+evaluate, a forward pass. --attack_precision is of sat_tf's attack alone, PyTorch's side stays as it is. Sides give the
+same logits before they begin. --image_size=0 is 224 for the networks of ImageNet and 32 for the others.
 """
 
 import contest
@@ -72,17 +71,16 @@ def ours(setting, model, images, labels):
         convolution.conv2d = keras_conv
 
     half.compute_in(model, setting["precision"])
-    short = setting["attack_precision"]
     if setting["method"] == "evaluate":
         forward, given = tf.function(lambda x: model(x, training=False)), tf.constant(images)
         return lambda: forward(given).numpy()
+    short = None if setting["attack_precision"] == "none" else setting["attack_precision"]
     optimizer = optim.sgd(lambda step: tf.constant(1e-3), momentum=0.9)
     optimizer.build(model.trainable_variables)
     loop = train.Loop(
         state=train.TrainState(model=model, optimizer=optimizer),
         method=methods.METHODS[setting["method"]](
-            attacks.PGD(epsilon=EPSILON, step_size=EPSILON, steps=1),
-            backward=passes.Backward(attack_precision=None if short == "none" else short),
+            attacks.PGD(epsilon=EPSILON, step_size=EPSILON, steps=1), backward=passes.Backward(attack_precision=short)
         ),
         strategy=tf.distribute.get_strategy(),
         batch_size=len(images),

@@ -18,9 +18,9 @@ PURPOSES = ("attack", "update", "inference")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Backward:
-    """The activation whose gradient stands in for the network's own, for each purpose; None for its own.
+    """What a pass has instead of the network's own: another activation's gradients, another precision; None: its own.
 
-    attack, update: as `activations.factory` reads it, "parametric_softplus:10".
+    attack, update: whose gradient, as `activations.factory` reads it, "parametric_softplus:10".
     attack_precision: of `half.PRECISIONS`, what an attack computes in; None for what the network computes in.
     """
 
@@ -54,18 +54,18 @@ class Backward:
         """
         if purpose not in PURPOSES:
             raise ValueError(f"Expected a purpose of {', '.join(PURPOSES)}. Received: purpose={purpose!r}.")
-        spec, attacks = getattr(self, purpose, None), purpose == "attack"
+        spec, attacks, layers = getattr(self, purpose, None), purpose == "attack", model if of is None else of
         precision = self.attack_precision if attacks else None
-        if spec is None and precision is None and not (attacks and half.in_half_precision(model)):
+        if spec is None and precision is None and not (attacks and half.in_half_precision(layers)):
             return model
 
         def call(images, training):
             with contextlib.ExitStack() as stack:
                 if precision is not None:
-                    stack.enter_context(half.computing_in(model if of is None else of, precision))
+                    stack.enter_context(half.computing_in(layers, precision))
                 if spec is not None:
                     stack.enter_context(activations.gradient_of(spec))
-                if attacks and half.in_half_precision(model):
+                if attacks and half.in_half_precision(layers):
                     return half.keeping_gradients(lambda points: model(points, training=training))(images)
                 return model(images, training=training)
 

@@ -60,7 +60,6 @@ def strategy_of(name: str) -> tf.distribute.Strategy:
         raise ValueError(f"Expected the {found.size} workers to have met. Received: a process by itself. {remedy}")
     if name == "tpu" and _state["strategy"] is None:
         prepare("tpu")
-    memory.keep_freed()
     if name in ("auto", "multiworker", "tpu") and _state["strategy"] is not None:
         return _state["strategy"]
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
@@ -77,6 +76,7 @@ def mirrored(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
     One a process: a second over the same devices would number its collectives from the start again, and TensorFlow
     would take them for those of the first (tensorflow issue 61314).
     """
+    memory.keep_freed()
     return tf.distribute.MirroredStrategy(devices)
 
 
@@ -90,7 +90,7 @@ def _multiworker(cluster):
         num_accelerators={"GPU": len(tf.config.list_physical_devices("GPU"))},
     )
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     except RuntimeError as error:
         raise ValueError(
             "Expected several workers to be asked for before TensorFlow is used in this process. "
@@ -98,6 +98,8 @@ def _multiworker(cluster):
         ) from error
     except tf.errors.OpError as error:
         raise OSError(f"The workers could not connect: {error.message.splitlines()[0]}") from error
+    memory.keep_freed()  # not before: the workers must be met before TensorFlow does anything
+    return strategy
 
 
 def _tpu(name):
