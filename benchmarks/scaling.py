@@ -1,8 +1,9 @@
-"""How a training step's time and memory grow: with the network, replicas, accumulated parts, resolution.
+"""How a training step's time and memory grow: with network, replicas, accumulated parts, resolution, or `remat`.
 
     python benchmarks/scaling.py
     python benchmarks/scaling.py --model=resnet20 --replicas=1,2 --compare=replicas
     python benchmarks/scaling.py --model=resnet20 --accumulate_steps=1,2,4 --compare=accumulate_steps
+    python benchmarks/scaling.py --model=resnet50 --image_size=96 --batch_size=32 --remat=false,true --compare=remat
 
 Replicas are devices of this machine's one processor, which they share: a ratio of 1 means that they cost nothing. Parts
 are of a batch whose size does not change.
@@ -16,6 +17,7 @@ OPTIONS = {
     "model": "efficientnet-b0,efficientnet-b1,efficientnet-b2,efficientnet-b3,efficientnet-b4",
     "replicas": "1",
     "accumulate_steps": "1",
+    "remat": "false",
     "method": "sat",
     "act": "swish",
     "image_size": "0",
@@ -50,6 +52,7 @@ def make(setting):
         strategy=strategy,
         batch_size=size,
         accumulate_steps=int(setting["accumulate_steps"]),
+        remat=setting["remat"] == "true",
     )
 
     def batches(context):

@@ -5,6 +5,7 @@ Of each block only what comes in is kept; its activations are there while its ow
 are assigned outside of what is computed twice: they move once.
 """
 
+import contextlib
 import contextvars
 import dataclasses
 import inspect
@@ -16,6 +17,22 @@ import keras
 import tensorflow as tf
 
 from sat_tf.half import having, policies_of
+
+_LEARNING = contextvars.ContextVar("whether gradients to weights are wanted", default=False)
+
+
+@contextlib.contextmanager
+def learning() -> Iterator[None]:
+    """Let passes that begin here, of one tape, be those whose gradients to weights are wanted.
+
+    Then a block's are there before the backward pass goes on, and its activations gone: TensorFlow's executor would
+    put off what nothing else waits for, and all activations would be there in the end.
+    """
+    token = _LEARNING.set(True)
+    try:
+        yield
+    finally:
+        _LEARNING.reset(token)
 
 
 class Recomputed:
@@ -180,7 +197,34 @@ def _called(block, inputs, training):
         return (outputs, *map(tf.stop_gradient, now))
 
     weights = [tf.convert_to_tensor(variable.value) for variable in trained]
-    outputs, *values = tf.recompute_grad(compute)(inputs, *weights)
+    outputs, *values = _recomputed(compute, _LEARNING.get())(inputs, *weights)
     for variable, value in zip(list(moved), values, strict=True):
         variable.assign(value)
     return outputs
+
+
+def _recomputed(compute, learning):
+    """Return `compute`, of whose activations nothing is kept; `learning` as the context of that name says.
+
+    Grappler sees through `tf.recompute_grad`, which gives all its gradients by one operation: an order asked for
+    behind it is lost. And XLA heeds no control dependencies: computing again has to read the gradient that comes in.
+    """
+
+    @tf.custom_gradient
+    def call(inputs, *weights):
+        def gradient(*upstream, variables=()):
+            first = tf.reshape(upstream[0], [-1])[:1]
+            nothing = tf.cast(tf.reduce_sum(tf.minimum(tf.abs(first), 0)), inputs.dtype)
+            again = [inputs + nothing, *map(tf.identity, weights)]
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch([*again, *variables])
+                outputs = compute(*again)
+            options = {"output_gradients": list(upstream), "unconnected_gradients": tf.UnconnectedGradients.ZERO}
+            first, *others = tape.gradient(outputs, [*again, *variables], **options)
+            with tf.control_dependencies(others if learning else []):
+                found = tf.identity(first), *others[: len(weights)]
+            return (found, others[len(weights) :]) if variables else found
+
+        return compute(inputs, *weights), gradient
+
+    return call

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from sat_tf import inputs, memory, methods, optim
 from sat_tf.layers import drawing_from
-from sat_tf.recomputed import Recomputed
+from sat_tf.recomputed import Recomputed, learning
 
 CLOCK = time.perf_counter  # of waiting for images
 
@@ -326,7 +326,7 @@ class Updates:
         draws = tf.random.experimental.stateless_fold_in(self.seed, 1)
         for _ in range(self.made):
             draws = tf.random.experimental.stateless_fold_in(draws, 1)
-        with drawing_from(draws), tf.GradientTape() as tape:
+        with drawing_from(draws), learning(), tf.GradientTape() as tape:
             for tensor in sources[len(self.variables) :] if weights is None else sources:
                 tape.watch(tensor)
             with _standing_in(self.model, weights, keep) as added:
