@@ -3,6 +3,7 @@
 from sat_tf.hparams import networks
 from sat_tf.hparams.catalogue import TABLES, names, settings
 from sat_tf.hparams.choosing import RECIPES, choose, get
+from sat_tf.hparams.consistency import check_extra
 from sat_tf.hparams.fields import radius, split_attack
 from sat_tf.hparams.networks import kind, title
 from sat_tf.hparams.paper import DRAWN, EXPERIMENTS, ROWS, SCALES, row_recipe, rows_of, run_name
@@ -25,6 +26,7 @@ __all__ = [
     "SUBSTITUTE",
     "TABLES",
     "Recipe",
+    "check_extra",
     "choose",
     "data_of",
     "fields_help",

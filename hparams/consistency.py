@@ -1,5 +1,6 @@
 """What fields of a recipe must go together."""
 
+import os
 from typing import TYPE_CHECKING
 
 from sat_tf.hparams import fields as f
@@ -40,6 +41,20 @@ def check(recipe: "Recipe") -> None:
     if recipe.batch_size % recipe.accumulate_steps:
         wanted = f"accumulate_steps that divide the batch of {recipe.batch_size} images"
         raise f.expected(wanted, "accumulate_steps", recipe.accumulate_steps)
+
+
+def check_extra(recipe: "Recipe", extra_data: str | os.PathLike | None) -> None:
+    """Refuse a file of extra images without a share of them, and a share without a file."""
+    if extra_data is not None and not recipe.extra_share:
+        raise ValueError(
+            f"Expected a share of extra images in each batch, such as --set extra_share=0.7, with "
+            f"--extra_data={extra_data}. Received: extra_share=0."
+        )
+    if extra_data is None and recipe.extra_share:
+        raise ValueError(
+            f"Expected --extra_data=FILE.npz, the extra images that extra_share={recipe.extra_share:g} is about. "
+            "Received: none. Without them say --set extra_share=0."
+        )
 
 
 def _show(name, value):

@@ -65,6 +65,11 @@ def expected(what: str, name: str, value: Any, remedy: str = "") -> ValueError:
     return ValueError(f"Expected {what}. Received: {name}={value}.{' ' + remedy if remedy else ''}")
 
 
+def no_folder(name: str) -> str:
+    """Return what to say where there is no folder of a user's images."""
+    return f"There is no folder {name}: data_dir must be one that holds a sub-folder for each class."
+
+
 def unknown(what: str, name: str, value: Any, known: Iterable[str], key: str | None = None) -> ValueError:
     """Return the error of a name that is none of the known ones; it offers the nearest.
 

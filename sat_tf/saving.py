@@ -26,12 +26,12 @@ import tensorflow as tf
 from absl import logging
 
 from sat_tf import files
+from sat_tf.pointers import KINDS
 
 Groups = dict[str, dict[str, tf.Variable]]  # {group: {path: variable}}
 Values = dict[str, dict[str, tuple[str, np.ndarray]]]  # {group: {path: (the variable's name, what it held)}}
 
 FORMAT = 1
-KINDS = ("latest", "best")
 KEYS = ("format", "step", "sizes")  # what every state.json holds
 KEPT = 3  # the newest checkpoints that stay, beside the best
 
@@ -202,26 +202,6 @@ def _text(state):
 
 def _digest_of(content):
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def find(path: str | os.PathLike, kind: str = "latest") -> pathlib.Path:
-    """Return the checkpoint that a user means: the path of a checkpoint, of a pointer to one, or of a run's folder.
-
-    Raises:
-      FileNotFoundError: there is none; the message says where it was looked for.
-    """
-    path = pathlib.Path(path)
-    if (path / "state.json").is_file():
-        return path
-    if path.is_file() and path.name in KINDS:
-        return path.parent / path.read_text().strip()
-    for directory in (path / "checkpoints", path):
-        if (directory / kind).is_file():
-            return directory / (directory / kind).read_text().strip()
-    raise FileNotFoundError(
-        f"Expected a checkpoint, looked for {path}/state.json, {path}/checkpoints/{kind} and "
-        f"{path}/{kind}: not there. Train first, or name another --model_dir or --checkpoint."
-    )
 
 
 def find_whole(model_dir: str | os.PathLike) -> pathlib.Path | None:

@@ -265,6 +265,31 @@ def test_hundreds_of_wrong_command_lines_are_one_line_each(answer):
         assert len(err.strip().splitlines()) == 1 and "Traceback" not in err, (words, err)
 
 
+@pytest.mark.parametrize(
+    "words,wanted,says",
+    [
+        (["--mode=eval", "--model_dir=none"], 1, "looked for none/state.json, none/checkpoints/best and none/best"),
+        (["--mode=export", "--model_dir=empty"], 1, "Train first, or name another --model_dir or --checkpoint."),
+        (["--mode=convert"], 1, "looked for runs/resnet20-swish-sat-fashion_mnist_12k-seed0/state.json"),
+        (["--dataset=folder", "--data_dir=none"], 1, "There is no folder none: data_dir must be one that holds"),
+        (["--plan", "--dataset=folder", "--data_dir=file"], 1, "There is no folder file"),
+        (["--extra_data=file"], 2, "--set extra_share=0.7, with --extra_data=file"),
+        (["--set", "extra_share=0.5"], 2, "Expected --extra_data=FILE.npz"),
+        (
+            ["--checkpoint_dir=released"],
+            2,
+            "with --init=released:NAME, whose files lie there. Received: --checkpoint_dir",
+        ),
+    ],
+)
+def test_what_is_not_there_is_said_at_once(words, wanted, says, answer, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    status, out, err = answer(*words)
+    assert_one_line(status, err, wanted, says)
+    assert out == "" and sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file"]
+
+
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
     command = f"{shlex.quote(sys.executable)} {shlex.quote(str(ROOT / 'main.py'))} --list | head -n 1"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, cwd=tmp_path)

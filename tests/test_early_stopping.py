@@ -8,7 +8,7 @@ import tensorflow as tf
 import test_experiment
 from conftest import narrowed
 
-from sat_tf import assembly, data, experiment, hparams, saving
+from sat_tf import assembly, data, experiment, hparams, pointers, saving
 from sat_tf.experiment import run as run_of
 from sat_tf.experiment import summary
 
@@ -120,7 +120,7 @@ def test_report_and_checkpoint_say_which_weights(averaged):
     assert report["checkpoint"]["weights"] == "averaged (decay 0.99)"
     assert "averaged (decay 0.99)" in (model_dir / "report.md").read_text()
     assert report["training"]["validation_weights"] == "averaged"
-    reader = tf.train.load_checkpoint(str(saving.find(model_dir, "best") / "variables"))
+    reader = tf.train.load_checkpoint(str(pointers.find(model_dir, "best") / "variables"))
     groups = {name.partition("/")[0] for name in reader.get_variable_to_shape_map()}
     assert {"model", "optimizer", "average"} <= groups
 
@@ -132,7 +132,7 @@ def test_raw_and_averaged_weights_are_evaluated_and_exported_as_asked(averaged, 
         evaluated = experiment.evaluate({"eval_attacks": "clean", "eval_weights": choice}, model_dir=model_dir)
         assert evaluated["checkpoint"]["weights"].startswith(choice)
         experiment.export({"eval_weights": choice}, model_dir=model_dir)
-        name = saving.find(model_dir, "best").name + ("-averaged" if choice == "averaged" else "")
+        name = pointers.find(model_dir, "best").name + ("-averaged" if choice == "averaged" else "")
         folder = model_dir / "export" / name
         assert json.loads((folder / "export.json").read_text())["weights"].startswith(choice)
         reloaded = tf.saved_model.load(folder / "saved_model" / "1")
@@ -158,7 +158,7 @@ def test_a_stopped_run_with_averages_and_noise_goes_on_to_the_same_bits(averaged
         patch.setattr(saving.Writer, "begin", save_and_stop)
         experiment.train(tiny(**AVERAGED), model_dir)
     experiment.train(tiny(**AVERAGED), model_dir)
-    readers = [tf.train.load_checkpoint(str(saving.find(d) / "variables")) for d in (averaged[0], model_dir)]
+    readers = [tf.train.load_checkpoint(str(pointers.find(d) / "variables")) for d in (averaged[0], model_dir)]
     names = [name for name in readers[0].get_variable_to_shape_map() if name.startswith(("model", "optim", "average"))]
     assert any(name.startswith("average") for name in names)
     for name in names:

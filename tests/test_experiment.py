@@ -13,7 +13,7 @@ import released_vectors
 import tensorflow as tf
 from conftest import narrowed
 
-from sat_tf import data, experiment, files, hparams, released, resnet, saving
+from sat_tf import data, experiment, files, hparams, pointers, released, resnet, saving
 from sat_tf import report as report_of
 from sat_tf.assembly import devices
 from sat_tf.experiment import run as run_of
@@ -40,7 +40,7 @@ def tiny(**changes):
 
 
 def weights(model_dir, kind="latest"):
-    reader = tf.train.load_checkpoint(str(saving.find(model_dir, kind) / "variables"))
+    reader = tf.train.load_checkpoint(str(pointers.find(model_dir, kind) / "variables"))
     return {
         name: reader.get_tensor(name)
         for name in reader.get_variable_to_shape_map()
@@ -114,10 +114,10 @@ def test_a_stopped_run_goes_on_to_the_same_bits(finished, tmp_path, monkeypatch)
     with pytest.raises(KeyboardInterrupt, match="Stopped at step 2 of .* the same command goes on from there"):
         experiment.train(tiny(), model_dir)
     monkeypatch.undo()
-    assert saving.find(model_dir).name == "step-00000002"
+    assert pointers.find(model_dir).name == "step-00000002"
     report = experiment.train(tiny(), model_dir)
     assert_same(weights(finished[0]), weights(model_dir))
-    histories = [saving.read_state(saving.find(d))["history"] for d in (finished[0], model_dir)]
+    histories = [saving.read_state(pointers.find(d))["history"] for d in (finished[0], model_dir)]
     for row, twin in zip(*histories, strict=True):
         assert {k: v for k, v in row.items() if k != "seconds"} == pytest.approx(
             {k: v for k, v in twin.items() if k != "seconds"}
@@ -179,7 +179,7 @@ def test_export(finished):
     model_dir, report = finished
     result = experiment.export({}, model_dir=model_dir)
     assert result["formats"]["saved_model"]["difference"] < 1e-5
-    folder = model_dir / "export" / saving.find(model_dir, "best").name
+    folder = model_dir / "export" / pointers.find(model_dir, "best").name
     reloaded = tf.saved_model.load(folder / "saved_model" / "1")
     assert reloaded.signatures["serving_default"](images=tf.zeros([3, 32, 32, 3]))["logits"].shape == (3, 10)
     card = (folder / "README.md").read_text()
@@ -386,7 +386,7 @@ def test_two_replicas_see_the_images_of_one_device(two_replicas, tmp_path):
 
 
 def test_a_checkpoint_by_its_path_reports_into_its_run(finished):
-    path = saving.find(finished[0], "latest")
+    path = pointers.find(finished[0], "latest")
     before = len(list((finished[0] / "evaluations").glob("*")))
     report = experiment.evaluate({"eval_attacks": "clean"}, checkpoint=path)
     assert report["checkpoint"]["path"] == str(path)

@@ -22,7 +22,7 @@ STEPS = {  # a word of the page's code: the file that gets it, its table and row
 IMPORTS = {"attacks/table.py": "from sat_tf.attacks.pgd import input_gradient, linf_ball\n"}
 COMMANDS = """
 import sys
-from sat_tf import cli, saving
+from sat_tf import cli, pointers, saving
 
 def run(*words):
     status = cli.main(["sat-tf", *words])
@@ -38,7 +38,7 @@ run("--list")
 run("--plan", "--images_per_second=10", *made)
 run("--model_dir=run", *made)
 run("--mode=eval", "--model_dir=run", "--eval_attacks=clean,momentum-2,pgd-2", "--set", "eval_checks=0")
-print("history:", *saving.read_state(saving.find("run", "latest"), ["history"])["history"][-1])
+print("history:", *saving.read_state(pointers.find("run", "latest"), ["history"])["history"][-1])
 """
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sat_tf import assembly, data, experiment, hparams, saving
+from sat_tf import assembly, data, experiment, hparams, pointers
 from sat_tf.data import extra
 from sat_tf.data.splits import from_arrays
 from sat_tf.experiment import run as run_of
@@ -227,7 +227,7 @@ def many(tmp_path_factory):
 
 
 def variables(model_dir):
-    reader = tf.train.load_checkpoint(str(saving.find(model_dir, "latest") / "variables"))
+    reader = tf.train.load_checkpoint(str(pointers.find(model_dir, "latest") / "variables"))
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map() if name[0] != "_"}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sat_tf import activations, assembly, data, evaluate, experiment, hparams, models, networks, saving
+from sat_tf import activations, assembly, data, evaluate, experiment, hparams, models, networks, pointers, saving
 from sat_tf.experiment import run as run_of
 from sat_tf.runs import checkpoints, starting
 
@@ -67,7 +67,7 @@ def lines(caplog):
 
 
 def values(model_dir, group="model"):
-    reader = tf.train.load_checkpoint(str(saving.find(model_dir) / "variables"))
+    reader = tf.train.load_checkpoint(str(pointers.find(model_dir) / "variables"))
     names = [name for name in reader.get_variable_to_shape_map() if name.startswith(group)]
     return {name: reader.get_tensor(name) for name in names}
 

@@ -8,7 +8,7 @@ import types
 import numpy as np
 import pytest
 
-from sat_tf import experiment, grid, hparams, mechanism, saving
+from sat_tf import experiment, grid, hparams, mechanism, pointers, saving
 from sat_tf.grid import mechanism as links
 from sat_tf.grid import table
 
@@ -66,7 +66,7 @@ def test_every_checkpoint_has_a_point_by_both_gradients(run, measured):
 def test_the_probe_counts_as_evaluations_do_on_all_test_images(run, measured):
     changes = {"eval_images": None, "eval_active_set": False, "eval_attacks": "clean,pgd-1"}
     changes["eval_backward"] = hparams.SUBSTITUTE
-    report = experiment.evaluate(changes, checkpoint=saving.find(run, "latest"))
+    report = experiment.evaluate(changes, checkpoint=pointers.find(run, "latest"))
     probe, row = measured["probe"], report["evaluations"][1]
     assert row["correct"] == probe["substitute"] and row["count"] == measured["test_images"]
     pairs = probe["pairs"]
@@ -109,7 +109,7 @@ def test_a_gradient_leaves_the_network_as_it_is_and_is_that_of_an_update(run):
     from sat_tf import assembly
     from sat_tf.runs import checkpoints
 
-    found = checkpoints.open_checkpoint(saving.find(run, "latest"), {})
+    found = checkpoints.open_checkpoint(pointers.find(run, "latest"), {})
     dataset = assembly.load_data(found.recipe, None)
     look = gradients.Look(found, dataset, {**ASKED, "steps": 2}, run / "work")
     before = [variable.numpy() for variable in look.model.variables]

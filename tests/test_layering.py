@@ -36,6 +36,7 @@ ARROWS = {  # room or module: what of ours it may import
             "replicas",
             "half",
             "memory",
+            "pointers",
         )
     },
     "sat_tf.distribute": {"sat_tf.memory"},
@@ -43,7 +44,7 @@ ARROWS = {  # room or module: what of ours it may import
     "sat_tf.machine": {"sat_tf"},
     "sat_tf.activations": {"sat_tf.names"},
     "sat_tf.console": {"sat_tf.progress"},
-    "sat_tf.saving": {"sat_tf.files"},
+    "sat_tf.saving": {"sat_tf.files", "sat_tf.pointers"},
     "sat_tf.report": {"sat_tf.files", "sat_tf.names"},
     "sat_tf.optim": set(),
     "sat_tf.attacks": {"sat_tf.losses", "sat_tf.replicas"},
@@ -141,6 +142,7 @@ ARROWS = {  # room or module: what of ours it may import
                 "progress",
                 "recomputed",
                 "replicas",
+                "pointers",
                 "saving",
                 "schedules",
                 "stopping",
@@ -168,6 +170,7 @@ ARROWS = {  # room or module: what of ours it may import
                 "networks",
                 "released",
                 "report",
+                "pointers",
                 "saving",
             )
         ),
@@ -201,6 +204,7 @@ ARROWS = {  # room or module: what of ours it may import
                 "released",
                 "report",
                 "runs",
+                "pointers",
                 "saving",
                 "stopping",
                 "train",
@@ -223,6 +227,7 @@ ARROWS = {  # room or module: what of ours it may import
                 "machine",
                 "report",
                 "runs",
+                "pointers",
                 "saving",
                 "train",
             )
@@ -237,12 +242,22 @@ ARROWS = {  # room or module: what of ours it may import
         "sat_tf.experiment",
         "sat_tf.grid",
         "sat_tf.names",
+        "sat_tf.pointers",
     },
     "sat_tf.__main__": {"sat_tf.cli"},
     "main": {"sat_tf.cli"},
 }
 READERS = ("sat_tf.hparams", "sat_tf.assembly", "sat_tf.runs", "sat_tf.experiment", "sat_tf.cli")  # of recipes
-AT_ONCE = ("sat_tf.hparams", "sat_tf", "sat_tf.files", "sat_tf.names", "sat_tf.cli", "sat_tf.__main__", "main")
+AT_ONCE = (
+    "sat_tf.hparams",
+    "sat_tf",
+    "sat_tf.files",
+    "sat_tf.names",
+    "sat_tf.pointers",
+    "sat_tf.cli",
+    "sat_tf.__main__",
+    "main",
+)
 FILES = [ROOT / "main.py", *(file for room in ("sat_tf", *ROOMS) for file in sorted((ROOT / room).rglob("*.py")))]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sat_tf import assembly, experiment, hparams, saving
+from sat_tf import assembly, experiment, hparams, pointers
 from sat_tf.experiment import run as run_of
 
 TINY = {
@@ -33,7 +33,7 @@ def tiny(**changes):
 
 
 def held(model_dir):
-    reader = tf.train.load_checkpoint(str(saving.find(model_dir, "latest") / "variables"))
+    reader = tf.train.load_checkpoint(str(pointers.find(model_dir, "latest") / "variables"))
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 

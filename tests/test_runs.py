@@ -11,7 +11,7 @@ import tensorflow as tf
 import test_experiment
 from absl import logging as absl_logging
 
-from sat_tf import console, data, experiment, hparams, progress, saving
+from sat_tf import console, data, experiment, hparams, pointers, progress, saving
 from sat_tf.experiment import run as run_of
 from sat_tf.runs import checkpoints, folders, journal, overlap, places
 
@@ -90,7 +90,7 @@ def test_the_log_holds_what_was_said(home):
 def test_the_history_is_a_table(home):
     with open(home / "grown/history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    history = saving.read_state(saving.find(home / "grown"))["history"]
+    history = saving.read_state(pointers.find(home / "grown"))["history"]
     assert [int(row["step"]) for row in rows] == [row["step"] for row in history] == [3, 6]
     for name, value in history[1].items():
         assert float(rows[1][name]) == value

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sat_tf import models, optim, saving
+from sat_tf import models, optim, pointers, saving
 
 
 def groups(model, optimizer=None):
@@ -40,15 +40,10 @@ def test_pointers_keep_what_they_point_to_and_drop_the_rest(tmp_path, model):
         saving.save(tmp_path / "checkpoints", groups(model), {"step": step}, kinds=kinds)
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["best", "latest", "step-00000001", "step-00000002", "step-00000003"]
-    assert saving.find(tmp_path).name == "step-00000003"
-    assert saving.find(tmp_path, "best").name == "step-00000001"
-    assert saving.find(tmp_path / "checkpoints" / "best").name == "step-00000001"
-    assert saving.find(tmp_path / "checkpoints" / "step-00000003").name == "step-00000003"
-
-
-def test_nothing_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match="looked for"):
-        saving.find(tmp_path / "none")
+    assert pointers.find(tmp_path).name == "step-00000003"
+    assert pointers.find(tmp_path, "best").name == "step-00000001"
+    assert pointers.find(tmp_path / "checkpoints" / "best").name == "step-00000001"
+    assert pointers.find(tmp_path / "checkpoints" / "step-00000003").name == "step-00000003"
 
 
 def test_another_model_is_refused_with_the_differences(tmp_path, model):
@@ -102,8 +97,8 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path, model, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         saving.save(tmp_path, groups(model), {"step": 2})
     monkeypatch.undo()
-    assert saving.find(tmp_path).name == "step-00000001"
-    saving.restore(saving.find(tmp_path), groups(model))
+    assert pointers.find(tmp_path).name == "step-00000001"
+    saving.restore(pointers.find(tmp_path), groups(model))
     saving.save(tmp_path, groups(model), {"step": 2})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "step-00000001", "step-00000002"]
 
@@ -129,7 +124,7 @@ def test_the_same_step_again_has_the_newer_state_and_is_whole(tmp_path, model):
     path = saving.save(tmp_path, groups(model), {"step": 1, "history": 1})
     written = next(path.glob("variables.data*")).stat().st_mtime_ns
     saving.save(tmp_path, groups(model), {"step": 1, "history": 2}, kinds=("best",))
-    assert saving.read_state(path)["history"] == 2 and saving.find(tmp_path, "best") == path
+    assert saving.read_state(path)["history"] == 2 and pointers.find(tmp_path, "best") == path
     assert next(path.glob("variables.data*")).stat().st_mtime_ns == written
     next(path.glob("variables.data*")).write_bytes(b"cut")
     saving.save(tmp_path, groups(model), {"step": 1, "history": 3})
@@ -165,7 +160,7 @@ def test_a_run_goes_on_from_the_one_before_a_damaged_one(tmp_path, model, kind, 
     with caplog.at_level("WARNING", "absl"):
         assert saving.find_whole(tmp_path) == folder / "step-00000002"
     assert "step-00000003 is damaged" in caplog.text and "step-00000002." in caplog.text
-    assert saving.find(tmp_path).name == "step-00000002" and saving.find(tmp_path, "best").name == "step-00000001"
+    assert pointers.find(tmp_path).name == "step-00000002" and pointers.find(tmp_path, "best").name == "step-00000001"
     saving.save(folder, groups(model), {"step": 3, "history": 3, "best": {"step": 3}}, kinds=("latest", "best"))
     assert saving.find_whole(tmp_path) == folder / "step-00000003"
     saving.restore(folder / "step-00000003", groups(model))
@@ -184,7 +179,7 @@ def test_a_pointer_to_nothing_is_no_end(tmp_path, model):
         saving.save(tmp_path / "checkpoints", groups(model), {"step": step})
     (tmp_path / "checkpoints" / "latest").write_bytes(b"\xff\0")
     assert saving.find_whole(tmp_path).name == "step-00000002"
-    assert saving.find(tmp_path).name == "step-00000002"
+    assert pointers.find(tmp_path).name == "step-00000002"
 
 
 def test_the_newest_stay_with_what_they_know_as_the_best(tmp_path, model):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from sat_tf import assembly, data, hparams, saving
+from sat_tf import assembly, data, hparams, pointers, saving
 from sat_tf.experiment import run as run_of
 
 NETWORK = """
@@ -48,7 +48,7 @@ def test_a_checkpoint_holds_the_moment_it_was_begun(tmp_path, gate):
         assert not list(tmp_path.glob("step-*")) and not (tmp_path / "latest").exists()
         gate.set()
         assert writer.fault(wait=True) is None and gate.passed == [True]
-    path = saving.find(tmp_path)
+    path = pointers.find(tmp_path)
     assert saving.read_state(path)["history"] == [1]
     saving.restore(path, variables)
     np.testing.assert_array_equal(variables["model"]["a/kernel"], [1.0, 2.0])
@@ -58,7 +58,7 @@ def test_the_end_waits_and_faults_are_told_once(tmp_path, monkeypatch, caplog):
     values = saving.copied({"model": {"kernel": tf.Variable(1.0)}})
     with saving.Writer() as writer:
         writer.begin(tmp_path, values, {"step": 1})
-    assert saving.find(tmp_path).name == "step-00000001"
+    assert pointers.find(tmp_path).name == "step-00000001"
 
     def full(self, prefix):
         raise tf.errors.ResourceExhaustedError(None, None, f"{prefix}; No space left on device")
@@ -137,7 +137,7 @@ def test_a_full_disk_does_not_end_a_run_but_at_its_end(tmp_path, network, monkey
         run.train()
     assert "step-00000009 could not be written: No space left" in caplog.text and "tries again in 60" in caplog.text
     assert [row.get("lost", False) for row in run.history] == [True, False, False]
-    assert saving.find_whole(tmp_path).name == saving.find(tmp_path, "best").name == "step-00000018"
+    assert saving.find_whole(tmp_path).name == pointers.find(tmp_path, "best").name == "step-00000018"
 
 
 def test_a_run_that_fails_leaves_a_whole_checkpoint(tmp_path, network, gate):

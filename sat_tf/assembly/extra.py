@@ -8,16 +8,7 @@ from sat_tf import data, hparams
 
 def check(recipe: hparams.Recipe, extra_data: str | pathlib.Path | None) -> None:
     """Refuse a file of extra images without a share of them, and a share without a file, before anything is read."""
-    if extra_data is not None and not recipe.extra_share:
-        raise ValueError(
-            f"Expected a share of extra images in each batch, such as --set extra_share=0.7, with "
-            f"--extra_data={extra_data}. Received: extra_share=0."
-        )
-    if extra_data is None and recipe.extra_share:
-        raise ValueError(
-            f"Expected --extra_data=FILE.npz, the extra images that extra_share={recipe.extra_share:g} is about. "
-            "Received: none. Without them say --set extra_share=0."
-        )
+    hparams.check_extra(recipe, extra_data)
     if recipe.extra_share:
         data.extra_count(recipe.batch_size, recipe.extra_share)
 

@@ -1,10 +1,14 @@
 """Refuse flags that do not go together, before any work."""
 
+import os
+import pathlib
+
 from absl import flags
 
-from sat_tf import hparams
+from sat_tf import hparams, pointers
 from sat_tf.cli.flags import FLAGS, OPENING
 from sat_tf.cli.parsing import EVALUATION_NAMES, job_of
+from sat_tf.names import no_folder
 
 NEEDED = {  # what a job can't do without
     "verify": ("adversarial", "--adversarial=FILE", "a file that --save_adversarial wrote"),
@@ -40,6 +44,33 @@ def check(given: flags.FlagValues) -> None:
         _check_release(given.checkpoint)
     if job == "experiment":
         _check_experiment(given)
+
+
+def check_places(given: flags.FlagValues, recipe: hparams.Recipe | None, model_dir: pathlib.Path | None) -> None:
+    """Refuse files and folders that are not there, or that nothing is to be done with, before TensorFlow is loaded.
+
+    Args:
+      given: what `parsing.parse` returns.
+      recipe: of a training or its plan, else None.
+      model_dir: the run's folder, named or not.
+    """
+    if recipe is not None:
+        hparams.check_extra(recipe, given.extra_data)
+        if recipe.dataset == "folder" and given.data_dir and not os.path.isdir(given.data_dir):
+            raise FileNotFoundError(no_folder(given.data_dir))
+        if given["checkpoint_dir"].present and not str(recipe.init).startswith("released:"):
+            raise ValueError(
+                f"Expected --checkpoint_dir with --init=released:NAME, whose files lie there. "
+                f"Received: --checkpoint_dir={given.checkpoint_dir} with init={recipe.init or 'none'}."
+            )
+    elif job_of(given) in OPENING and not given.checkpoint and model_dir and not _is_of_another_kind(model_dir):
+        pointers.find(model_dir, "best")
+
+
+def _is_of_another_kind(path):
+    """Say whether a name may mean something else than a run of ours: a network's file, published weights."""
+    others = any(path.parent.glob(f"{path.name}.*")) or any(path.glob("*.index"))
+    return others or hparams.kind(str(path)) is not None or path.suffix in (".pth", ".pt")
 
 
 def _is_known_to_checkpoints(flag, job):

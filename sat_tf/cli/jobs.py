@@ -45,6 +45,7 @@ def run(given: flags.FlagValues, command: str) -> int:
             model_dir = evaluated_model_dir(changes, given.data_dir)
             if (named := network_to_open(changes, model_dir)) is not None:
                 given["checkpoint"].value, model_dir = named, None
+    checks.check_places(given, recipe, model_dir)
     strategy = recipe.strategy if recipe else changes.get("strategy", "auto")
     found = together(given, job, strategy, recipe or changes)
     with contextlib.ExitStack() as stack:

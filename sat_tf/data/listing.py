@@ -11,6 +11,7 @@ import numpy as np
 
 from sat_tf.data import contents
 from sat_tf.data.index import shown
+from sat_tf.names import no_folder
 
 ENDINGS = {  # of files that must be images, with the format that they promise; None for those that cannot be read
     **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), "JPEG"),
@@ -72,9 +73,7 @@ def listing(root: str) -> Listing:
       ValueError: the folders contradict each other, or a class has no image.
     """
     if not os.path.isdir(root):
-        raise FileNotFoundError(
-            f"There is no folder {shown(root)}: data_dir must be one that holds a sub-folder for each class."
-        )
+        raise FileNotFoundError(no_folder(shown(root)))
     train_dir, test_dir = _train_and_test(root)
     parts = [_Part(path) for path in (train_dir, test_dir) if path]
     if len(parts) == 2 and parts[0].classes != parts[1].classes:

@@ -4,7 +4,7 @@ import contextlib
 import pathlib
 from collections.abc import Callable
 
-from sat_tf import assembly, console, files, half, hparams, saving
+from sat_tf import assembly, console, files, half, hparams, pointers
 from sat_tf.assembly import devices
 from sat_tf.distribute import strategies
 from sat_tf.experiment import record, summary
@@ -85,7 +85,7 @@ def _with_best_weights(run, recipe, command):
     """Give a run's model the weights that are judged; return the report's facts of them. The chief reads for all."""
 
     def read():
-        best = saving.find(run.model_dir, "best")
+        best = pointers.find(run.model_dir, "best")
         checkpoints.restore_weights(best, run.state.model, recipe)
         found = checkpoints.open_checkpoint(best, {"eval_weights": recipe.eval_weights})
         return record.facts_of(found, "train", command, recipe.to_dict())

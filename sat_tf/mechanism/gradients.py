@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from sat_tf import assembly, console, evaluate, files, hparams, machine, report, saving, train
+from sat_tf import assembly, console, evaluate, files, hparams, machine, pointers, report, saving, train
 from sat_tf.distribute import precision
 from sat_tf.mechanism import quantities
 from sat_tf.runs import checkpoints, places
@@ -49,7 +49,7 @@ def gradients(
       OSError: there is no checkpoint, or it or the data can't be read.
     """
     model_dir = pathlib.Path(model_dir)
-    saving.find(model_dir)
+    pointers.find(model_dir)
     paths = saving.by_step(model_dir / "checkpoints")[::-1]
     found = checkpoints.open_checkpoint(paths[-1], {"eval_images": None})
     asked = {"images": images, "batches": batches, "steps": STEPS, "versions": machine.versions()}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import keras
 from absl import logging
 
-from sat_tf import assembly, data, hparams, models, networks, released, saving
+from sat_tf import assembly, data, hparams, models, networks, pointers, released, saving
 from sat_tf.released import fetch
 from sat_tf.runs import folders
 
@@ -193,7 +193,7 @@ def _open(place, changes, checkpoint_dir):
     if released.is_released(place):
         prefix = released.find(place)
         return _open_tf1(prefix, prefix.name, changes)
-    path = saving.find(pathlib.Path(place), "best")
+    path = pointers.find(pathlib.Path(place), "best")
     state = read_state(path)
     return Checkpoint(
         path=path, source="run", label=path.name, state=state, recipe=hparams.Recipe.from_dict(state["recipe"])
