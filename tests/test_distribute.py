@@ -299,6 +299,37 @@ def test_a_tpu_that_is_not_there():
         strategies.prepare("tpu", tpu=f"grpc://{address}")
 
 
+def test_who_ends_before_tensorflow_connects_is_named(monkeypatch):
+    """TensorFlow would wait for it for ever."""
+    monkeypatch.setattr(strategies, "_state", dict(strategies._state))
+    monkeypatch.setattr(strategies, "_multiworker", lambda cluster: pytest.fail("it connects"))
+
+    def work(mates):
+        if mates.index == 0:
+            mates.channel.peers[1].close()  # as the system does for a process that was killed
+            mates.channel.peers.clear()
+            raise KeyError
+        strategies.prepare("multiworker", channel=mates.channel)
+
+    error = met(2, work)[1]
+    assert isinstance(error, OSError) and "Stopped with worker 0 (localhost:" in str(error), error
+
+
+HANGING = """
+import ctypes
+from sat_tf.distribute import strategies
+with strategies.ending_after(60, "too early"):
+    pass
+with strategies.ending_after(0.5, "It hangs."):
+    ctypes.PyDLL(None).sleep(60)  # which keeps Python's lock, as TensorFlow does where it connects
+"""
+
+
+def test_a_process_that_hangs_with_pythons_lock_is_ended():
+    done = subprocess.run([sys.executable, "-c", HANGING], cwd=ROOT, capture_output=True, text=True, timeout=50)
+    assert done.returncode == -9 and done.stderr.strip().splitlines()[-1] == "It hangs."
+
+
 def test_workers_that_have_not_met(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", tf_config(0)["TF_CONFIG"])
     with pytest.raises(ValueError, match="Expected the 2 workers to have met"):

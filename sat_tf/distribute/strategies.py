@@ -1,22 +1,26 @@
 """The strategy of this process, one for its whole life: one device, several, several hosts, a TPU."""
 
+import contextlib
 import functools
 import os
 import pathlib
 import socket
-from collections.abc import Mapping
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
 
 import tensorflow as tf
 from absl import logging
 
 from sat_tf import memory
 from sat_tf.distribute import cluster as cluster_of
-from sat_tf.distribute.channel import Channel
+from sat_tf.distribute.channel import STOPPED, Channel
 from sat_tf.distribute.team import ALONE, Team
 
 TPU_PORT, TPU_SECONDS = 8470, 5.0  # where a TPU's host listens; how long it may take to answer
 WHEEL = "pip install tensorflow-tpu==2.20.0 --find-links https://storage.googleapis.com/libtpu-tf-releases/index.html"
 CUDA = "pip install 'tensorflow[and-cuda]'"
+CONNECTING = 45.0  # seconds that TensorFlow may take to connect processes that have met
 _state: dict = {"team": ALONE, "strategy": None, "tpu": None}  # of this process, set once at its start
 
 
@@ -34,10 +38,29 @@ def prepare(strategy: str = "auto", *, channel: Channel | None = None, tpu: str 
     """
     if channel is not None:
         _state["team"] = Team(channel=channel)
-        _state["strategy"] = _multiworker(channel.cluster)
+        channel.exchange()  # whoever ends before it comes here is heard of; in what follows it is not
+        with ending_after(CONNECTING, f"{STOPPED} a worker that TensorFlow could not connect in {CONNECTING:.0f} s."):
+            _state["strategy"] = _multiworker(channel.cluster)
     elif strategy == "tpu" or tpu is not None:
         _state["tpu"] = tpu or os.environ.get("TPU_NAME") or "local"
         _state["strategy"] = _tpu(_state["tpu"])
+
+
+@contextlib.contextmanager
+def ending_after(seconds: float, why: str) -> Iterator[None]:
+    """End this process with a line should what is done inside take longer.
+
+    TensorFlow holds Python's lock while it connects to other processes, for ever if one is gone: no thread of this
+    process could tell, another process can.
+    """
+    script = "import os, sys, time; time.sleep(float(sys.argv[1])); os.write(2, sys.argv[2].encode())"
+    script += "; os.kill(int(sys.argv[3]), 9)"
+    watcher = subprocess.Popen([sys.executable, "-I", "-S", "-c", script, str(seconds), f"{why}\n", str(os.getpid())])
+    try:
+        yield
+    finally:
+        watcher.kill()
+        watcher.wait()
 
 
 def team() -> Team:
