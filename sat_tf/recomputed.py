@@ -1,7 +1,7 @@
 """A network whose backward passes compute activations again, block by block, instead of keeping them.
 
 Of each block only what comes in is kept; its activations are there while its own backward pass runs (Chen et al. 2016,
-"Training deep nets with sublinear memory cost"). A step takes up to 1.4 times as long. Statistics that a pass moves
+"Training deep nets with sublinear memory cost"). A step takes 1.2 to 1.4 times as long. Statistics that a pass moves
 are assigned outside of what is computed twice: they move once.
 """
 
