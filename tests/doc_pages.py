@@ -13,7 +13,7 @@ from unittest import mock
 
 from absl.testing import flagsaver
 
-from sat_tf import cli, experiment, grid, hparams
+from sat_tf import cli, experiment, grid, hparams, pointers
 from sat_tf.data import make_fashion_mnist_12k, make_shards
 from sat_tf.distribute import channel
 from sat_tf.serving import client, server
@@ -72,6 +72,7 @@ def start_main(words, tmp_path):
             stack.enter_context(mock.patch.object(experiment, name, autospec=True, return_value=result))
             for name, result in results.items()
         ]
+        stack.enter_context(mock.patch.object(pointers, "find"))  # of a run that the reader has
         runs = stack.enter_context(mock.patch.object(grid, "run", autospec=True, side_effect=planned))
         status = run_main(words[words.index("main.py") :] if "main.py" in words else words)
     begun = [worker for worker in (*workers[:-1], runs) if worker.called]
