@@ -3,7 +3,7 @@
     python benchmarks/scaling.py
     python benchmarks/scaling.py --model=resnet20 --replicas=1,2 --compare=replicas
     python benchmarks/scaling.py --model=resnet20 --accumulate_steps=1,2,4 --compare=accumulate_steps
-    python benchmarks/scaling.py --model=resnet50 --image_size=96 --batch_size=32 --remat=false,true --compare=remat
+    python benchmarks/scaling.py --model=resnet50 --image_size=96 --batch_size=128 --remat=false,true --compare=remat
 
 Replicas are devices of this machine's one processor, which they share: a ratio of 1 means that they cost nothing. Parts
 are of a batch whose size does not change.

@@ -213,8 +213,8 @@ def _recomputed(compute, learning):
     @tf.custom_gradient
     def call(inputs, *weights):
         def gradient(*upstream, variables=()):
-            first = tf.reshape(upstream[0], [-1])[:1]
-            nothing = tf.cast(tf.reduce_sum(tf.minimum(tf.abs(first), 0)), inputs.dtype)
+            some = tf.reshape(upstream[0], [-1])[:1]
+            nothing = tf.cast(tf.reduce_sum(tf.minimum(tf.abs(some), 0)), inputs.dtype)
             again = [inputs + nothing, *map(tf.identity, weights)]
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch([*again, *variables])

@@ -275,6 +275,7 @@ def test_hundreds_of_wrong_command_lines_are_one_line_each(answer):
         (["--plan", "--dataset=folder", "--data_dir=file"], 1, "There is no folder file"),
         (["--extra_data=file"], 2, "--set extra_share=0.7, with --extra_data=file"),
         (["--set", "extra_share=0.5"], 2, "Expected --extra_data=FILE.npz"),
+        (["--method=p-sat", "--set", "lambda_end=0.2"], 2, "a schedule that reaches 1 within the 7 epochs"),
         (
             ["--checkpoint_dir=released"],
             2,
@@ -288,6 +289,21 @@ def test_what_is_not_there_is_said_at_once(words, wanted, says, answer, tmp_path
     status, out, err = answer(*words)
     assert_one_line(status, err, wanted, says)
     assert out == "" and sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--dataset=folder", "--data_dir=~"],
+        ["--mode=eval", "--model_dir=weights.ckpt"],
+        ["--mode=eval", "--model_dir=weights.ckpt.index"],
+        ["--mode=eval", "--model_dir=none.pth"],
+    ],
+)
+def test_what_may_be_there_is_looked_at_later(words, answer, tmp_path):
+    (tmp_path / "weights.ckpt.index").write_text("")
+    with pytest.raises(AssertionError, match="it got as far as importing TensorFlow"):
+        answer(*words)
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):

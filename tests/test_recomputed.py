@@ -123,7 +123,7 @@ class Heap(ctypes.Structure):
 
 def peak_of(work):
     """Return by how many bytes the heap grew while something was done, at most."""
-    tell, begun, peaks, done = ctypes.CDLL(None).mallinfo2, [], [0], threading.Event()
+    tell, peaks, done = ctypes.CDLL(None).mallinfo2, [0], threading.Event()
     tell.restype = Heap
 
     def look():

@@ -1,5 +1,6 @@
 """Refuse flags that do not go together, before any work."""
 
+import glob
 import os
 import pathlib
 
@@ -56,7 +57,7 @@ def check_places(given: flags.FlagValues, recipe: hparams.Recipe | None, model_d
     """
     if recipe is not None:
         hparams.check_extra(recipe, given.extra_data)
-        if recipe.dataset == "folder" and given.data_dir and not os.path.isdir(given.data_dir):
+        if recipe.dataset == "folder" and given.data_dir and not os.path.isdir(os.path.expanduser(given.data_dir)):
             raise FileNotFoundError(no_folder(given.data_dir))
         if given["checkpoint_dir"].present and not str(recipe.init).startswith("released:"):
             raise ValueError(
@@ -69,7 +70,8 @@ def check_places(given: flags.FlagValues, recipe: hparams.Recipe | None, model_d
 
 def _is_of_another_kind(path):
     """Say whether a name may mean something else than a run of ours: a network's file, published weights."""
-    others = any(path.parent.glob(f"{path.name}.*")) or any(path.glob("*.index"))
+    beside = path.parent.glob(f"{glob.escape(path.name)}.*")
+    others = path.is_file() or any(beside) or any(path.glob("*.index"))
     return others or hparams.kind(str(path)) is not None or path.suffix in (".pth", ".pt")
 
 

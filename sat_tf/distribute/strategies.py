@@ -20,6 +20,12 @@ from sat_tf.distribute.team import ALONE, Team
 TPU_PORT, TPU_SECONDS = 8470, 5.0  # where a TPU's host listens; how long it may take to answer
 WHEEL = "pip install tensorflow-tpu==2.20.0 --find-links https://storage.googleapis.com/libtpu-tf-releases/index.html"
 CUDA = "pip install 'tensorflow[and-cuda]'"
+ENDING = """import os, sys, time
+time.sleep(float(sys.argv[1]))
+if os.getppid() == int(sys.argv[3]):  # of a process that is gone the number may be another one's
+    os.write(2, sys.argv[2].encode())
+    os.kill(os.getppid(), 9)
+"""
 CONNECTING = 45.0  # seconds that TensorFlow may take to connect processes that have met
 _state: dict = {"team": ALONE, "strategy": None, "tpu": None}  # of this process, set once at its start
 
@@ -53,9 +59,7 @@ def ending_after(seconds: float, why: str) -> Iterator[None]:
     TensorFlow holds Python's lock while it connects to other processes, for ever if one is gone: no thread of this
     process could tell, another process can.
     """
-    script = "import os, sys, time; time.sleep(float(sys.argv[1])); os.write(2, sys.argv[2].encode())"
-    script += "; os.kill(int(sys.argv[3]), 9)"
-    watcher = subprocess.Popen([sys.executable, "-I", "-S", "-c", script, str(seconds), f"{why}\n", str(os.getpid())])
+    watcher = subprocess.Popen([sys.executable, "-I", "-S", "-c", ENDING, str(seconds), f"{why}\n", str(os.getpid())])
     try:
         yield
     finally:
