@@ -83,7 +83,7 @@ def test_free_schedules_count_updates():
         ({"beta": "6"}, "Expected beta with a method that has it, of trades, mart"),
         ({"method": "trades", "lambda_end": "1"}, "of p-sat, h-sat"),
         ({"method": "standard", "replays": "4"}, "of free"),
-        ({"method": "p-sat", "lambda_end": "0.4"}, "ends at 0.4"),
+        ({"method": "p-sat", "lambda_end": "0.4"}, "lambda_end=0.4, at which it ends"),
         ({"method": "p-sat", "lambda_epochs": "1,30"}, "lambda_partial=true"),
         ({"method": "p-sat", "lambda_schedule": "steps", "lambda_epochs": "0,30"}, "ends at 0.5"),
         ({"method": "p-sat", "lambda_epochs": "3"}, "first and last epoch"),

@@ -146,9 +146,9 @@ def test_a_step_takes_a_fraction_of_the_memory():
     for remat in (False, True):
         keras.utils.set_random_seed(0)
         model = models.build("resnet32-w8", "swish", 4)
-        loop = loop_of(make("sat", attack_of(1)), model, batch_size=48, size=32, remat=remat)
+        loop = loop_of(make("sat", attack_of(1)), model, batch_size=128, size=32, remat=remat)
         steps = loop.compile()
-        batches = iter(tf.data.Dataset.from_tensors(small_batch(48, 32)).repeat())
+        batches = iter(tf.data.Dataset.from_tensors(small_batch(128, 32)).repeat())
         steps(batches, tf.constant(1))
         peaks.append(peak_of(lambda steps=steps, batches=batches: steps(batches, tf.constant(1))))
     assert peaks[1] < 0.5 * peaks[0], peaks
