@@ -7,6 +7,7 @@ import platform
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.util import _pywrap_util_port
 
 import sat_tf
 
@@ -34,6 +35,7 @@ def devices(strategy: tf.distribute.Strategy) -> dict[str, str]:
         "processor": platform.machine(),
         "cores": str(os.cpu_count()),
         "threads of an operation": os.environ.get("TF_NUM_INTRAOP_THREADS", "all cores"),
+        "oneDNN": "on" if _pywrap_util_port.IsMklEnabled() else "off",
         "devices": ", ".join(sorted({d.device_type for d in tf.config.list_logical_devices()})),
         "replicas": str(strategy.num_replicas_in_sync),
     }
