@@ -7,9 +7,9 @@ import platform
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.util import _pywrap_util_port
 
 import sat_tf
+from sat_tf import onednn
 
 
 def now() -> str:
@@ -35,7 +35,7 @@ def devices(strategy: tf.distribute.Strategy) -> dict[str, str]:
         "processor": platform.machine(),
         "cores": str(os.cpu_count()),
         "threads of an operation": os.environ.get("TF_NUM_INTRAOP_THREADS", "all cores"),
-        "oneDNN": "on" if _pywrap_util_port.IsMklEnabled() else "off",
+        "oneDNN": "on" if onednn.is_on() else "off",
         "devices": ", ".join(sorted({d.device_type for d in tf.config.list_logical_devices()})),
         "replicas": str(strategy.num_replicas_in_sync),
     }

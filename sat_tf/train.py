@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sat_tf import inputs, memory, methods, optim
+from sat_tf import inputs, memory, methods, onednn, optim
 from sat_tf.layers import drawing_from
 from sat_tf.recomputed import Recomputed, learning
 
@@ -170,6 +170,7 @@ class Loop:
 
     def compile(self) -> Callable[[Iterator, tf.Tensor], dict[str, np.ndarray]]:
         """Return `steps(iterator, count) -> {quantity: numpy [count]}`, one graph for every count."""
+        onednn.check(self.state.model)
         names = []  # known once the graph is traced: loss, and whatever the method reports
         _ = self._called  # made outside of any graph
         memory.keep_freed()

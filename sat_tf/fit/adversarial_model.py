@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from sat_tf import activations, inputs, losses, methods, passes, train
+from sat_tf import activations, inputs, losses, methods, onednn, passes, train
 from sat_tf.evaluate.predictor import predictor
 from sat_tf.fit import batches, pace, portable, rows
 from sat_tf.fit.compiled import CompiledLoss
@@ -171,6 +171,7 @@ class AdversarialModel(keras.Model):
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Perturb a batch and update the weights; return the metrics of the images that were trained on."""
+        onednn.check(self.model)
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         images, labels = self._unit(x), train.labels_of(tf.convert_to_tensor(batches.whole(y)))
         y, view, replicas = batches.whole(y), self._view(), self.distribute_strategy.num_replicas_in_sync

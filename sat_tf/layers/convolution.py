@@ -169,9 +169,10 @@ class Conv(keras.layers.Conv2D):
 def conv2d(inputs: tf.Tensor, kernel: tf.Tensor, strides: int, padding: str, groups: int = 1) -> tf.Tensor:
     """Convolve, on the CPU by what is fast there: `[b, h, w, c] -> [b, h', w', filters]`.
 
-    There a 1x1 kernel is a matrix product, and a large kernel that strides over images runs on their 2x2 blocks,
-    which halves the time of an attack's last step back to the image. TensorFlow has no CPU gradient of a grouped
-    convolution, and the one that XLA compiles, which Keras falls back to, is some 200 times slower than this
+    There a 1x1 kernel is a matrix product, of every second pixel where it strides: oneDNN's gradient to such a kernel
+    writes past its memory (uxlfoundation/oneDNN, issue 6035). A large kernel that strides over images runs on their
+    2x2 blocks, which halves the time of an attack's last step back to the image. TensorFlow has no CPU gradient of a
+    grouped convolution, and the one that XLA compiles, which Keras falls back to, is some 200 times slower than this
     (keras_conv in benchmarks/train_step.py): four groups at a time, as one dense convolution with a block-diagonal
     kernel. Other devices run the kernel as it is.
 
@@ -184,9 +185,11 @@ def conv2d(inputs: tf.Tensor, kernel: tf.Tensor, strides: int, padding: str, gro
     """
     if tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):
         return tf.nn.conv2d(inputs, kernel, strides, padding)
+    size = kernel.shape[0]
+    if size == 1 and strides > 1:
+        inputs, strides = inputs[:, ::strides, ::strides], 1
     if groups == 1:
-        size = kernel.shape[0]
-        if size == 1 and strides == 1:
+        if size == 1:
             return tf.tensordot(inputs, kernel[0, 0], 1)
         if size > 3 and strides == 2 and padding == "VALID" and _even(inputs.shape[1:3]):
             return tf.nn.conv2d(tf.nn.space_to_depth(inputs, 2), _kernel_on_blocks(kernel), 1, padding)
