@@ -84,6 +84,28 @@ def _blank(figure):
 
 
 @pytest.fixture(autouse=True, scope="module")
+def op_by_op(request):
+    """Run `tf.function`s as Python where a file asks for it: to trace a graph takes ten times as long as a few steps.
+
+    Such a file says so by `EAGER = True`. What graphs have to be asked is asked in others: that each attack, method and
+    model makes one, of static shapes, and that a whole run, evaluation and export do; by `@pytest.mark.graphs` also of
+    single tests of the file.
+    """
+    tf.config.run_functions_eagerly(getattr(request.module, "EAGER", False))
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture(autouse=True)
+def graphs(request):
+    """Trace graphs in a test that is marked so."""
+    eagerly = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(eagerly and not request.node.get_closest_marker("graphs"))
+    yield
+    tf.config.run_functions_eagerly(eagerly)
+
+
+@pytest.fixture(autouse=True, scope="module")
 def forgotten_models():
     """Free what can be freed of a file's models when its tests are done; Python does not know their size."""
     yield

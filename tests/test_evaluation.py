@@ -18,6 +18,8 @@ from sat_tf.evaluate import attacker, sanity, store
 from sat_tf.experiment import measure
 from sat_tf.report.joined import _curve, _extras
 
+EAGER = True
+
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = {
     "model": "resnet2-w8",
@@ -273,6 +275,7 @@ def test_the_l2_ball(trained):
         experiment.evaluate({**ONE_SIZE, "eval_norm": "l2"}, model_dir=trained)
 
 
+@pytest.mark.graphs
 def test_autoattack_is_no_weaker_than_its_parts(trained, monkeypatch):
     monkeypatch.setattr(attacks.Square, "steps", 200)  # instead of 5,000 queries, of the one image that comes so far
     report = experiment.evaluate(
@@ -321,6 +324,7 @@ def test_an_honest_run_passes_its_checks(trained):
     json.dumps(report["checks"], allow_nan=False)
 
 
+@pytest.mark.graphs
 def test_corruptions(trained):
     try:
         corruptions.check()

@@ -10,6 +10,8 @@ import sat_tf
 from sat_tf import attacks, models
 from sat_tf.export import formats
 
+EAGER = True
+
 IMAGES = np.random.default_rng(0).random([2, 32, 32, 3]).astype(np.float32)
 
 

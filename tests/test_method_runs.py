@@ -11,6 +11,8 @@ import tensorflow as tf
 from sat_tf import assembly, experiment, hparams, pointers
 from sat_tf.experiment import run as run_of
 
+EAGER = True
+
 TINY = {
     "model": "resnet2-w8",
     "act": "swish",

@@ -7,6 +7,8 @@ import tensorflow as tf
 
 from sat_tf import evaluate
 
+EAGER = True
+
 
 @pytest.fixture(scope="module")
 def network():

@@ -11,6 +11,8 @@ import tensorflow as tf
 from sat_tf import attacks, cost, efficientnet, methods, models, optim, preprocess, resnet, saving, train
 from sat_tf.export import formats
 
+EAGER = True
+
 ONE_OF_EACH_KIND = ("resnet8-w8", "wrn-10-1", "resnet50", "resnext50-32x4d", "efficientnet-b0", "efficientnet-lite0")
 IMAGES = np.random.default_rng(0).random((4, 32, 32, 3), np.float32)
 LABELS = np.arange(4, dtype=np.int32)
@@ -229,6 +231,7 @@ def built(request):
     return shallow(request.param)
 
 
+@pytest.mark.graphs
 def test_eager_and_graph_agree_whatever_the_batch(built):
     graph = tf.function(
         lambda x: built(x, training=False), input_signature=[tf.TensorSpec([None, 32, 32, 3], tf.float32)]
@@ -246,6 +249,7 @@ def test_restores(built, tmp_path):
     np.testing.assert_array_equal(other(IMAGES, training=False), built(IMAGES, training=False))
 
 
+@pytest.mark.graphs
 def test_exports(built, tmp_path):
     formats.saved_model(built, 32, tmp_path / "export", preprocess.resize_crop, ())
     reloaded = tf.saved_model.load(tmp_path / "export")
@@ -259,7 +263,7 @@ def test_saves_as_keras_file(built, tmp_path):
     np.testing.assert_allclose(reloaded(IMAGES, training=False), built(IMAGES, training=False), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ONE_OF_EACH_KIND)
+@pytest.mark.parametrize("name", (pytest.param(ONE_OF_EACH_KIND[0], marks=pytest.mark.graphs), *ONE_OF_EACH_KIND[1:]))
 def test_trains_adversarially_on_two_replicas(name, two_replicas):
     with two_replicas.scope():
         model = shallow(name)
