@@ -22,6 +22,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 NOT_HERE = "not here"
 sys.path.insert(0, str(ROOT))
 
+import sat_tf  # noqa: E402, F401 - before any side loads TensorFlow, which asks once whether oneDNN is wanted
+
 
 def main(doc: str, make: Callable, options: dict[str, str], compare: str) -> None:
     """Hold the contests that the command line asks for; print them, and write JSON and Markdown.
