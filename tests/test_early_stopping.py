@@ -12,9 +12,12 @@ from sat_tf import assembly, data, experiment, hparams, pointers, saving
 from sat_tf.experiment import run as run_of
 from sat_tf.experiment import summary
 
+EAGER = True
+
 tiny, weights = test_experiment.tiny, test_experiment.weights
 
 
+@pytest.mark.graphs
 def test_sums_do_not_depend_on_how_many_steps_a_call_holds(tmp_path, monkeypatch):
     sums = []
     for seconds in (1e-9, 1e9):

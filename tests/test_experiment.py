@@ -21,6 +21,8 @@ from sat_tf.released import fetch
 from sat_tf.report import figures
 from sat_tf.runs import folders
 
+EAGER = True
+
 TINY = {
     "model": "resnet2-w8",
     "dataset": "synthetic",
@@ -70,6 +72,7 @@ def finished(tmp_path_factory):
         return model_dir, experiment.train(tiny(), model_dir, command="python main.py")
 
 
+@pytest.mark.graphs
 def test_a_run_leaves_everything_behind(finished, capsys):
     model_dir, report = finished
     names = {str(path.relative_to(model_dir)) for path in model_dir.rglob("*")}
@@ -174,6 +177,7 @@ def test_other_classes_than_the_checkpoints_are_refused(finished):
         experiment.evaluate({"dataset": "fashion_mnist_12k"}, model_dir=finished[0])
 
 
+@pytest.mark.graphs
 def test_export(finished):
     """The card says what the reports found of these very weights, and what they were compared on."""
     model_dir, report = finished
@@ -222,6 +226,7 @@ def release(tmp_path_factory):
     return folder
 
 
+@pytest.mark.graphs
 def test_a_release_is_evaluated_beside_its_published_numbers(release, narrow_b0, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(data, "imagenet_classes", lambda: data.load("synthetic").classes)
