@@ -133,8 +133,9 @@ def test_a_stopped_evaluation_goes_on_and_ends_alike(trained, whole, monkeypatch
 
 
 KILLED = """
-import sys
 from sat_tf.evaluate import attacker
+import tensorflow as tf
+tf.config.run_functions_eagerly(True)  # as here: a graph rounds otherwise
 attacker.EVERY, attacker.SHARE = 0.0, 1e9
 from sat_tf import experiment
 experiment.evaluate({changes!r}, model_dir={model_dir!r})
