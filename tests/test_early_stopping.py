@@ -128,6 +128,7 @@ def test_report_and_checkpoint_say_which_weights(averaged):
     assert {"model", "optimizer", "average"} <= groups
 
 
+@pytest.mark.graphs
 def test_raw_and_averaged_weights_are_evaluated_and_exported_as_asked(averaged, narrow_b0):
     model_dir, report = averaged
     logits = {}
