@@ -82,6 +82,13 @@ def _contest(common, arguments, names):
     return {"setting": common, "sides": {name: side.close() for name, side in sides.items()}}
 
 
+def known(table: dict, option: str, value: str) -> str:
+    """Return the value of an option that has to be a key of a table; end the side's process with a word if it isn't."""
+    if value not in table:
+        sys.exit(f"Expected {option} to be one of {', '.join(table)}. Received: {option}={value}.")
+    return value
+
+
 class Side:
     """A process that prepares a side, then runs it whenever it is told to.
 

@@ -40,7 +40,7 @@ def make(setting, rehearsals=2):
     images = rng.random((size, side, side, 3), np.float32)
     labels = rng.integers(0, CLASSES, size).astype(np.int32)
     model = weighted(models.build(setting["model"], setting["act"], CLASSES, dropout=0.0))
-    library = ours if setting["library"] in ("sat_tf", "keras_conv") else theirs
+    library = LIBRARIES[contest.known(LIBRARIES, "library", setting["library"])]
     run = library(setting, model, images, labels)
     for _ in range(rehearsals):
         run()
@@ -266,6 +266,9 @@ def torch_network(model, images):
             f"Expected the same logits of both networks. Received: {np.abs(theirs - own).max():.3g} apart."
         )
     return network
+
+
+LIBRARIES = {"sat_tf": ours, "keras_conv": ours, "torch": theirs, "torch.compile": theirs}
 
 
 if __name__ == "__main__":
