@@ -43,7 +43,7 @@ OPTIONS = {
 def make(setting):
     """Return a side's attack on all images; its facts are the share left right and the farthest, in 255ths."""
     model, images, labels = subject(setting)
-    attack = LIBRARIES[contest.known(LIBRARIES, "library", setting["library"])](setting, model, images, labels)
+    attack = contest.row(LIBRARIES, setting, "library")(setting, model, images, labels)
     clean, kept = logits_of(model, images).argmax(-1) == labels, []
 
     def run():

@@ -82,11 +82,11 @@ def _contest(common, arguments, names):
     return {"setting": common, "sides": {name: side.close() for name, side in sides.items()}}
 
 
-def known(table: dict, option: str, value: str) -> str:
-    """Return the value of an option that has to be a key of a table; end the side's process with a word if it isn't."""
-    if value not in table:
-        sys.exit(f"Expected {option} to be one of {', '.join(table)}. Received: {option}={value}.")
-    return value
+def row(table: dict, setting: dict, option: str) -> object:
+    """Return the row of a table that an option of a side names; end its process with a word where there is none."""
+    if setting[option] not in table:
+        sys.exit(f"Expected {option} to be one of {', '.join(table)}. Received: {option}={setting[option]}.")
+    return table[setting[option]]
 
 
 class Side:

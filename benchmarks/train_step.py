@@ -40,8 +40,7 @@ def make(setting, rehearsals=2):
     images = rng.random((size, side, side, 3), np.float32)
     labels = rng.integers(0, CLASSES, size).astype(np.int32)
     model = weighted(models.build(setting["model"], setting["act"], CLASSES, dropout=0.0))
-    library = LIBRARIES[contest.known(LIBRARIES, "library", setting["library"])]
-    run = library(setting, model, images, labels)
+    run = contest.row(LIBRARIES, setting, "library")(setting, model, images, labels)
     for _ in range(rehearsals):
         run()
     return run

@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
 # TensorFlow reads this when it is first imported. It has oneDNN's kernels in its x86 builds, but leaves them off on
-# processors without AVX512-VNNI, where its own take twice as long for convolutions on small images.
+# processors without AVX512-VNNI, where its own take up to twice as long for convolutions on small images.
 if platform.machine().lower() in ("x86_64", "amd64"):
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 

@@ -1,10 +1,9 @@
 """oneDNN's kernels, by which TensorFlow's x86 builds convolve: whether they are on, and what they fail at."""
 
 import keras
-import tensorflow as tf
 from tensorflow.python.util import _pywrap_util_port
 
-from sat_tf.layers import Conv
+from sat_tf.layers.convolution import Conv, on_cpu
 
 _FEW = 16  # channels of a vector of AVX-512; of AVX2 eight
 
@@ -22,7 +21,7 @@ def check(model: keras.Model) -> None:
     Raises:
       ValueError: it has such a kernel, and they are on.
     """
-    if not is_on() or tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):
+    if not is_on() or not on_cpu():
         return
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.Conv2D) and layer.built and layer.trainable and _fails(layer):

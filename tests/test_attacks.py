@@ -202,17 +202,13 @@ def test_auto_pgd_of_a_whole_batch_is_stronger_than_pgd_and_free_of_neighbours(s
     loss_fn = climb(model, labels)
     attack = attacks.for_training("apgd-10", epsilon=8 / 255)
     adversarial = attack(loss_fn, images, seed)
-    assert_nearly_same(adversarial, tf.function(attack)(loss_fn, images, seed))
+    traced = tf.function(attack)(loss_fn, images, seed)
+    assert np.mean(np.abs(adversarial - traced) < 1e-6) > 0.995  # the sign of what is nearly 0 goes by rounding
     pgd_1 = attacks.for_training("pgd-1", epsilon=8 / 255)(loss_fn, images, seed)
     assert tf.reduce_mean(loss_fn(adversarial)) > tf.reduce_mean(loss_fn(pgd_1))
     if getattr(seed, "shape", ()) == (16, 2):
         part = attack(climb(model, labels[8:]), images[8:], seed[8:])
-        assert_nearly_same(adversarial[8:], part)
-
-
-def assert_nearly_same(one, two):
-    """Compare images but for pixels whose gradient is so near 0 that its sign goes by how sums are rounded."""
-    assert np.mean(np.abs(one - two) > 1e-6) < 0.005
+        np.testing.assert_allclose(adversarial[8:], part, atol=1e-6)
 
 
 def test_auto_pgd_may_start_at_the_images():

@@ -55,7 +55,8 @@ def test_a_normalisation_alone_is_keras_own(training):
 def test_a_convolution_alone_is_keras_own_values_and_gradients(kernel_size, strides, side):
     layer = Conv(6, kernel_size, strides=strides, activation="sigmoid")
     twin = keras.layers.Conv2D(6, kernel_size, strides, "same", activation="sigmoid")
-    images = tf.constant(np.random.default_rng(1).normal(size=[4, side, side, 16]), tf.float32)
+    channels = 16 if side == 6 else 5  # TensorFlow's own gradient with strides wants sixteen: sat_tf.onednn
+    images = tf.constant(np.random.default_rng(1).normal(size=[4, side, side, channels]), tf.float32)
     found = []
     for convolve in (layer, twin):
         convolve.build(images.shape)
@@ -108,8 +109,9 @@ def test_moving_statistics_follow_the_batch_in_training_only():
 @pytest.mark.parametrize("size,strides,side", [(1, 1, 5), (7, 2, 14), (7, 2, 13), (5, 2, 12), (3, 2, 8), (1, 2, 8)])
 def test_every_way_of_convolving_is_the_same_convolution(size, strides, side):
     rng = np.random.default_rng(5)
-    images = tf.constant(rng.normal(size=[2, side, side, 16]), tf.float32)
-    kernel = tf.constant(rng.normal(scale=0.3, size=[size, size, 16, 4]), tf.float32)
+    channels = 16 if (size, strides) == (1, 2) else 3  # TensorFlow's own gradient wants sixteen there: sat_tf.onednn
+    images = tf.constant(rng.normal(size=[2, side, side, channels]), tf.float32)
+    kernel = tf.constant(rng.normal(size=[size, size, channels, 4]), tf.float32)
     assert_same_function(
         lambda x, k: conv2d(x, k, strides, "VALID"), lambda x, k: tf.nn.conv2d(x, k, strides, "VALID"), images, kernel
     )

@@ -183,7 +183,7 @@ def conv2d(inputs: tf.Tensor, kernel: tf.Tensor, strides: int, padding: str, gro
       padding: "SAME" or "VALID".
       groups: how many.
     """
-    if tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"):
+    if not on_cpu():
         return tf.nn.conv2d(inputs, kernel, strides, padding)
     size = kernel.shape[0]
     if size == 1 and strides > 1:
@@ -198,6 +198,11 @@ def conv2d(inputs: tf.Tensor, kernel: tf.Tensor, strides: int, padding: str, gro
     pieces = groups // together
     parts = zip(tf.split(inputs, pieces, -1), tf.split(kernel, pieces, -1), strict=True)
     return tf.concat([tf.nn.conv2d(i, _block_diagonal(k, together), strides, padding) for i, k in parts], -1)
+
+
+def on_cpu() -> bool:
+    """Say whether it is the processor that convolves: TensorFlow sees neither a GPU nor a TPU."""
+    return not (tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("TPU"))
 
 
 def _even(sides):
