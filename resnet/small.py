@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from sat_tf.layers import ConvNorm
+from sat_tf.layers import ConvNorm, subsampled
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class Subsample(keras.layers.Layer):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Return `[b, h/2, w/2, filters]`."""
         missing = self.filters - inputs.shape[-1]
-        return tf.pad(inputs[:, ::2, ::2], [[0, 0], [0, 0], [0, 0], [missing // 2, missing - missing // 2]])
+        return tf.pad(subsampled(inputs, 2), [[0, 0], [0, 0], [0, 0], [missing // 2, missing - missing // 2]])
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         batch, height, width, _ = input_shape

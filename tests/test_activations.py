@@ -1,5 +1,6 @@
 """Values and derivatives against NumPy, finite differences, smoothness at 0, extremes, serialization."""
 
+import contextlib
 import math
 
 import keras
@@ -142,6 +143,25 @@ def test_extremes_stay_finite(spec, dtype):
     assert np.isfinite(tf.cast(gradient, tf.float32)).all()
     reference = REFERENCES[spec][0](tf.cast(x, tf.float64).numpy())
     np.testing.assert_allclose(tf.cast(y, tf.float32), reference, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize(("spec", "other"), [*((spec, None) for spec in REFERENCES), ("relu", "swish")])
+def test_bfloat16_in_one_pass_equals_op_by_op(spec, other):
+    layer = activations.factory(spec)("act")
+    layer.dtype_policy = "mixed_bfloat16"
+    x, upstream = (tf.random.stateless_normal((4, 33), (0, k), 0, 3.0, tf.bfloat16) for k in range(2))
+    layer.build(x.shape)
+
+    def gradients():
+        context = activations.gradient_of(other) if other else contextlib.nullcontext()
+        with context, tf.GradientTape() as tape:
+            tape.watch(x)
+            values = layer(x)
+        return values, *tape.gradient(values, [x, *(v.value for v in layer.trainable_variables)], upstream)
+
+    for found, expected in zip(tf.function(gradients, autograph=False)(), gradients(), strict=True):
+        assert found.dtype == expected.dtype
+        np.testing.assert_allclose(tf.cast(found, tf.float32), tf.cast(expected, tf.float32), rtol=2**-7, atol=1e-6)
 
 
 def test_smoothrelu_learns_one_positive_number():

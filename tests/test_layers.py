@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from sat_tf.layers import Conv, ConvNorm, DepthwiseConvNorm, Dropout, Norm, StochasticDepth, drawing_from
-from sat_tf.layers.convolution import conv2d
+from sat_tf.layers.convolution import conv2d, subsampled
 
 
 def randomised(layer, channels, seed=0):
@@ -104,6 +104,23 @@ def test_moving_statistics_follow_the_batch_in_training_only():
     layer(images, training=True)
     np.testing.assert_allclose(layer.moving_mean, 0.25 * images.mean((0, 1, 2)), rtol=1e-4)
     np.testing.assert_allclose(layer.moving_variance, 0.75 + 0.25 * images.var((0, 1, 2), ddof=1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize(("side", "strides"), [(6, 2), (7, 2), (7, 3)])
+def test_every_second_pixel_is_a_slice_with_strides_to_the_bit(side, strides, dtype):
+    images = tf.cast(tf.random.stateless_normal((2, side, side, 5), (0, 1)), dtype)
+
+    def read(by):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            pixels = by(images)
+        upstream = tf.cast(tf.random.stateless_normal(pixels.shape, (0, 2)), dtype)
+        return pixels, tape.gradient(pixels, images, upstream)
+
+    slices = read(lambda images: images[:, ::strides, ::strides])
+    for found, expected in zip(read(lambda images: subsampled(images, strides)), slices, strict=True):
+        np.testing.assert_array_equal(tf.cast(found, tf.float32), tf.cast(expected, tf.float32))
 
 
 @pytest.mark.parametrize("size,strides,side", [(1, 1, 5), (7, 2, 14), (7, 2, 13), (5, 2, 12), (3, 2, 8), (1, 2, 8)])
