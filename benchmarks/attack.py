@@ -221,8 +221,7 @@ def in_torch(setting, model, images, labels, make_attack):
     torch.set_num_threads(int(setting["threads"]))
     network = train_step.torch_network(model, images[:2]).requires_grad_(False)
     attack = make_attack(network)
-    last = torch.channels_last
-    given = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=last)
+    given = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
     wanted = torch.from_numpy(labels.astype(np.int64))
     size = int(setting["batch_size"])
 
@@ -267,12 +266,37 @@ def autoattack(setting, model, images, labels):
         raise ImportError(f"{setting['attack']} is not compared with autoattack")
 
     def of(network):
-        made = AutoAttack(network, norm="Linf", eps=float(setting["epsilon"]) / 255, device="cpu", verbose=False)
+        epsilon = float(setting["epsilon"]) / 255
+        made = AutoAttack(with_plain_images(network), norm="Linf", eps=epsilon, device="cpu", verbose=False)
         if setting["attack"] != "autoattack":
             made.attacks_to_run = [setting["attack"]]
         return lambda x, y: made.run_standard_evaluation(x, y, bs=int(setting["batch_size"]))
 
     return in_torch(setting, model, images, labels, of)
+
+
+def with_plain_images(network):
+    """Return a channels-last network whose images, and gradients to them, lie in memory as the authors' code asks."""
+    import torch
+
+    class Enter(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, images):
+            return images.contiguous(memory_format=torch.channels_last)
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient.contiguous()
+
+    class Entered(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = network
+
+        def forward(self, images):
+            return self.network(Enter.apply(images))
+
+    return Entered()
 
 
 LIBRARIES = {

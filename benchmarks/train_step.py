@@ -154,16 +154,16 @@ def torch_network(model, images):
         norm = torch.nn.BatchNorm2d(layer.gamma.shape[0], layer.epsilon, 1 - layer.momentum)
         values = (layer.gamma, layer.beta, layer.moving_mean, layer.moving_variance)
         for to, value in zip((norm.weight, norm.bias, norm.running_mean, norm.running_var), values, strict=True):
-            to.data.copy_(torch.from_numpy(np.array(value)))
+            to.data.copy_(torch.from_numpy(value.numpy()))
         return norm
 
     def convolution(layer):
-        kernel = np.array(layer.kernel)
+        kernel = layer.kernel.numpy()
         depthwise = type(layer).__name__ == "DepthwiseConvNorm"
         kernel = kernel.transpose(2, 3, 0, 1) if depthwise else kernel.transpose(3, 2, 0, 1)
         groups = len(kernel) if depthwise else layer.groups
         size, strides = kernel.shape[2], layer.strides if isinstance(layer.strides, int) else layer.strides[0]
-        bias = np.array(layer.bias) if getattr(layer, "use_bias", False) else None
+        bias = layer.bias.numpy() if getattr(layer, "use_bias", False) else None
         made = torch.nn.Conv2d(kernel.shape[1] * groups, len(kernel), size, strides, 0, 1, groups, bias is not None)
         made.weight.data.copy_(torch.from_numpy(np.ascontiguousarray(kernel)))
         if bias is not None:
@@ -207,8 +207,8 @@ def torch_network(model, images):
 
     def dense(layer):
         made = torch.nn.Linear(*layer.kernel.shape)
-        made.weight.data.copy_(torch.from_numpy(np.array(layer.kernel).T.copy()))
-        made.bias.data.copy_(torch.from_numpy(np.array(layer.bias)))
+        made.weight.data.copy_(torch.from_numpy(layer.kernel.numpy().T.copy()))
+        made.bias.data.copy_(torch.from_numpy(layer.bias.numpy()))
         return made
 
     makers = {
@@ -219,7 +219,7 @@ def torch_network(model, images):
         "Norm": normalisation,
         "Swish": lambda layer: torch.nn.SiLU(),
         "ReLU": lambda layer: torch.nn.ReLU(),
-        "SmoothReLU": lambda layer: SmoothReLU(np.array(layer.raw)),
+        "SmoothReLU": lambda layer: SmoothReLU(layer.raw.numpy()),
         "GELU": lambda layer: torch.nn.GELU(),
         "Softplus": lambda layer: torch.nn.Softplus(),
         "ELU": lambda layer: torch.nn.ELU(layer.alpha),

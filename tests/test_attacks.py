@@ -47,6 +47,21 @@ def test_stays_inside_ball_and_range_to_the_last_bit(name, epsilon):
         assert np.abs(adversarial - images.numpy()).max() <= np.float32(epsilon)  # and as float32 subtracts
 
 
+@pytest.mark.parametrize("epsilon", RADII[1:])
+def test_the_ball_ends_at_the_last_float_inside(epsilon):
+    powers = 2.0 ** -np.arange(1, 24)  # above a power of two floats are twice as far apart as below
+    images = np.concatenate([np.random.default_rng(0).uniform(0, 1, 100_000), powers]).astype(np.float32)
+    images = np.concatenate([images, abs(images - np.float32(epsilon)), np.minimum(images + np.float32(epsilon), 1)])
+    radius = np.float64(attacks.rounded_down(epsilon))
+    exact = [images.astype(np.float64) - radius, images.astype(np.float64) + radius]
+    low, high = (bound.astype(np.float32) for bound in exact)
+    low = np.where(low < exact[0], np.nextafter(low, np.float32(2)), low)
+    high = np.where(high > exact[1], np.nextafter(high, np.float32(-2)), high)
+    found = attacks.linf_ball(tf.constant(images), epsilon)
+    np.testing.assert_array_equal(found[0], np.maximum(low, 0))
+    np.testing.assert_array_equal(found[1], np.minimum(high, 1))
+
+
 def test_reaches_the_edge_of_the_ball():
     images = tf.fill([1, 8, 8, 3], 0.3)
     low, high = attacks.linf_ball(images, 8 / 255)
