@@ -64,7 +64,7 @@ def fashion_efficientnet_adamw() -> Recipe:
         weight_decay=0.05,
         warmup_epochs=0.5,
         zero_gamma=True,
-        validation_every=2,
+        validation_every=4,
         eval_attacks=("clean", "pgd-20"),
         eval_images=1000,
     )

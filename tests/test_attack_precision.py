@@ -132,6 +132,7 @@ def test_a_recipe_names_it(given, own):
     [
         (["--attack_precision=half"], "bfloat16"),
         (["--attack_precision=bfloat16", "--method=free"], "attack and update are one pass"),
+        (["--attack_precision=bfloat16", "--method=standard"], "a method that attacks, such as sat"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(flags, words, capsys, tmp_path):

@@ -190,7 +190,7 @@ def conv2d(inputs: tf.Tensor, kernel: tf.Tensor, strides: int, padding: str, gro
         inputs, strides = subsampled(inputs, strides), 1
     if groups == 1:
         if size == 1:
-            return tf.tensordot(inputs, kernel[0, 0], 1)
+            return tf.tensordot(inputs, tf.reshape(kernel, kernel.shape[2:]), 1)
         if size > 3 and strides == 2 and padding == "VALID" and _even(inputs.shape[1:3]):
             return tf.nn.conv2d(tf.nn.space_to_depth(inputs, 2), _kernel_on_blocks(kernel), 1, padding)
         return tf.nn.conv2d(inputs, kernel, strides, padding)

@@ -88,6 +88,13 @@ class Standard:
     wants_ids = False  # whether a batch should say which images it holds
     takes_mixed = True  # whether labels may be probabilities, as those of mixed images are
 
+    def __post_init__(self):
+        if self.attack is None and self.backward.attack_precision is not None:
+            raise ValueError(
+                "Expected a method that attacks, such as sat, with a precision of the attack's own. Received: "
+                f"attack_precision={self.backward.attack_precision} with training {self.words}."
+            )
+
     @property
     def forward_equivalents(self) -> int:
         """Cost of a step in forward passes of its batch."""
