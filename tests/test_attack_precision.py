@@ -166,6 +166,12 @@ def test_what_is_named_is_not_measured(monkeypatch):
         assert devices.settled(recipe, lambda: None) == recipe
 
 
+def test_auto_says_that_a_run_goes_on_as_it_began(caplog):
+    caplog.set_level("INFO", "absl")
+    assert devices.settled(Recipe(attack_precision="auto"), Recipe).attack_precision is None
+    assert "the run goes on as it began, in the precision of updates" in caplog.text
+
+
 @pytest.mark.parametrize("times, wanted", [([2.0, 1.0], "bfloat16"), ([1.0, 2.0], "float32"), ([1.0, 0.95], "float32")])
 def test_the_faster_one_is_measured_in_turn(times, wanted, monkeypatch):
     clock, steps = [0.0], iter(times * precision.TRIALS)

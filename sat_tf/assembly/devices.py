@@ -57,6 +57,8 @@ def settled(recipe: hparams.Recipe, known: Callable[[], hparams.Recipe | None]) 
 
     def settle():
         if before := known():
+            kept = before.attack_precision or "in the precision of updates"
+            logging.info("attack_precision=auto: the run goes on as it began, %s.", kept)
             return before.attack_precision
         found, share = precision.faster_precision()
         what = "attack_precision=auto: in bfloat16 a convolution's gradient takes %.2f of float32's time here: %s."
