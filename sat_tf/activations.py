@@ -271,7 +271,7 @@ def _with_gradient(values, x, function):
 def _in_one_pass(spec, other, x, *numbers):
     """Return an activation of bfloat16 whose gradient, computed in float32, XLA compiles into one pass.
 
-    An operation of its own for each step casts to float32 and back: a sixth of an attack's time.
+    Operations of their own would pass over memory for each step, and twice more for the casts.
     """
 
     @tf.custom_gradient
