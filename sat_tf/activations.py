@@ -29,7 +29,7 @@ def gradient_of(spec: str) -> Iterator[None]:
 
     Source: Xie et al. 2020, "Smooth Adversarial Training", Section 3.2.
     """
-    _function_of(spec)
+    _function_of(spec)  # a bad one fails here, not where a model is called
     token = _GRADIENT.set(spec)
     try:
         yield
@@ -47,8 +47,8 @@ class Activation(keras.layers.Layer):
         other = _GRADIENT.get()
         if inputs.dtype not in (tf.float16, tf.bfloat16) or (self.exact and other is None):
             return self._differentiable(inputs)
-        if inputs.dtype == tf.bfloat16 and on_cpu() and not tf.executing_eagerly() and self._spec():
-            return _in_one_pass(self._spec(), other, inputs, *self.numbers())
+        if inputs.dtype == tf.bfloat16 and on_cpu() and not tf.executing_eagerly() and (spec := self._spec()):
+            return _in_one_pass(spec, other, inputs, *self.numbers())
         return tf.cast(self._differentiable(tf.cast(inputs, tf.float32)), inputs.dtype)
 
     def _differentiable(self, x):
@@ -381,8 +381,9 @@ def factory(spec: str) -> Callable[[str], keras.Layer]:
     return lambda layer_name: build(name=layer_name)
 
 
+@functools.cache
 def _function_of(spec):
-    """Return the function of an activation without its layer: `x -> values`."""
+    """Return the function of an activation without its layer, the same for each of its sites: `x -> values`."""
     layer = factory(spec)("gradient")
     if isinstance(layer, SmoothReLU):
         return lambda x: _smooth_relu(x, layer.initial_alpha)
