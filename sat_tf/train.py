@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from sat_tf import inputs, memory, methods, onednn, optim
+from sat_tf import graphs, inputs, memory, methods, onednn, optim
 from sat_tf.layers import drawing_from
 from sat_tf.recomputed import Recomputed, learning
 
@@ -174,21 +174,24 @@ class Loop:
         names = []  # known once the graph is traced: loss, and whatever the method reports
         _ = self._called  # made outside of any graph
         memory.keep_freed()
-        step = tf.function(self.step, jit_compile=True) if self.jit_compile else self.step
+        step = self.step
+        if self.jit_compile or not graphs.written(self.method):
+            step = graphs.compiled(step, self.method, jit_compile=self.jit_compile or None)
 
-        @tf.function
-        def steps(iterator, count):
-            rows = tf.TensorArray(tf.float32, size=count)
-            waited = tf.zeros([], tf.float64)
-            for i in tf.range(count):
-                batch, seconds = self._next(iterator, rows.flow)
-                waited += seconds
-                per_replica = self.strategy.run(step, batch)
-                means = {name: self.strategy.reduce("SUM", each, axis=None) for name, each in per_replica.items()}
-                names.clear()
-                names.extend(means)
-                rows = rows.write(i, tf.stack(list(means.values())))
+        def advance(iterator, number, rows, waited):
+            batch, seconds = self._next(iterator, rows.flow)
+            per_replica = self.strategy.run(step, batch)
+            means = {name: self.strategy.reduce("SUM", each, axis=None) for name, each in per_replica.items()}
+            names[:] = means
+            return number + 1, rows.write(number, tf.stack(list(means.values()))), waited + seconds
+
+        def loop(iterator, count):
+            start = tf.constant(0), tf.TensorArray(tf.float32, size=count), tf.zeros([], tf.float64)
+            body = functools.partial(advance, iterator)
+            _, rows, waited = tf.while_loop(lambda number, *_: number < count, body, start)
             return rows.stack(), waited
+
+        steps = graphs.compiled(loop)
 
         def call(iterator, count):
             rows, call.waited = (each.numpy() for each in steps(iterator, count))

@@ -109,8 +109,9 @@ def graphs(request):
 def forgotten_models():
     """Free what can be freed of a file's models when its tests are done; Python does not know their size."""
     yield
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)  # free_memory collects, as the next line does
     gc.collect()
+    gc.freeze()  # what is left stays: the next file's collection need not look at it
     context.context().clear_kernel_cache()  # which holds what was compiled of functions that are gone
     with contextlib.suppress(OSError, AttributeError):  # glibc alone has it
         ctypes.CDLL(None).malloc_trim(0)

@@ -22,14 +22,22 @@ def embedded():
     return [(images[:4000], labels[:4000].astype(np.int32)) for images, labels in parts]
 
 
+@functools.cache
+def shrunk(side):
+    """Return the embedded images, in [0, 1] and of some size."""
+    parts = []
+    for images, labels in embedded():
+        step = images.shape[1] // side
+        images = images.reshape(-1, side, step, side, step, 3).mean((2, 4)).round().astype(np.uint8)
+        parts.append((images / np.float32(255), labels))
+    return parts
+
+
 def images_of(side=16, classes=10, coloured=False, test=300):
     """Return training images, labels, and test `Examples`: of some classes, at some size, grey or tinted by class."""
     parts = []
-    for images, labels in embedded():
+    for images, labels in shrunk(side):
         images, labels = images[labels < classes], labels[labels < classes]
-        step = images.shape[1] // side
-        images = images.reshape(-1, side, step, side, step, 3).mean((2, 4)).round().astype(np.uint8)
-        images = images / np.float32(255)
         if coloured:
             tints = np.random.default_rng(5).uniform(0.2, 1.0, [10, 3]).astype(np.float32)
             images = images * tints[labels][:, None, None]

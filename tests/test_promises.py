@@ -139,7 +139,7 @@ class Network:
 def network(request):
     """Build every architecture once; the largest would have two gigabytes of weights."""
     yield Network(request.param)
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)  # these networks are small, and a collection takes longer than them
 
 
 def sites_of(name):

@@ -2,7 +2,6 @@
 
 import functools
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -155,18 +154,12 @@ def test_batches_leave_few_places_free(runs, size):
     assert active.fitting([7], runs) == 7
 
 
-def test_only_python_of_others_is_converted():
-    (stage,) = attacks.plan_of("pgd-3", attacks.Terms(classes=CLASSES))
-
+def test_a_model_of_python_is_attacked_as_one_of_tensorflow():
     def branching(images):
         return model(images) if tf.reduce_any(images > 2) else model(images) + 1.0  # which AutoGraph alone can trace
 
-    assert active.ActiveSet(branching, stage, "linf", 4).autograph
-    one = evaluate.Attacker(branching, batch_size=64, seed=3).attack(examples(), "pgd-3", epsilon=EPSILON)
-    assert (
-        one.stage.tolist()
-        == evaluate.Attacker(model, batch_size=64, seed=3).attack(examples(), "pgd-3", epsilon=EPSILON).stage.tolist()
-    )
-    ready = keras.Sequential([keras.Input([6, 6, 3]), keras.layers.Flatten(), keras.layers.Dense(CLASSES)])
-    assert not evaluate.Attacker(ready)._active(stage).autograph
-    assert not active.written_for_graphs(attacks.Once(attack=object()))
+    stages = [
+        evaluate.Attacker(each, batch_size=64, seed=3).attack(examples(), "pgd-3", epsilon=EPSILON).stage.tolist()
+        for each in (branching, model)
+    ]
+    assert stages[0] == stages[1]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from sat_tf import attacks, losses, replicas
+from sat_tf import attacks, graphs, losses, replicas
 from sat_tf.evaluate.work import Ended, Work
 
 FREED = 8  # a turn ends when one place in so many is free
@@ -63,7 +63,7 @@ class ActiveSet:
         self._turns = {} if turns is None else turns
         attack = stage.attack(self.ball(epsilon=1.0), 1.0)
         self.evaluations = attack.evaluations
-        self.autograph = not all(map(written_for_graphs, (self.predict, self.attacked, attack)))
+        self.written_by = self.predict, self.attacked, attack
 
     def run(
         self, examples: Any, epsilon: float, step_size: float, work: Work, report: Callable[[Work, list[Ended]], None]
@@ -159,7 +159,7 @@ class ActiveSet:
         limit, most = tf.constant(work.limit // self.replicas, tf.int32), tf.constant(LONGEST)
         numbers = limit, most, tf.constant(epsilon), tf.constant(step_size, tf.float32)
         if len(places) not in self._turns:
-            self._turns[len(places)] = tf.function(self._turn_of_all, autograph=self.autograph)
+            self._turns[len(places)] = graphs.compiled(self._turn_of_all, *self.written_by)
         result = self._turns[len(places)](*spread, *numbers, self._settings())
         gathered = {name: self.strategy.experimental_local_results(value) for name, value in result.items()}
         return {name: np.concatenate([part.numpy() for part in values]) for name, values in gathered.items()}
@@ -243,14 +243,6 @@ def fitting(sizes: list[int], runs: int) -> int:
     """
     taken = {size: math.ceil(runs / size) * size for size in sizes if size >= min(runs, sizes[-1] / 2)}
     return max(size for size, places in taken.items() if places <= NEARLY * min(taken.values()))
-
-
-def written_for_graphs(part: Any) -> bool:
-    """Say whether no Python of a model or an attack needs AutoGraph, with which a first trace takes thrice as long."""
-    inner = getattr(part, "attack", None)
-    if inner is not None and not written_for_graphs(inner):
-        return False
-    return getattr(part, "written_for_graphs", type(part).__module__.startswith("sat_tf.attacks"))
 
 
 def choose(flags: tf.Tensor, new: attacks.State, old: attacks.State) -> attacks.State:

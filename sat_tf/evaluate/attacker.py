@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from sat_tf import attacks, inputs
+from sat_tf import attacks, graphs, inputs
 from sat_tf.evaluate.active import ActiveSet
 from sat_tf.evaluate.predictor import predictor
 from sat_tf.evaluate.results import KEPT, MISCLASSIFIED, ROBUST, Examples, Result, blank, classes, distances
@@ -54,7 +54,7 @@ class Attacker:
         self.attacked = predictor(attacked, value_range) if attacked is not None else None
         self.norm, self.batch_size, self.strategy, self.seed = norm, batch_size, strategy, seed
         self.side_by_side = side_by_side
-        self._compiled = tf.function(self.predict, reduce_retracing=False)
+        self._compiled = graphs.compiled(self.predict, self.predict, reduce_retracing=False)
         self._actives, self._programs = {}, {}
 
     def logits(self, images: np.ndarray, progress: Callable[[int], None] | None = None) -> np.ndarray:

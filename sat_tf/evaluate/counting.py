@@ -5,7 +5,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from sat_tf import replicas
+from sat_tf import graphs, replicas
 from sat_tf.half import in_half_precision, keeping_gradients
 
 
@@ -31,7 +31,7 @@ class Counter:
     ) -> None:
         self.model, self.attack, self.loss_fn, self.seed = model, attack, loss_fn, seed
         self.strategy = strategy or tf.distribute.get_strategy()
-        self._count = tf.function(self._count_batch)
+        self._count = graphs.compiled(self._count_batch, model, attack, loss_fn)
         self._batches, self._numbered = None, None
 
     def count(

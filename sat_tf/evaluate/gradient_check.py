@@ -9,7 +9,7 @@ would, without its curvature and without its rounding where it saturates.
 import numpy as np
 import tensorflow as tf
 
-from sat_tf import losses
+from sat_tf import graphs, losses
 from sat_tf.evaluate.model_checks import Case, Found, evenly
 
 IMAGES, DIRECTIONS = 32, 3
@@ -62,7 +62,6 @@ class _Backward:
         self.images, self.count = images, len(images)
         predict, size = attacker.predict, min(attacker.batch_size, len(images))
 
-        @tf.function
         def gradients(images, labels, random):
             with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
                 tape.watch(images)
@@ -76,13 +75,13 @@ class _Backward:
                 tape.gradient(mixed, images, unconnected_gradients="zero"),
             )
 
-        self.labels, self.size, self._gradients = labels.astype(np.int32), size, gradients
+        self.labels, self.size, self._gradients = labels.astype(np.int32), size, graphs.compiled(gradients, predict)
         shapes = (
             tf.TensorSpec([size, *images.shape[1:]]),
             tf.TensorSpec([size], tf.int32),
             tf.TensorSpec([size, classes]),
         )
-        self.precision = _precision(gradients.get_concrete_function(*shapes).graph)
+        self.precision = _precision(self._gradients.get_concrete_function(*shapes).graph)
         self.random = np.random.default_rng(2).standard_normal([self.count, classes])
 
     def __call__(self, images):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from sat_tf import attacks, losses
+from sat_tf import attacks, graphs, losses
 from sat_tf.evaluate.results import classes
 
 SUM_ROUNDED = 1e-2  # of logarithms of probabilities in half precision
@@ -169,10 +169,10 @@ def _gradients(attacker, images, labels):
     """Return the cross-entropy's gradient to the images, as attacks see it: `[n, h, w, c]`."""
     predict = attacker.attacked or attacker.predict
 
-    @tf.function
-    def gradient(images, labels):
+    def of_batch(images, labels):
         return attacks.input_gradient(lambda x: losses.cross_entropy(predict(x), labels), images)
 
+    gradient = graphs.compiled(of_batch, predict)
     size, parts = min(attacker.batch_size, len(images)), []
     for begin in range(0, len(images), size):
         part = np.arange(begin, begin + size) % len(images)  # the last batch is filled up with the first images

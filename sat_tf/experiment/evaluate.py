@@ -7,7 +7,7 @@ import shutil
 
 from absl import logging
 
-from sat_tf import assembly, console, corruptions, data, files, half, machine, report
+from sat_tf import assembly, console, corruptions, data, files, graphs, half, machine, report
 from sat_tf import evaluate as engine
 from sat_tf.assembly import devices
 from sat_tf.distribute import precision, strategies
@@ -40,6 +40,7 @@ class Asked:
     force: bool = False
 
 
+@graphs.job
 def evaluate(
     changes: dict,
     *,

@@ -7,7 +7,7 @@ import numpy as np
 from absl import logging
 
 import sat_tf.export
-from sat_tf import assembly, attacks, console, cost, data, hparams, machine, preprocess
+from sat_tf import assembly, attacks, console, cost, data, graphs, hparams, machine, preprocess
 from sat_tf.runs import checkpoints, evaluations, overlap, places
 
 IMAGES = 200  # on which every format is compared with the model
@@ -16,6 +16,7 @@ LEAST_ATTACKED = 10  # images, whatever they cost
 EMBEDDED = "fashion_mnist_12k"
 
 
+@graphs.job
 def export(
     changes: dict,
     *,

@@ -4,7 +4,7 @@ import contextlib
 import pathlib
 from collections.abc import Callable
 
-from sat_tf import assembly, console, files, half, hparams, pointers
+from sat_tf import assembly, console, files, graphs, half, hparams, pointers
 from sat_tf.assembly import devices
 from sat_tf.distribute import strategies
 from sat_tf.experiment import record, summary
@@ -15,6 +15,7 @@ from sat_tf.runs import checkpoints, folders, overlap, places
 from sat_tf.runs.journal import Journal
 
 
+@graphs.job
 def train(
     recipe: hparams.Recipe,
     model_dir: str | pathlib.Path,

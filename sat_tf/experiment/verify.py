@@ -3,12 +3,13 @@
 import pathlib
 from collections.abc import Iterable
 
-from sat_tf import assembly, data, hparams
+from sat_tf import assembly, data, graphs, hparams
 from sat_tf import verify as file_of
 from sat_tf.evaluate import Examples, predictor, read_examples
 from sat_tf.runs import checkpoints, places
 
 
+@graphs.job
 def verify(
     file: str | pathlib.Path,
     changes: dict,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from sat_tf import assembly, console, evaluate, files, hparams, machine, pointers, report, saving, train
+from sat_tf import assembly, console, evaluate, files, graphs, hparams, machine, pointers, report, saving, train
 from sat_tf.distribute import precision
 from sat_tf.mechanism import quantities
 from sat_tf.runs import checkpoints, places
@@ -22,6 +22,7 @@ PROBE = "pgd-1"
 LENGTHS = np.linspace(0, 2, 17)  # of the way along the attack direction, in radii
 
 
+@graphs.job
 def gradients(
     model_dir: str | pathlib.Path,
     *,
