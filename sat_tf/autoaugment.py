@@ -337,7 +337,7 @@ def _apply(image, names, operations, values, places):
         ]
         return index + 1, tf.ensure_shape(tf.switch_case(operations[index], [*branches, lambda: image]), shape)
 
-    return tf.while_loop(lambda index, _: index < len(operations), stage, (0, image))[1]
+    return tf.while_loop(lambda index, _: index < tf.shape(operations)[0], stage, (0, image))[1]
 
 
 def _checked(image):

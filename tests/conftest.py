@@ -17,6 +17,7 @@ import keras  # noqa: E402
 import pytest  # noqa: E402
 import tensorflow as tf  # noqa: E402
 from tensorflow.python.eager import context  # noqa: E402
+from tensorflow.python.framework import ops  # noqa: E402
 
 from sat_tf import efficientnet, report  # noqa: E402
 
@@ -34,6 +35,15 @@ gc.set_threshold(20_000)  # tracing allocates so much that a collection of every
 def pytest_xdist_auto_num_workers(config):
     """Return the processes of `-n auto`: two for the whole suite, whatever the machine, and none besides for a file."""
     return 0 if any(".py" in argument for argument in config.args) else 2
+
+
+def pytest_itemcollected(item):
+    """Leave Python as it is where graphs are traced: `graphs.job` does, and AutoGraph takes longer than many a test.
+
+    Tests that need it say so by `@pytest.mark.autograph`.
+    """
+    if not item.get_closest_marker("autograph"):
+        item.obj = tf.autograph.experimental.do_not_convert(item.obj)
 
 
 @pytest.fixture(scope="session")
@@ -106,12 +116,18 @@ def graphs(request):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def forgotten_models():
+def forgotten_models(request):
     """Free what can be freed of a file's models when its tests are done; Python does not know their size."""
     yield
+    gradients = ops.gradient_registry._registry  # TensorFlow keeps each custom gradient of every graph, and so the graph
+    for name in [name for name in gradients if name.startswith("CustomGradient-")]:
+        del gradients[name]
     keras.utils.clear_session(free_memory=False)  # free_memory collects, as the next line does
     gc.collect()
     gc.freeze()  # what is left stays: the next file's collection need not look at it
     context.context().clear_kernel_cache()  # which holds what was compiled of functions that are gone
+    import resource, sys
+    print(os.environ.get("PYTEST_XDIST_WORKER"), request.module.__name__, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss//1024, open("/proc/self/statm").read().split()[1], len(gc.get_objects()), gc.get_freeze_count(), resource.getrusage(resource.RUSAGE_SELF).ru_utime, file=open("/work/w/rss.txt","a"))
     with contextlib.suppress(OSError, AttributeError):  # glibc alone has it
         ctypes.CDLL(None).malloc_trim(0)
+

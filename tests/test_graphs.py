@@ -69,6 +69,7 @@ def trained(method):
     return [*found["loss"], *again["loss"]], model.get_weights()
 
 
+@pytest.mark.autograph
 def test_a_method_of_python_trains_as_one_of_tensorflow():
     (losses, weights), (expected, others) = (trained(kind(attack=attack_of())) for kind in (Branching, methods.sat))
     assert losses == expected and losses[-1] < losses[0]
@@ -76,6 +77,7 @@ def test_a_method_of_python_trains_as_one_of_tensorflow():
         np.testing.assert_array_equal(found, wanted)
 
 
+@pytest.mark.autograph
 def test_a_job_converts_nothing():
     def work(count):
         """Count."""

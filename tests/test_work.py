@@ -154,6 +154,7 @@ def test_batches_leave_few_places_free(runs, size):
     assert active.fitting([7], runs) == 7
 
 
+@pytest.mark.autograph
 def test_a_model_of_python_is_attacked_as_one_of_tensorflow():
     def branching(images):
         return model(images) if tf.reduce_any(images > 2) else model(images) + 1.0  # which AutoGraph alone can trace
