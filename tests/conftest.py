@@ -116,18 +116,15 @@ def graphs(request):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def forgotten_models(request):
+def forgotten_models():
     """Free what can be freed of a file's models when its tests are done; Python does not know their size."""
     yield
-    gradients = ops.gradient_registry._registry  # TensorFlow keeps each custom gradient of every graph, and so the graph
+    gradients = ops.gradient_registry._registry  # TensorFlow keeps every custom gradient that was traced, and its graph
     for name in [name for name in gradients if name.startswith("CustomGradient-")]:
         del gradients[name]
     keras.utils.clear_session(free_memory=False)  # free_memory collects, as the next line does
     gc.collect()
     gc.freeze()  # what is left stays: the next file's collection need not look at it
     context.context().clear_kernel_cache()  # which holds what was compiled of functions that are gone
-    import resource, sys
-    print(os.environ.get("PYTEST_XDIST_WORKER"), request.module.__name__, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss//1024, open("/proc/self/statm").read().split()[1], len(gc.get_objects()), gc.get_freeze_count(), resource.getrusage(resource.RUSAGE_SELF).ru_utime, file=open("/work/w/rss.txt","a"))
     with contextlib.suppress(OSError, AttributeError):  # glibc alone has it
         ctypes.CDLL(None).malloc_trim(0)
-

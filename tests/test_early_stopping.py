@@ -1,6 +1,7 @@
 """Probes, patience and catastrophic overfitting; moving averages and noise in a run; what a plan says."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -129,8 +130,9 @@ def test_report_and_checkpoint_say_which_weights(averaged):
 
 
 @pytest.mark.graphs
-def test_raw_and_averaged_weights_are_evaluated_and_exported_as_asked(averaged, narrow_b0):
+def test_raw_and_averaged_weights_are_evaluated_and_exported_as_asked(averaged, narrow_b0, monkeypatch):
     model_dir, report = averaged
+    monkeypatch.setattr(sys.modules["sat_tf.experiment.export"], "IMAGES", 20)  # test_export compares as many as users
     logits = {}
     for choice in ("raw", "averaged"):
         evaluated = experiment.evaluate({"eval_attacks": "clean", "eval_weights": choice}, model_dir=model_dir)
