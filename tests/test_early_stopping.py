@@ -12,6 +12,7 @@ from conftest import narrowed
 from sat_tf import assembly, data, experiment, hparams, pointers, saving
 from sat_tf.experiment import run as run_of
 from sat_tf.experiment import summary
+from sat_tf.runs import checkpoints
 
 EAGER = True
 
@@ -130,21 +131,25 @@ def test_report_and_checkpoint_say_which_weights(averaged):
 
 
 @pytest.mark.graphs
-def test_raw_and_averaged_weights_are_evaluated_and_exported_as_asked(averaged, narrow_b0, monkeypatch):
+@pytest.mark.parametrize("choice,other", [("raw", "averaged"), ("averaged", "raw")])
+def test_raw_and_averaged_weights_are_evaluated_and_exported_as_asked(averaged, narrow_b0, monkeypatch, choice, other):
     model_dir, report = averaged
     monkeypatch.setattr(sys.modules["sat_tf.experiment.export"], "IMAGES", 20)  # test_export compares as many as users
-    logits = {}
-    for choice in ("raw", "averaged"):
-        evaluated = experiment.evaluate({"eval_attacks": "clean", "eval_weights": choice}, model_dir=model_dir)
-        assert evaluated["checkpoint"]["weights"].startswith(choice)
-        experiment.export({"eval_weights": choice}, model_dir=model_dir)
-        name = pointers.find(model_dir, "best").name + ("-averaged" if choice == "averaged" else "")
-        folder = model_dir / "export" / name
-        assert json.loads((folder / "export.json").read_text())["weights"].startswith(choice)
-        reloaded = tf.saved_model.load(folder / "saved_model" / "1")
-        served = reloaded.signatures["serving_default"]
-        logits[choice] = served(images=tf.fill([1, 32, 32, 3], 0.5))["logits"].numpy()
-    assert not np.allclose(logits["raw"], logits["averaged"])
+    evaluated = experiment.evaluate({"eval_attacks": "clean", "eval_weights": choice}, model_dir=model_dir)
+    assert evaluated["checkpoint"]["weights"].startswith(choice)
+    experiment.export({"eval_weights": choice}, model_dir=model_dir)
+    best = pointers.find(model_dir, "best")
+    folder = model_dir / "export" / (best.name + ("-averaged" if choice == "averaged" else ""))
+    assert json.loads((folder / "export.json").read_text())["weights"].startswith(choice)
+    reloaded = tf.saved_model.load(folder / "saved_model" / "1")
+    images = tf.fill([1, 32, 32, 3], 0.5)
+    served = reloaded.signatures["serving_default"](images=images)["logits"].numpy()
+    wanted, others = (
+        checkpoints.open_checkpoint(best, {"eval_weights": each}).load()(images, training=False).numpy()
+        for each in (choice, other)
+    )
+    np.testing.assert_allclose(served, wanted, rtol=1e-5, atol=1e-5)
+    assert not np.allclose(served, others)
 
 
 def test_averages_of_a_run_without_them_are_refused(tmp_path):
