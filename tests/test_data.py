@@ -300,7 +300,6 @@ def test_policy_sees_levels_after_the_crop_and_its_seed_follows_the_image(load):
     assert set(map(str, shapes)) == {str((tf.uint8, [32, 32, 3], tf.int32, [2]))}
 
 
-@pytest.mark.autograph
 def test_policies_by_name(load):
     plain = batches(load("shards").train, augment="imagenet", image_size=40)
     for name in ("none", "autoaugment", "randaugment"):
@@ -352,7 +351,6 @@ digest = digest.hexdigest()
 """
 
 
-@pytest.mark.autograph
 def test_optimizers_of_graphs_change_no_bit(load, data_dir):
     """The suite's pipelines do without them, a user's have them; see conftest."""
     load("shards")

@@ -3,20 +3,12 @@
 import dataclasses
 import functools
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_methods import attack_of
+from small_methods import attack_of, linear, loop_of, small_batch
 
-from sat_tf import attacks, evaluate, graphs, methods, optim, train
-
-BATCH = np.random.default_rng(0).random((4, 6, 6, 3), np.float32), np.arange(4, dtype=np.int32)
-
-
-def network():
-    keras.utils.set_random_seed(0)
-    return keras.Sequential([keras.Input([6, 6, 3]), keras.layers.Flatten(), keras.layers.Dense(4)])
+from sat_tf import attacks, evaluate, graphs, methods
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +29,7 @@ class Step:
 @pytest.mark.parametrize(
     "part,expected",
     [
-        (network(), True),
+        (linear(), True),
         (methods.sat(attack_of()), True),
         (attacks.Once(attack=attack_of()), True),
         (attacks.Once(attack=Step()), False),
@@ -45,7 +37,7 @@ class Step:
         (lambda x: x, False),
         (functools.partial(attacks.input_gradient, tf.nn.relu), True),
         (functools.partial(attacks.input_gradient, lambda x: x), False),
-        (evaluate.predictor(network()), True),
+        (evaluate.predictor(linear()), True),
         (evaluate.predictor(lambda x: x), False),
         (tf.nn.relu, True),
         (0.5, True),
@@ -56,16 +48,9 @@ def test_whose_python_it_is(part, expected):
 
 
 def trained(method):
-    model = network()
-    optimizer = optim.sgd(lambda step: tf.constant(0.1), momentum=0.9)
-    optimizer.build(model.trainable_variables)
-    loop = train.Loop(
-        state=train.TrainState(model=model, optimizer=optimizer),
-        method=method,
-        strategy=tf.distribute.get_strategy(),
-        batch_size=4,
-    )
-    (_, found), (_, again) = loop.run(tf.data.Dataset.from_tensors(BATCH).repeat(), until=4, steps_per_call=2)
+    model = linear()
+    data = tf.data.Dataset.from_tensors(small_batch()).repeat()
+    (_, found), (_, again) = loop_of(method, model).run(data, until=4, steps_per_call=2)
     return [*found["loss"], *again["loss"]], model.get_weights()
 
 

@@ -63,7 +63,7 @@ class ActiveSet:
         self._turns = {} if turns is None else turns
         attack = stage.attack(self.ball(epsilon=1.0), 1.0)
         self.evaluations = attack.evaluations
-        self.written_by = self.predict, self.attacked, attack
+        self._parts = self.predict, self.attacked, attack
 
     def run(
         self, examples: Any, epsilon: float, step_size: float, work: Work, report: Callable[[Work, list[Ended]], None]
@@ -159,7 +159,7 @@ class ActiveSet:
         limit, most = tf.constant(work.limit // self.replicas, tf.int32), tf.constant(LONGEST)
         numbers = limit, most, tf.constant(epsilon), tf.constant(step_size, tf.float32)
         if len(places) not in self._turns:
-            self._turns[len(places)] = graphs.compiled(self._turn_of_all, *self.written_by)
+            self._turns[len(places)] = graphs.compiled(self._turn_of_all, *self._parts)
         result = self._turns[len(places)](*spread, *numbers, self._settings())
         gathered = {name: self.strategy.experimental_local_results(value) for name, value in result.items()}
         return {name: np.concatenate([part.numpy() for part in values]) for name, values in gathered.items()}

@@ -162,7 +162,7 @@ class Plain(tf.Module):
                 layer.activation = _stable_softplus
         self.values = [variable.value for variable in self._model.variables]
         spec = tf.TensorSpec([None, image_size, image_size, 3], tf.float32, "images")
-        self.classify = tf.function(self._classify, autograph=False, input_signature=[spec])
+        self.classify = tf.function(self._classify, input_signature=[spec])
 
     def _classify(self, images):
         return signatures.outputs(self._model(images, training=False))

@@ -46,9 +46,9 @@ class Serving(tf.Module):
         images = tf.TensorSpec([None, image_size, image_size, 3], tf.float32, "images")
         contents = tf.TensorSpec([None], tf.string, "image_bytes")
         labels = tf.TensorSpec([None], tf.int32, "labels")
-        self.classify = tf.function(self._classify, autograph=False, input_signature=[images])
-        self.classify_bytes = tf.function(self._classify_bytes, autograph=False, input_signature=[contents])
-        self.differentiate = tf.function(self._differentiate, autograph=False, input_signature=[images, labels])
+        self.classify = tf.function(self._classify, input_signature=[images])
+        self.classify_bytes = tf.function(self._classify_bytes, input_signature=[contents])
+        self.differentiate = tf.function(self._differentiate, input_signature=[images, labels])
 
     @property
     def signatures(self) -> dict[str, Callable]:
