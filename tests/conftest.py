@@ -28,6 +28,7 @@ tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfigur
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 tf.config.list_logical_devices()
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
+os.fsync = lambda descriptor: None  # no test cuts the power; that and when files are flushed, test_files asks
 gc.freeze()  # what was imported stays: no collection need look at it
 gc.set_threshold(20_000)  # tracing allocates so much that a collection of every 700 takes a twentieth of the time
 

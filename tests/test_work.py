@@ -1,6 +1,7 @@
 """Runs side by side: what they find is what runs one after the other find, also stopped and gone on with."""
 
 import functools
+import itertools
 
 import numpy as np
 import pytest
@@ -152,6 +153,35 @@ def test_places_are_filled(monkeypatch):
 def test_batches_leave_few_places_free(runs, size):
     assert active.fitting([4, 5, 7, 9, 13, 18, 25, 36, 50, 71, 100], runs) == size
     assert active.fitting([7], runs) == 7
+
+
+def attacked_in_turns(monkeypatch, saved):
+    """Return what ends of a long PGD, and the sizes of its batches; a smaller one has to save so many evaluations."""
+    monkeypatch.setattr(active, "SMALLEST", 4)
+    monkeypatch.setattr(active, "SAVED", saved)
+    (stage,) = attacks.plan_of("pgd-60", attacks.Terms(classes=CLASSES))
+    running = active.ActiveSet(model, stage, "linf", 24)
+    chosen = attacker._Chosen(examples(), model(examples().images).numpy(), stage, 0, 0)
+    seen, sizes = {}, []
+
+    def report(work, ends):
+        seen.update({end.place: end for end in ends})
+        sizes.append((len(work.places), work.busy))
+
+    running.run(chosen, 0.008, 0.002, Work((place, 0) for place in range(COUNT) if place % 6), report)
+    return seen, sizes
+
+
+def test_a_batch_shrinks_where_that_saves_more_than_its_trace(monkeypatch):
+    (rarely, few), (readily, many) = (attacked_in_turns(monkeypatch, saved) for saved in (10**9, 100))
+    used = [list(dict.fromkeys(size for size, _ in sizes)) for sizes in (few, many)]
+    assert all(sizes == sorted(sizes, reverse=True) for sizes in used)
+    assert all(after <= before // 4 for before, after in itertools.pairwise(used[0]))
+    assert any(after > before // 4 for before, after in itertools.pairwise(used[1])) and len(used[1]) <= 4
+    assert sum(size for size, _ in many) < sum(size for size, _ in few)
+    assert rarely.keys() == readily.keys() and 0 < sum(end.fooled for end in rarely.values()) < len(rarely)
+    for place, end in rarely.items():
+        assert (end.step, end.fooled) == (readily[place].step, readily[place].fooled)
 
 
 @pytest.mark.autograph
