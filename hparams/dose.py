@@ -7,9 +7,9 @@ ALPHAS = {  # activation: {alpha: what the paper has under PGD-200}; those of EL
     "smoothrelu": {"4": None, "40": None, "400": 40.3},
 }
 TITLES = {
-    "parametric_softplus": "Parametric Softplus: rounder to the left, ReLU at infinity",
-    "smoothrelu": "SmoothReLU: alpha at the start of training, ReLU at infinity",
-    "elu": "ELU: smooth for alpha 1 alone, its kink grows to the right",
+    "parametric_softplus": "Parametric Softplus: alpha (rounder to the left, ReLU at infinity)",
+    "smoothrelu": "SmoothReLU: alpha at the start of training (ReLU at infinity)",
+    "elu": "ELU: alpha (smooth for 1 alone, its kink grows to the right)",
 }
 SOURCES = {"parametric_softplus": "Section 4.1", "smoothrelu": "Section 4.2"}
 

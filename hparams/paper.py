@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sat_tf.hparams import curriculum, dose, mechanism, small
+from sat_tf.hparams import curriculum, dose, mechanism, rate, small
 from sat_tf.hparams import fields as f
 from sat_tf.hparams.efficientnets import named
 from sat_tf.hparams.recipe import Recipe, show
@@ -226,7 +226,11 @@ EXPERIMENTS = {
     ),
     **curriculum.EXPERIMENTS,
 }
-EXPERIMENTS |= {"mechanism": mechanism.experiment(EXPERIMENTS), "dose": dose.experiment(EXPERIMENTS)}
+EXPERIMENTS |= {
+    "mechanism": mechanism.experiment(EXPERIMENTS),
+    "dose": dose.experiment(EXPERIMENTS),
+    "rate": rate.experiment(),
+}
 
 DRAWN = {  # figures of activations and their derivatives: which ones
     "figure1": ("Figure 1: ReLU and Parametric Softplus", ("relu", SUBSTITUTE)),
@@ -270,14 +274,15 @@ def row_recipe(experiment: str, name: str, scale: str, changes: dict[str, Any] |
         return row.make_recipe(f"{experiment}-{name}", content.setting(scale)).replace(**changes)
     base = small.SETTINGS[scale](changes.get("dataset", small.DATASET))
     base = base.replace(**{field: changes[field] for field in ("epochs",) if field in changes})
-    made = base.replace(**{**content.setting(scale, base), **changes, **row.changes})
+    base = base.replace(**content.setting(scale, base))
+    made = base.replace(**{**changes, **row.changes_to(base)})
     return dataclasses.replace(made, name=f"{experiment}-{name}-{scale}")
 
 
 def _fixed(experiment, scale):
     """Return the fields that tell an experiment's rows from each other."""
     rows = {name: EXPERIMENTS[experiment].rows[name] for name in rows_of(experiment, scale)}
-    fixed = {field for row in rows.values() for field in row.changes}
+    fixed = {field for row in rows.values() for field in (*row.changes, *row.shares)}
     if scale == "paper":  # their bases differ, too
         made = [row.make_recipe("", EXPERIMENTS[experiment].setting(scale)) for row in rows.values()]
         values = [{k: v for k, v in recipe.to_dict().items() if k != "name"} for recipe in made]
@@ -293,6 +298,7 @@ def run_name(experiment: str, name: str, scale: str) -> str:
     words += [content.family] if content.family and scale in content.settings else []
     words += [row.changes.get("act", "swish")]
     words += [f"{field}={show(field, value)}" for field, value in row.changes.items() if field != "act"]
+    words += [f"{field}={part:g}x{of}" for field, (part, of) in row.shares.items()]
     return re.sub(r"[^\w.=-]+", "_", "-".join(words))
 
 

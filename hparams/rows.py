@@ -15,10 +15,11 @@ ATTACKS = ("clean", "pgd-1", "pgd-10", "pgd-20", "pgd-200")  # the last is the p
 class Row:
     """One row of a table, or one point of a figure.
 
-    label: what it is, for people. changes: `{field: value}` against its base. base: the recipe it starts from at the
-    paper's scale. paper: `{quantity: number}` as the paper has it: clean and robust accuracy in %, train_loss; under
-    another attack than PGD-200 the quantity is that attack's name. source: where in the paper. small: whether it makes
-    sense on the small base, with the same changes. origin: which paper.
+    label: what it is, for people. changes: `{field: value}` against its base. shares: `{field: (factor, other field)}`,
+    further changes: so many times what the base has there. base: the recipe it starts from at the paper's scale. paper:
+    `{quantity: number}` as the paper has it: clean and robust accuracy in %, train_loss; under another attack than
+    PGD-200 the quantity is that attack's name. source: where in the paper. small: whether it makes sense on the small
+    base, with the same changes. origin: which paper.
     without: what is said where the paper has no number.
     """
 
@@ -26,6 +27,7 @@ class Row:
     source: str
     paper: dict
     changes: dict = dataclasses.field(default_factory=dict)
+    shares: dict = dataclasses.field(default_factory=dict)
     base: str = "resnet50"
     small: bool = True
     note: str = ""
@@ -34,8 +36,12 @@ class Row:
 
     def make_recipe(self, name: str, setting: dict | None = None) -> Recipe:
         """Return the row's recipe at the paper's scale, with what is the same for all rows."""
-        recipe = BASES[self.base]().replace(**{"eval_attacks": ATTACKS, **(setting or {}), **self.changes})
-        return dataclasses.replace(recipe, name=name)
+        recipe = BASES[self.base]().replace(**{"eval_attacks": ATTACKS, **(setting or {})})
+        return dataclasses.replace(recipe.replace(**self.changes_to(recipe)), name=name)
+
+    def changes_to(self, base: Recipe) -> dict:
+        """Return `{field: value}` of what makes the row of a base."""
+        return {**self.changes, **{name: part * getattr(base, of) for name, (part, of) in self.shares.items()}}
 
     @property
     def words(self) -> str:
@@ -60,7 +66,9 @@ class Experiment:
     connected: names of rows that its figure joins by a line. settings: `{scale: {field: value}}`, what all rows have in
     common beside the scale's own setting, or a function of that setting that returns it. family: a word in its runs'
     names at the scales with settings, where rows of others would be called alike. doses: `{title: {row: number}}`,
-    curves of robustness over a number. measured: what else is measured of each run, a key of `grid.runs.MEASURED`.
+    curves of robustness over a number; a title is `name: what the number is`. choices: `{title: rows}`, of which the
+    one that is best on held-out images stands for all. measured: what else is measured of each run, a key of
+    `grid.runs.MEASURED`.
     """
 
     title: str
@@ -70,6 +78,7 @@ class Experiment:
     settings: dict = dataclasses.field(default_factory=dict)
     family: str = ""
     doses: dict = dataclasses.field(default_factory=dict)
+    choices: dict = dataclasses.field(default_factory=dict)
     measured: str = ""
 
     def setting(self, scale: str, recipe: Recipe | None = None) -> dict:

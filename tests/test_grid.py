@@ -120,6 +120,7 @@ def test_the_papers_numbers_are_all_there():
         "curriculum-large": [42.55, 21.05, 68.5, 1.9, 52.5, 24.5, 47.5, 27.75, 62.15, 20.0],
         "mechanism": [76.8, 68.8, 33.0, 68.3, 34.5, 69.4, 35.8, 68.9, 36.9, 38.7, 69.7, 42.3],
         "dose": [68.8, 33.0, 38.7, 40.3, 41.1, 40.8, 39.1, 37.4, 34.9, 33.2],
+        "rate": [],
     }
     assert quoted.keys() == hparams.EXPERIMENTS.keys()
     for name, numbers in quoted.items():

@@ -89,6 +89,7 @@ def write(
         "machine": _all([one["machine"] for one in found]),
         "connected": list(experiment.connected),
         "doses": experiment.doses,
+        "choices": choose(experiment.choices, measured),
         "rows": [
             _row(row, experiment.rows[row], measured.get(row, {}), measured.get(experiment.baseline, {}))
             for row in experiment.rows
@@ -130,12 +131,41 @@ def _all(facts):
     return {name: values[0] if len(values) == 1 else " | ".join(values) for name, values in merged.items()}
 
 
+def choose(choices: dict[str, Sequence[str]], measured: dict[str, dict[int, dict[str, float]]]) -> list[dict[str, Any]]:
+    """Return of each choice the row that is best on held-out images, compared with that of the first choice.
+
+    Args:
+      choices: `{title: rows}`.
+      measured: `{row: {seed: {quantity: number}}}`.
+
+    Returns:
+      For each a dict: `title`; `seeds` that all its rows have, by whose mean it is chosen; `held_out`, that mean in %
+      by row; `row`, the chosen one, None where there are no such seeds; its `quantities` as `summary` returns them.
+    """
+    found = [_choice(title, {row: measured.get(row, {}) for row in rows}) for title, rows in choices.items()]
+    first = measured.get(found[0]["row"], {}) if found else {}
+    return [{**each, "quantities": summary(measured.get(each["row"], {}), first)} for each in found]
+
+
+def _choice(title, runs):
+    judged = ({seed for seed, found in each.items() if "held_out" in found} for each in runs.values())
+    seeds = sorted(set.intersection(*judged))
+    means = {row: moments([each[seed]["held_out"] for seed in seeds])[0] for row, each in runs.items() if seeds}
+    return {"title": title, "seeds": seeds, "held_out": means, "row": max(means, key=means.get, default=None)}
+
+
 def numbers(content: dict[str, Any]) -> dict[str, float]:
-    """Return `{quantity: number}` of a run's report: accuracies in %, training loss, seconds of training."""
+    """Return `{quantity: number}` of a run's report: accuracies in %, training loss, seconds of training.
+
+    `held_out` is the robust accuracy at the end of training on images that were held out of it, where it was measured.
+    """
     found = {row["attack"]: 100 * row["accuracy"] for row in content["evaluations"]}
     training = content["training"]
+    validations = {row["checkpoint"]: row["robust_accuracy"] for row in training.get("validations") or ()}
+    held_out = validations.get("last")
     return {
         **found,
+        **({} if held_out is None else {"held_out": 100 * held_out}),
         "robust": found[_strongest(content["evaluations"])],
         "train_loss": float(training["train_loss"]),
         "seconds": float(training["wall_time_seconds"]),

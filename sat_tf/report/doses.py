@@ -60,5 +60,5 @@ def _draw(axes, title, points, colour):
     axes.set_xticks(numbers, [f"{number:g}" for number in numbers])
     axes.minorticks_off()
     name, _, rest = title.partition(": ")
-    axes.set(title=name, xlabel=f"alpha ({rest})" if rest else "alpha")
+    axes.set(title=name, xlabel=rest)
     axes.xaxis.label.set_wrap(True)

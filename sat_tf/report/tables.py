@@ -27,6 +27,7 @@ def markdown(table: dict) -> str:
         f"# {table['title']}",
         _setting(table),
         *measured,
+        *_choices(table),
         "## The paper's numbers",
         _paper(table),
         "## What the words mean",
@@ -94,6 +95,38 @@ def _measured(table):
             ]
         )
     return words.table(header, rows)
+
+
+def _choices(table):
+    """Return the section on what was chosen on held-out images, and what it does on test images."""
+    chosen = [each for each in table.get("choices") or () if each["row"]]
+    if not chosen:
+        return []
+    labels = {row["row"]: row["label"] for row in table["rows"]}
+    columns, first = _columns(table), chosen[0]["row"]
+    header = ["chosen", "seeds", "held out (%)", *columns.values()]
+    rows = [
+        [
+            labels[each["row"]],
+            str(len(each["seeds"])),
+            f"{each['held_out'][each['row']]:.2f} (others {_others(each)})",
+            *(_mean(each["quantities"].get(name), name) for name in columns),
+            *("" if each["row"] == first else _difference(each["quantities"].get(name), name) for name in columns),
+        ]
+        for each in chosen
+    ]
+    differences = [f"difference to {chosen[0]['title']}: {name.replace('train_', '')}" for name in columns]
+    rule = (
+        "Of each group the row with the highest mean robust accuracy at the end of training on images held out of it, "
+        "over the seeds that all of its rows have; no test image was looked at. Differences are of pairs with the same "
+        "seed."
+    )
+    return ["## Chosen on held-out images", rule, words.table(header + differences, rows)]
+
+
+def _others(choice):
+    found = [f"{number:.2f}" for row, number in choice["held_out"].items() if row != choice["row"]]
+    return ", ".join(found) or "none"
 
 
 def _mean(found, name):
