@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 import sat_tf  # noqa: E402, F401 - before any side loads TensorFlow, which asks once whether oneDNN is wanted
 
 
-def main(doc: str, make: Callable, options: dict[str, str], compare: str) -> None:
+def main(doc: str, make: Callable, options: dict[str, str], compare: str) -> pathlib.Path | None:
     """Hold the contests that the command line asks for; print them, and write JSON and Markdown.
 
     Args:
@@ -34,11 +34,14 @@ def main(doc: str, make: Callable, options: dict[str, str], compare: str) -> Non
         it `run.facts()`, a dict of numbers, is reported where there is one. `setting` has one value an option.
       options: `{option: values}` with commas, by default.
       compare: the option whose values contend, by default.
+
+    Returns:
+      The folder of what was written; None in a side's process.
     """
     arguments = _arguments(doc, options, compare)
     if arguments.side:
         _work(make, json.loads(arguments.side))
-        return
+        return None
     values = {name: getattr(arguments, name).split(",") for name in options}
     if arguments.compare not in values:
         sys.exit(f"Expected an option of {', '.join(values)}. Received: compare={arguments.compare}.")
@@ -49,6 +52,7 @@ def main(doc: str, make: Callable, options: dict[str, str], compare: str) -> Non
         contests.append(_contest(common, arguments, values[arguments.compare]))
         print(_table(contests[-1], arguments.compare, varied(values, arguments.compare)), flush=True)
     _write(doc, contests, values, arguments)
+    return pathlib.Path(arguments.out)
 
 
 def varied(values: dict[str, list[str]], compare: str) -> list[str]:

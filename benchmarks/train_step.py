@@ -35,7 +35,7 @@ def make(setting, rehearsals=2):
     from sat_tf import models
 
     side = int(setting["image_size"]) or models.image_size(setting["model"])
-    size = int(setting["batch_size"]) or (8 if side > 64 else 128)
+    size = int(setting["batch_size"]) or batch_size(side)
     rng = np.random.default_rng(0)
     images = rng.random((size, side, side, 3), np.float32)
     labels = rng.integers(0, CLASSES, size).astype(np.int32)
@@ -44,6 +44,11 @@ def make(setting, rehearsals=2):
     for _ in range(rehearsals):
         run()
     return run
+
+
+def batch_size(side):
+    """Return the images a batch where none are asked for."""
+    return 8 if side > 64 else 128
 
 
 def weighted(model):

@@ -241,8 +241,22 @@ def _activation_of(given):
 
 
 def _smooth_relu(x, alpha):
+    return _smooth_relu_of(x, tf.cast(alpha, x.dtype))
+
+
+@tf.custom_gradient
+def _smooth_relu_of(x, alpha):
+    """x - log(alpha x + 1) / alpha; its gradient to x in three operations, to alpha in three more."""
     positive = tf.nn.relu(x)
-    return positive - tf.math.log1p(alpha * positive) / alpha
+    scaled = alpha * positive
+    logarithm = tf.math.log1p(scaled)
+
+    def gradient(upstream):
+        to_x = upstream * (scaled / (1 + scaled))
+        total = tf.reduce_sum(upstream * logarithm) - tf.reduce_sum(to_x)
+        return to_x, tf.reshape(total / tf.square(alpha), tf.shape(alpha))
+
+    return positive - logarithm / alpha, gradient
 
 
 def _substituted(function, x, other):

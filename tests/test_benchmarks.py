@@ -53,6 +53,55 @@ def test_benchmarks_run(name, words, sides, tmp_path):
     assert list(contest["sides"]) == sides and all(side["seconds"][0] > 0 for side in contest["sides"].values())
 
 
+def test_a_step_is_told_operation_by_operation(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import operations
+
+    shape = {"model": "resnet8-w8", "image_size": "16", "batch_size": "4"}
+    step = operations.make({**operations.OPTIONS, **shape, "method": "standard"})
+    step()
+    facts = step.facts()
+    shares = {name.removesuffix(" (%)"): share for name, share in facts.items() if not name.startswith(("GF", "of a"))}
+    assert (
+        facts["GFLOP/s"] > 0 and facts["of a matrix product's (%)"] > 0 and set(shares) <= {*operations.KINDS, "other"}
+    )
+    assert sum(shares.values()) == pytest.approx(100) and shares["convolutions"] > 5
+    assert shares.get("other", 0) < 60 and shares["elementwise"] > 0
+    side = {"seconds": [0.3, 0.1, 0.2], **facts}
+    found = {
+        "compare": "method",
+        "contests": [{"setting": {**operations.OPTIONS, "model": "a"}, "sides": {"standard": side, "sat": side}}],
+    }
+    (axes,) = operations.draw(found).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        f"{m}\n200 ms a step" for m in ("standard", "sat")
+    ]
+    widths = np.sum([[bar.get_width() for bar in bars] for bars in axes.containers], axis=0)
+    np.testing.assert_allclose(widths, 100)
+
+
+@pytest.mark.parametrize(
+    "name, kind",
+    [
+        ("_MklNativeConv2DBackpropInput", "convolutions"),
+        ("DepthwiseConv2dNative", "convolutions"),
+        ("_FusedMatMul", "matrix products, 1x1 convolutions"),
+        ("_MklNativeFusedBatchNormGradV3", "normalisation"),
+        ("_MklSwish", "elementwise"),
+        ("SigmoidGrad", "elementwise"),
+        ("StridedSliceGrad", "copies and casts"),
+        ("AssignAddVariableOp", "updates"),
+        ("AddN", "elementwise"),
+        ("While", "other"),
+    ],
+)
+def test_every_operation_has_its_kind(name, kind, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import operations
+
+    assert operations.kind_of(name) == kind
+
+
 def test_ratios_are_of_rounds_and_begin_with_the_first_that_is_here(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import contest
