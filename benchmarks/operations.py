@@ -164,7 +164,11 @@ def draw(found):
 
 
 def _values(found, name):
-    return [each["setting"].get(name, side) for each in found["contests"] for side in each["sides"]]
+    return [
+        side if name == found["compare"] else each["setting"][name]
+        for each in found["contests"]
+        for side in each["sides"]
+    ]
 
 
 if __name__ == "__main__":
