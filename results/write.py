@@ -16,7 +16,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from results import costs  # noqa: E402
 from sat_tf import hparams  # noqa: E402
-from sat_tf.grid import table  # noqa: E402
+from sat_tf.grid import pairs  # noqa: E402
 
 MAIN, SECOND = "cifar10-jpeg", "fashion-mnist"
 SMOOTH = ("softplus", "parametric_softplus", "swish", "gelu", "elu", "smoothrelu")
@@ -117,13 +117,13 @@ def runs_of(tables, place):
 def difference(tables, claim):
     """Return difference, half its interval, and number of pairs; None where there are none."""
     runs, baseline = runs_of(tables, claim.row), runs_of(tables, claim.baseline)
-    found = table.summary(runs, baseline).get(claim.quantity)
+    found = pairs.summary(runs, baseline).get(claim.quantity)
     return found if found and found["pairs"] > 1 else None
 
 
 def verdict(found, claim):
     """Return what the interval says of a claim."""
-    return table.verdict(found, above=claim.above, bound=claim.bound)
+    return pairs.verdict(found, above=claim.above, bound=claim.bound)
 
 
 def interval(found, digits):
@@ -181,7 +181,7 @@ def side_by_side(tables):
                 f"{100 * value:.1f} {attack}" for attack, value in known.items() if attack in ("clean", "pgd-50")
             )
             runs = runs_of(tables, (name, row))
-            found = table.summary(runs, {})
+            found = pairs.summary(runs, {})
             ours = f"{found['clean']['mean']:.1f} clean, {found['robust']['mean']:.1f} PGD-10" if runs else ""
             rows.append([f"`{name}-{row}`", content.label, content.words, published, ours])
     return lines(
@@ -211,7 +211,7 @@ def cells_of_map():
     """Return the table of the map: where, and what smooth activations change there."""
     rows = []
     for file, row, runs, base in settings():
-        summary, found = table.summary(base, base), table.summary(runs, base)
+        summary, found = pairs.summary(base, base), pairs.summary(runs, base)
         level = " / ".join(f"{summary[q]['mean']:.{d}f}" for q, d in (("clean", 1), ("robust", 1), ("train_loss", 2)))
         cells = [
             interval(found[q], d) if found[q]["interval"] is not None else f"{found[q]['difference']:+.{d}f}"

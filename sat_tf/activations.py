@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from sat_tf import formulas
 from sat_tf.layers import on_cpu
 from sat_tf.names import unknown
 
@@ -113,7 +114,7 @@ class Swish(Activation):
     """x sigmoid(x), also called SiLU (Ramachandran et al. 2017; Elfving et al. 2018)."""
 
     def function(self, x: tf.Tensor) -> tf.Tensor:
-        return _swish(x)
+        return formulas.swish(x)
 
 
 @register
@@ -149,7 +150,7 @@ class GELUTanh(Activation):
     """x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2, the GELU of the SAT release (Hendrycks & Gimpel 2016)."""
 
     def function(self, x: tf.Tensor) -> tf.Tensor:
-        return _tanh_gelu(x)
+        return formulas.tanh_gelu(x)
 
 
 @register
@@ -190,7 +191,7 @@ class SmoothReLU(Activation):
 
     def function(self, x: tf.Tensor) -> tf.Tensor:
         (alpha,) = self.numbers()
-        return _smooth_relu(x, tf.cast(alpha, x.dtype))
+        return formulas.smooth_relu(x, alpha)
 
     def numbers(self) -> tuple[tf.Tensor, ...]:
         raw = tf.convert_to_tensor(self.raw)
@@ -205,7 +206,7 @@ class Mish(Activation):
     """x tanh(softplus(x)) (Misra 2019)."""
 
     def function(self, x: tf.Tensor) -> tf.Tensor:
-        return _mish(x)
+        return formulas.mish(x)
 
 
 @register
@@ -238,25 +239,6 @@ def _activation_of(given):
     if isinstance(given, dict):
         return keras.saving.deserialize_keras_object(given)
     return keras.activations.get(given)
-
-
-def _smooth_relu(x, alpha):
-    return _smooth_relu_of(x, tf.cast(alpha, x.dtype))
-
-
-@tf.custom_gradient
-def _smooth_relu_of(x, alpha):
-    """x - log(alpha x + 1) / alpha; its gradient to x in three operations, to alpha in three more."""
-    positive = tf.nn.relu(x)
-    scaled = alpha * positive
-    logarithm = tf.math.log1p(scaled)
-
-    def gradient(upstream):
-        to_x = upstream * (scaled / (1 + scaled))
-        total = tf.reduce_sum(upstream * logarithm) - tf.reduce_sum(to_x)
-        return to_x, tf.reshape(total / tf.square(alpha), tf.shape(alpha))
-
-    return positive - logarithm / alpha, gradient
 
 
 def _substituted(function, x, other):
@@ -313,47 +295,6 @@ def _gradients(spec, other):
     return gradients
 
 
-@tf.custom_gradient
-def _swish(x):
-    """x sigmoid(x); its gradient in three operations where `tf.nn.silu` takes five, and as little kept in memory."""
-
-    def gradient(upstream):
-        with tf.control_dependencies([upstream]):  # so that the sigmoid is computed again, not kept until here
-            gate = tf.sigmoid(x)
-        return upstream * (gate + tf.raw_ops.SigmoidGrad(y=gate, dy=x))
-
-    return x * tf.sigmoid(x), gradient
-
-
-@tf.custom_gradient
-def _tanh_gelu(x):
-    """x sigmoid(2u), which is x (1 + tanh(u)) / 2 without the cancellation in its tail."""
-    scale = 2 * math.sqrt(2 / math.pi)
-    twice_u = scale * (x + 0.044715 * x**3)
-    gate = tf.sigmoid(twice_u)
-
-    def gradient(upstream):
-        slope = scale * (1 + 3 * 0.044715 * tf.square(x))
-        return upstream * (gate + x * gate * tf.sigmoid(-twice_u) * slope)
-
-    return x * gate, gradient
-
-
-@tf.custom_gradient
-def _mish(x):
-    """x t with t = tanh(log(1 + exp(x))) as a quotient of polynomials in exp(-|x|), so that 1 - t keeps its digits."""
-    e = tf.exp(-tf.abs(x))
-    e2 = tf.square(e)
-    quotient = 1 / tf.where(x > 0, 1 + 2 * e + 2 * e2, 2 + 2 * e + e2)
-    t = tf.where(x > 0, 1 + 2 * e, e2 + 2 * e) * quotient
-
-    def gradient(upstream):
-        rest = tf.where(x > 0, 2 * e2, 2.0 * tf.ones_like(x)) * quotient  # 1 - t
-        return upstream * (t + x * rest * (1 + t) * tf.sigmoid(x))
-
-    return x * t, gradient
-
-
 ACTIVATIONS = {
     "relu": ReLU,
     "relu6": ReLU6,
@@ -400,10 +341,10 @@ def _function_of(spec):
     """Return the function of an activation without its layer, the same for each of its sites: `x -> values`."""
     layer = factory(spec)("gradient")
     if isinstance(layer, SmoothReLU):
-        return lambda x: _smooth_relu(x, layer.initial_alpha)
+        return lambda x: formulas.smooth_relu(x, layer.initial_alpha)
     return layer.function
 
 
 def _formula_of(spec):
     """Return the function of an activation and of the numbers that its layer learns: `(x, *numbers) -> values`."""
-    return _smooth_relu if ACTIVATIONS[spec.partition(":")[0]] is SmoothReLU else _function_of(spec)
+    return formulas.smooth_relu if ACTIVATIONS[spec.partition(":")[0]] is SmoothReLU else _function_of(spec)

@@ -10,7 +10,7 @@ import pytest
 
 from sat_tf import experiment, grid, hparams, mechanism, pointers, saving
 from sat_tf.grid import mechanism as links
-from sat_tf.grid import table
+from sat_tf.grid import pairs
 
 FIGURES = True  # are drawn
 
@@ -232,7 +232,7 @@ def test_every_claim_is_about_rows_that_there_are():
     ],
 )
 def test_a_verdict_is_where_the_interval_lies(found, above, bound, says):
-    assert table.verdict(found, above=above, bound=bound) == says
+    assert pairs.verdict(found, above=above, bound=bound) == says
 
 
 def test_nothing_is_said_of_the_share_of_a_loss_that_does_not_rise():

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from sat_tf import activations, assembly, efficientnet, files, grid, hparams, models, report, stopping, train
 from sat_tf.experiment import draw
-from sat_tf.grid import runs, table
+from sat_tf.grid import pairs, runs, table
 from sat_tf.hparams import paper
 
 FIGURES = True  # are drawn
@@ -186,19 +186,19 @@ def test_the_baseline_comes_with_chosen_rows():
 
 
 def test_moments_and_intervals_by_pencil_and_paper():
-    assert table.moments([]) == (None, None) and table.moments([3.0]) == (3.0, None)
+    assert pairs.moments([]) == (None, None) and pairs.moments([3.0]) == (3.0, None)
     values = [1.0, 4.0, 2.5, 7.25]
-    assert table.moments(values) == pytest.approx((statistics.mean(values), statistics.stdev(values)))
-    assert [table.student(n) for n in (1, 2, 4, 30, 31)] == pytest.approx(
+    assert pairs.moments(values) == pytest.approx((statistics.mean(values), statistics.stdev(values)))
+    assert [pairs.student(n) for n in (1, 2, 4, 30, 31)] == pytest.approx(
         [12.706, 4.303, 2.776, 2.042, 2.040], abs=3e-3
     )
     runs_of = {0: {"robust": 31.0}, 1: {"robust": 35.0}, 2: {"robust": 33.0}, 7: {"robust": 40.0}}
     baseline = {0: {"robust": 30.0}, 1: {"robust": 31.0}, 2: {"robust": 31.0}, 3: {"robust": 99.0}}
-    found = table.summary(runs_of, baseline)["robust"]
+    found = pairs.summary(runs_of, baseline)["robust"]
     assert found["mean"] == 34.75 and found["pairs"] == 3
     assert found["difference"] == pytest.approx(7 / 3)  # of 1, 4, 2
     assert found["interval"] == pytest.approx(4.303 * statistics.stdev([1, 4, 2]) / math.sqrt(3))
-    assert table.summary({}, baseline) == {}
+    assert pairs.summary({}, baseline) == {}
 
 
 def test_the_loss_of_the_last_steps():
@@ -465,11 +465,14 @@ def test_the_curve_of_figure_4_joins_what_was_scaled_together():
             "label": row.label,
             "paper": {"clean": 60.0 + i, "robust": 30.0 + i},
             "quantities": {k: {"mean": 50.0 + i, "std": None} for k in ("clean", "robust")},
+            "runs": {seed: {"clean": 50.0 + i, "robust": 50.0 + i} for seed in "01"},
         }
         for i, (name, row) in enumerate(content.rows.items())
     ]
     figure = report.draw_table({"rows": rows, "connected": list(content.connected), "attack": "pgd-10", "title": "t"})
     measured, paper_panel = figure.axes
+    dots = [line for line in measured.get_lines() if line.get_marker() == "."]
+    assert len(dots) == len(rows) and all(len(line.get_xdata()) == 2 for line in dots)  # a dot for every seed
     (line, *_), (paper_line, *_) = measured.get_lines(), paper_panel.get_lines()
     assert len(line.get_xdata()) == len(paper_line.get_xdata()) == 8  # B0 to B7; L1 stands alone
     figure = report.draw_table(

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from sat_tf import cost, experiment, hparams
-from sat_tf.grid import table
+from sat_tf.grid import pairs
 
 FIGURES = True  # are drawn
 
@@ -34,7 +34,7 @@ def test_a_table_is_what_its_runs_say(file):
     runs = {row["row"]: {int(seed): values for seed, values in row["runs"].items()} for row in content["rows"]}
     for row in content["rows"]:
         assert row["n"] == len(runs[row["row"]])
-        found = table.summary(runs[row["row"]], runs[content["baseline"]])
+        found = pairs.summary(runs[row["row"]], runs[content["baseline"]])
         assert json.loads(json.dumps(found)) == row["quantities"]
         recipe = hparams.row_recipe(content["experiment"], row["row"], "small", {"dataset": content["dataset"]["name"]})
         assert row["changes"] == hparams.EXPERIMENTS[content["experiment"]].rows[row["row"]].changes and recipe

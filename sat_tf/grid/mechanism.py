@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sat_tf import hparams, report
-from sat_tf.grid import runs, table
+from sat_tf.grid import pairs, runs
 
 OWN, SUBSTITUTE = "own", "substitute"
 FILE = runs.MEASURED["mechanism"]
@@ -157,12 +157,12 @@ def _values(measured, numbers):
 
 def _claimed(claim, values):
     runs_of, baseline = values.get(claim.row, {}), values.get(claim.baseline, {})
-    found = table.summary(runs_of, baseline).get(claim.quantity)
+    found = pairs.summary(runs_of, baseline).get(claim.quantity)
     return {
         **dataclasses.asdict(claim),
         "found": found,
-        "baseline_mean": table.moments([each[claim.quantity] for each in baseline.values()])[0],
-        "verdict": table.verdict(found, above=claim.above),
+        "baseline_mean": pairs.moments([each[claim.quantity] for each in baseline.values()])[0],
+        "verdict": pairs.verdict(found, above=claim.above),
     }
 
 

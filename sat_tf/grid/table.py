@@ -2,47 +2,12 @@
 
 import datetime
 import json
-import math
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 from sat_tf import hparams, report
-
-SHOWS, SHOWS_NOT, UNDECIDED, NOT_RUN = "reproduced", "not reproduced", "undecided", "not run"  # verdicts
-
-T95 = (  # 97.5 % quantiles of Student's t for 1 to 30 degrees of freedom
-    12.706,
-    4.303,
-    3.182,
-    2.776,
-    2.571,
-    2.447,
-    2.365,
-    2.306,
-    2.262,
-    2.228,
-    2.201,
-    2.179,
-    2.160,
-    2.145,
-    2.131,
-    2.120,
-    2.110,
-    2.101,
-    2.093,
-    2.086,
-    2.080,
-    2.074,
-    2.069,
-    2.064,
-    2.060,
-    2.056,
-    2.052,
-    2.048,
-    2.045,
-    2.042,
-)
+from sat_tf.grid import courses, pairs
 
 
 def read(folder: pathlib.Path) -> dict[str, Any]:
@@ -95,6 +60,9 @@ def write(
             for row in experiment.rows
             if any(item.row == row for item in items)
         ],
+        "courses": courses.of(
+            {(item.row, item.seed): item.folder for item in items if item.finished}, experiment.baseline
+        ),
         "planned": len(items),
         "failures": failures,
         "early": {
@@ -116,7 +84,7 @@ def _row(name, row, runs, baseline):
         "paper": row.paper,
         "changes": row.changes,
         "n": len(runs),
-        "quantities": summary(runs, baseline),
+        "quantities": pairs.summary(runs, baseline),
         "runs": {str(seed): runs[seed] for seed in sorted(runs)},
     }
 
@@ -140,17 +108,17 @@ def choose(choices: dict[str, Sequence[str]], measured: dict[str, dict[int, dict
 
     Returns:
       For each a dict: `title`; `seeds` that all its rows have, by whose mean it is chosen; `held_out`, that mean in %
-      by row; `row`, the chosen one, None where there are no such seeds; its `quantities` as `summary` returns them.
+      by row; `row`, the chosen one, None where there are no such seeds; its `quantities` as of `pairs.summary`.
     """
     found = [_choice(title, {row: measured.get(row, {}) for row in rows}) for title, rows in choices.items()]
     first = measured.get(found[0]["row"], {}) if found else {}
-    return [{**each, "quantities": summary(measured.get(each["row"], {}), first)} for each in found]
+    return [{**each, "quantities": pairs.summary(measured.get(each["row"], {}), first)} for each in found]
 
 
 def _choice(title, runs):
     judged = ({seed for seed, found in each.items() if "held_out" in found} for each in runs.values())
     seeds = sorted(set.intersection(*judged))
-    means = {row: moments([each[seed]["held_out"] for seed in seeds])[0] for row, each in runs.items() if seeds}
+    means = {row: pairs.moments([each[seed]["held_out"] for seed in seeds])[0] for row, each in runs.items() if seeds}
     return {"title": title, "seeds": seeds, "held_out": means, "row": max(means, key=means.get, default=None)}
 
 
@@ -179,56 +147,3 @@ def in_short(folder: pathlib.Path) -> str:
         f"{found['clean']:.1f} % clean, {found['robust']:.1f} % robust, training loss {found['train_loss']:.3f}, "
         f"{found['seconds']:.0f} s"
     )
-
-
-def summary(runs: dict[int, dict[str, float]], baseline: dict[int, dict[str, float]]) -> dict[str, dict]:
-    """Return of each quantity its mean, standard deviation, and paired difference to the baseline.
-
-    Args:
-      runs, baseline: `{seed: {quantity: number}}`; a pair are two runs of one seed.
-
-    Returns:
-      `{quantity: {"mean", "std", "difference", "interval", "pairs"}}`: the mean difference plus or minus `interval` is
-      its 95 % confidence interval by Student's t. What needs more runs than there are is None.
-    """
-    return {name: _summarise(name, runs, baseline) for name in next(iter(runs.values()), {})}
-
-
-def _summarise(name, runs, baseline):
-    mean, std = moments([run[name] for run in runs.values()])
-    pairs = [runs[seed][name] - baseline[seed][name] for seed in sorted(runs) if name in baseline.get(seed, ())]
-    difference, spread = moments(pairs)
-    interval = None if spread is None else student(len(pairs) - 1) * spread / math.sqrt(len(pairs))
-    return {"mean": mean, "std": std, "difference": difference, "interval": interval, "pairs": len(pairs)}
-
-
-def verdict(found: dict[str, Any] | None, *, above: bool = True, bound: float = 0.0) -> str:
-    """Return what a difference of `summary` says of a claim: shows, does not show, undecided, or not run.
-
-    Args:
-      found: of one quantity; None, or of no pair, where it was not run. One pair alone decides nothing.
-      above: whether the claim is that the difference lies above `bound`; else below.
-      bound: in the quantity's unit.
-    """
-    if found is None or found["difference"] is None:
-        return NOT_RUN
-    if found["interval"] is None:
-        return UNDECIDED
-    sign = 1 if above else -1
-    low, high = (sign * (found["difference"] - bound) + side * found["interval"] for side in (-1, 1))
-    return SHOWS if low > 0 else SHOWS_NOT if high < 0 else UNDECIDED
-
-
-def student(freedom: int) -> float:
-    """Return the 97.5 % quantile of Student's t."""
-    return T95[freedom - 1] if freedom <= len(T95) else 1.96 + 2.4 / freedom
-
-
-def moments(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Return mean and standard deviation (of a sample) of some numbers, None where there are too few."""
-    if not values:
-        return None, None
-    mean = math.fsum(values) / len(values)
-    if len(values) == 1:
-        return mean, None
-    return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))

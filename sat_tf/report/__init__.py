@@ -16,6 +16,7 @@ from sat_tf import files
 from sat_tf.names import format_radius
 from sat_tf.report import by_class, comparison, html, mechanism
 from sat_tf.report.comparison import accuracy_of
+from sat_tf.report.courses import draw_courses
 from sat_tf.report.doses import draw_doses
 from sat_tf.report.figures import draw, png
 from sat_tf.report.joined import joined
@@ -33,6 +34,7 @@ __all__ = [
     "csv_text",
     "describe",
     "difference",
+    "draw_courses",
     "draw_doses",
     "failures",
     "format_radius",
@@ -87,7 +89,7 @@ def write(directory: str | os.PathLike, report: dict, history: list[dict], panel
 def write_table(directory: str | os.PathLike, table: dict) -> dict[str, str]:
     """Write table.json, table.md and figures of an experiment; `table` is as `sat_tf.grid.table.write` makes it."""
     table = _plain(table)
-    drawn = {"figure.png": draw_table(table), "doses.png": draw_doses(table)}
+    drawn = {"figure.png": draw_table(table), "doses.png": draw_doses(table), "courses.png": draw_courses(table)}
     files = {name: png(figure) for name, figure in drawn.items() if figure}
     return _replace_all(directory, files | {"table.md": table_markdown(table).encode(), "table.json": _json(table)})
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from sat_tf.names import attack_title, format_radius
-from sat_tf.report import words
+from sat_tf.report import courses, words
 from sat_tf.report.figures import CYCLE, GREY, figure_of, styled
 
 _DIGITS = {"train_loss": 3, "seconds": 0}
@@ -28,6 +28,7 @@ def markdown(table: dict) -> str:
         _setting(table),
         *measured,
         *_choices(table),
+        *courses.section(table),
         "## The paper's numbers",
         _paper(table),
         "## What the words mean",
@@ -165,6 +166,7 @@ def draw_table(table: dict) -> Any:
     measured = [
         (row["row"], row["label"], *(row["quantities"][name] for name in ("clean", "robust"))) for row in _points(table)
     ]
+    runs = {row["row"]: [(run["clean"], run["robust"]) for run in row["runs"].values()] for row in _points(table)}
     paper = [
         (row["row"], row["label"], *({"mean": row["paper"][name], "std": None} for name in ("clean", "robust")))
         for row in table["rows"]
@@ -178,6 +180,8 @@ def draw_table(table: dict) -> Any:
         figure = figure_of(max(8, 5.6 * len(panels)), 5.8, layout="constrained")
         for axes, (title, points) in zip(np.ravel(figure.subplots(1, len(panels))), panels, strict=True):
             _draw_points(axes, points, colours, table["connected"], 2 if _short(points) else 1)
+            for name, found in runs.items() if title == "measured" else ():
+                axes.plot(*zip(*found, strict=True), ".", color=colours[name][0], alpha=0.4, zorder=1)
             under = f" under {attack_title(table['attack'])}" if title == "measured" else " under PGD-200"
             axes.set(title=title, xlabel="clean accuracy (%)", ylabel=f"accuracy{under} (%)")
         figure.suptitle(textwrap.fill(table["title"], 80))
