@@ -28,7 +28,7 @@ def draw_courses(table: dict) -> Any:
                 points = [(point["epoch"], point[name]) for point in course["points"] if point.get(name)]
                 if points:
                     _draw(axes, points, f"{row['label']}, {_seeds(course)}", number)
-            axes.set(title=words_of, xlabel="epochs", ylabel=words_of)
+            axes.set(xlabel="epochs", ylabel=words_of)
         figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
         figure.suptitle(table["title"])
     return figure
