@@ -184,6 +184,17 @@ def test_a_batch_shrinks_where_that_saves_more_than_its_trace(monkeypatch):
         assert (end.step, end.fooled) == (readily[place].step, readily[place].fooled)
 
 
+@pytest.mark.parametrize("count, steps, size", [(17, 60, 24), (17, 400, 17), (24, 400, 24), (90, 400, 24)])
+def test_a_long_attack_begins_without_free_places(count, steps, size):
+    (stage,) = attacks.plan_of(f"pgd-{steps}", attacks.Terms(classes=CLASSES))
+    assert active.ActiveSet(model, stage, "linf", 24)._first(count) == size
+
+
+def test_a_first_batch_of_several_replicas_is_one_that_they_share(two_replicas):
+    (stage,) = attacks.plan_of("square", attacks.Terms(classes=CLASSES))
+    assert active.ActiveSet(model, stage, "linf", 24, strategy=two_replicas)._first(13) == 14
+
+
 @pytest.mark.autograph
 def test_a_model_of_python_is_attacked_as_one_of_tensorflow():
     def branching(images):

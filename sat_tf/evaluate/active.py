@@ -1,8 +1,9 @@
 """An attack on a queue of images: what is fooled leaves its place in the batch, and the next image takes it.
 
 Batches keep a static shape, that of a ladder of sizes which fits what there is to do: at most two places in seven are
-free at first. A batch shrinks once a smaller one of a quarter does, or one whose places less save more evaluations than
-a trace costs: few sizes are traced, once each, and the last images do not pay for a whole batch.
+free at first, and none where the attack is so long that they would cost as much as a trace. A batch shrinks once a
+smaller one of a quarter does, or one whose places less save more evaluations than a trace costs: few sizes are traced,
+once each, and the last images do not pay for a whole batch.
 """
 
 import collections
@@ -95,6 +96,11 @@ class ActiveSet:
         smaller = [other for other in self.sizes if other < size and self._pays(other, work, waiting=False)]
         return min(smaller[-1] if smaller else 0, work.busy - 1)
 
+    def _first(self, runs):
+        """Return the size of a first batch for some runs: of the ladder, or theirs where free places cost as much."""
+        size, fewest = fitting(self.sizes, runs), self.replicas * math.ceil(runs / self.replicas)
+        return fewest if (size - fewest) * self.evaluations >= SAVED else size
+
     def _pays(self, size, work, *, waiting):
         """Say whether a smaller batch is worth its trace; some runs have not begun where they are `waiting`."""
         now, taken = len(work.places), work.places >= 0
@@ -115,8 +121,8 @@ class ActiveSet:
         now, wanted = len(work.places), min(work.busy + len(work.queue) + len(early), self.sizes[-1])
         size = next(size for size in self.sizes if size >= wanted)
         if not now:
-            runs = self.stage.runs if self.side_by_side else 1
-            work.resize(size := fitting(self.sizes, len(work.queue) * runs), self._blank(examples, size))
+            size = self._first(len(work.queue) * (self.stage.runs if self.side_by_side else 1))
+            work.resize(size, self._blank(examples, size))
         elif size < now and self._pays(size, work, waiting=bool(work.queue or early)):
             work.resize(size, self._blank(examples, size))
         for slot in np.flatnonzero(work.places < 0):
