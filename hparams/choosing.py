@@ -72,17 +72,32 @@ def _changed(recipe, changes):
 
 
 def _of_method(recipe, changes):
-    """Return what goes with a method that the recipe has not: its attack and step size, no settings of the other."""
+    """Return what goes with a method that the recipe has not: its attack and step size, no settings of the other.
+
+    An attack of several steps stays with a method that wants one as well, and so do settings that both have alike.
+    """
     method = f.named("method")("method", changes.get("method", recipe.method))
     if method == recipe.method:
         return {}
-    given, found = settings("method")[method], dict.fromkeys(recipe.method_settings)
+    known = settings("method")
+    given, old = known[method], known[recipe.method]
+    found = {name: None for name in recipe.method_settings if name not in given or given[name] != old[name]}
+    if given.get("starts"):  # as its own attack does, whatever the recipe says
+        found |= {"random_start": True, "clean_start": 0.0}
     attack = changes.get("attack", f"pgd-{changes['attack_steps']}" if "attack_steps" in changes else None)
+    if attack is None and all(_climbs(each) for each in (recipe.attack, old.get("attack"), given.get("attack"))):
+        return found
     if given.get("attack") and attack in (None, given["attack"]):
         found["attack"] = given["attack"]
         epsilon = f.radius("epsilon", changes.get("epsilon", recipe.epsilon))
         found["step_size"] = min(given["step"] * epsilon, 1.0) if given.get("step") else None
     return found
+
+
+def _climbs(attack):
+    """Say whether an attack is PGD of several steps."""
+    name, steps = f.split_attack(attack) if attack else (None, None)
+    return name == "pgd-k" and steps > 1
 
 
 def _of_file(changes, name):

@@ -90,7 +90,8 @@ def _check_method(recipe):
             raise f.expected(f"{name} with a method that has it, of {fitting}", name, received)
     end = recipe.lambda_end
     if end is not None and end < 1 and not recipe.lambda_partial:
-        wanted = f"a schedule that reaches 1 within the {recipe.epochs:g} epochs, where the attack is whole"
+        within = f"within the {recipe.epochs:g} epochs" if recipe.epochs else "by the end"
+        wanted = f"a schedule that reaches 1 {within}, where the attack is whole"
         received = f"{end:g}, at which it ends"
         raise f.expected(wanted, "lambda_end", received, "To stop below 1 on purpose add --set lambda_partial=true.")
 

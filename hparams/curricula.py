@@ -17,7 +17,7 @@ def cifar10_p_sat() -> Recipe:
     (RobustBench). Other methods of their comparison by --method: pgd-at, trades, dynamic, h-sat.
     Source: the configuration of the authors' code (train_cifar.yml): SGD with momentum 0.9, rate 0.05 for batches of
     128, / 10 at epochs 40, 60, 80 of 100, weight decay 5e-4, 5,000 images for validation; lambda rises by 0.01 an epoch
-    from 30 to 70. The step size is a quarter of epsilon at every radius.
+    from 30 to 70. The step size is a quarter of epsilon: at 16/255 add --step_size=4/255.
     Differs from source: crop and flip without its small rotations, shears and brightness.
     """
     return Recipe(

@@ -3,8 +3,9 @@
 The small setting is a network of three blocks, `resnet8-w8`, that sees CIFAR-10 once, trained by PGD-5, the fewest
 steps that a curriculum can still stop early in. What costs most is to judge it: AutoAttack takes 9,721 passes for an
 image that withstands it, of 1,000 images, more than twice the training's own. Sixty runs (five methods, two
-activations, two radii, three seeds) take some twelve hours of a core without AVX512. The radii are those that the
-authors' CIFAR configuration names, 8/255 and its largest, 16/255; a step is a quarter of the radius, as there.
+activations, two radii, three seeds) take some six and a half hours of a core with AVX512, twelve without. The radii are
+those that the authors' CIFAR configuration names, 8/255 and its largest, 16/255; a step is a quarter of the radius, as
+there.
 """
 
 from sat_tf.hparams.rows import Experiment, Row

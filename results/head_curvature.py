@@ -101,7 +101,7 @@ def looked_at(model, images, labels, steps):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", default="resnet8-w8,resnet14", help="comma-separated names")
-    parser.add_argument("--steps", type=int, default=200, help="updates by p-sat before the measurement")
+    parser.add_argument("--steps", type=int, default=200, help="updates before the measurement")
     parser.add_argument("--images", type=int, default=100, help="test images of each measurement")
     parser.add_argument("--iterations", type=int, default=50, help="products of a power iteration, at most")
     flags = parser.parse_args()

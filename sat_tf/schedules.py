@@ -74,6 +74,9 @@ def warm_up(schedule: Schedule, warmup_steps: int) -> Schedule:
     return lambda step: schedule(step) * tf.minimum((tf.cast(step, tf.float32) + 1.0) / warmup_steps, 1.0)
 
 
+ROUNDING = 1e-6  # of a share computed in float32: what is so near the end is there
+
+
 def ramp(
     *, first: float, last: float, begin: float, until: float, epoch_steps: int, every: float = 1.0
 ) -> Callable[[int | tf.Tensor], tf.Tensor]:
@@ -92,7 +95,7 @@ def ramp(
     def value(step):
         done = tf.cast(tf.cast(step, tf.int32) // interval, tf.float32) * (interval / epoch_steps)
         share = tf.clip_by_value((done - begin + interval / epoch_steps) / (until - begin), 0.0, 1.0)
-        return tf.where(share >= 1.0, tf.constant(last, tf.float32), first + (last - first) * share)
+        return tf.where(share >= 1.0 - ROUNDING, tf.constant(last, tf.float32), first + (last - first) * share)
 
     return value
 

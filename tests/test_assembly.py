@@ -38,6 +38,19 @@ def test_the_rate_is_quoted_for_256_images():
     assert float(tf.convert_to_tensor(optimizer.learning_rate)) == pytest.approx(0.1 * 64 / 256)
 
 
+@pytest.mark.parametrize(
+    "changes,says",
+    [
+        ({"method": "free", "attack": "pgd-10"}, "an attack of one step with the method free"),
+        ({"method": "cat", "extra_share": "0.5"}, "extra_share=0 with the method cat"),
+        ({"method": "fast", "random_start": "false"}, "random_start=true.* Received: .*random_start=false"),
+    ],
+)
+def test_what_a_method_can_not_have_is_refused(changes, says):
+    with pytest.raises(ValueError, match=says):
+        assembly.make_method(hparams.choose(changes))
+
+
 def test_weights_decay_once():
     by_loop, by_optimizer = recipe(weight_decay=0.01), recipe(weight_decay=0.01, optimizer="adamw")
     assert assembly.added_weight_decay(by_loop) == 0.01 and assembly.added_weight_decay(by_optimizer) == 0

@@ -1,6 +1,7 @@
 """Curricula: a difficulty, a bound that rises, an attack that ends image by image; P-SAT, H-SAT and Dynamic AT."""
 
 import dataclasses
+import math
 
 import keras
 import numpy as np
@@ -318,12 +319,27 @@ def test_a_short_training_has_the_same_course():
         ({"lambda_epochs": (5, 3)}, "first and last epoch"),
         ({"lambda_epochs": (1, 2, 3)}, "lambda_schedule=steps"),
         ({"lambda_start": 0.5, "lambda_end": 0.2}, "a lambda that rises"),
+        ({"lambda_end": math.nan}, "a lambda that rises"),
+        ({"lambda_schedule": "cosine"}, "a known schedule of lambda"),
+        ({"lambda_schedule": "steps", "lambda_every": 1}, "Leave it out"),
+        ({"lambda_every": 0}, "above 0 epochs"),
+        ({"lambda_epochs": 3}, "epochs such as"),
+        ({"lambda_epochs": "3,7"}, "epochs such as"),
+        ({"lambda_end": 0.4, "lambda_epochs": (30, 70), "lambda_partial": True}, "stays at 0. Choose earlier"),
     ],
 )
 def test_a_schedule_that_is_none_is_refused(settings, says):
     with pytest.raises(ValueError, match=says) as error:
         make("p-sat", length=methods.Length(epochs=10, epoch_steps=5), **settings)
     assert "Received: " in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 4, 8, 16, 70])
+@pytest.mark.parametrize("epoch_steps", [10, 20, 50, 390, 420])
+def test_a_rise_that_ends_with_the_training_reaches_1(epochs, epoch_steps):
+    length = methods.Length(epochs=epochs, epoch_steps=epoch_steps)
+    method = make("p-sat", length=length, lambda_epochs=(epochs * 3 / 7, epochs))  # refused where it did not
+    assert float(method.schedule(length.steps - 1)) == 1.0
 
 
 def test_a_bound_may_stay_below_1_on_purpose():

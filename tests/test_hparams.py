@@ -131,6 +131,31 @@ def test_recipe_and_activation_that_nobody_named(changes, recipe, act):
     assert (chosen.name, chosen.act) == (recipe, act)
 
 
+@pytest.mark.parametrize(
+    "name,changes,expected",
+    [
+        ("mnist-p-sat", {"method": "pgd-at"}, {"attack": "pgd-40", "step_size": 0.02, "lambda_schedule": None}),
+        (
+            "mnist-p-sat",
+            {"method": "h-sat"},
+            {"attack": "pgd-40", "lambda_schedule": "steps", "lambda_epochs": (30, 45, 60)},
+        ),
+        ("mnist-p-sat", {"method": "trades", "epsilon": "0.45", "step_size": "0.03"}, {"attack": "pgd-40"}),
+        ("cifar10-trades-wrn28-10", {"method": "mart"}, {"attack": "pgd-10", "beta": None}),  # another beta
+        ("mnist-p-sat", {"method": "fast"}, {"attack": "pgd-1", "step_size": 0.375, "lambda_epochs": None}),
+        ("imagenet-apgd2-resnet50", {"method": "fast"}, {"attack": "pgd-1", "random_start": True, "clean_start": 0}),
+        ("imagenet-apgd2-resnet50", {"method": "pgd-at"}, {"attack": "pgd-10", "step_size": 1 / 255}),
+        ("fashion", {"method": "pgd-at"}, {"attack": "pgd-10", "step_size": 2 / 255}),
+        ("mnist-p-sat", {"method": "pgd-at", "attack": "pgd-7"}, {"attack": "pgd-7"}),
+    ],
+)
+def test_another_method_keeps_of_a_recipe_what_it_has_too(name, changes, expected):
+    recipe = hparams.choose(changes, name)
+    for field, value in expected.items():
+        found = getattr(recipe, field)
+        assert found == (pytest.approx(value) if isinstance(value, float) else value), field
+
+
 def test_a_named_recipe_keeps_its_activation_unless_the_architecture_has_another():
     assert hparams.choose({"model": "efficientnet-lite0"}, "fashion-efficientnet").act == "relu6"
     assert hparams.choose({}, "efficientnet-lite0").act == "relu6"
@@ -388,6 +413,7 @@ def test_networks_of_others_and_their_activation(model, recipe, act, tmp_path):
         ({"freeze": "backbone"}, None, "weights to keep, by --init, with --freeze=backbone"),
         ({"model": "keras:VGG16", "freeze": "backbone"}, None, "weights to keep, by --init"),
         ({"model": "own.keras", "eval_backward": "swish"}, None, "activations of this project.*eval_backward=swish"),
+        ({"dataset": "folder", "method": "p-sat", "lambda_end": "0.4"}, None, "reaches 1 by the end"),
         ({"value_range": "0,255"}, None, "no value_range with a model of the table.*value_range=0,255"),
         ({"model": "own.keras", "value_range": "255,0"}, None, "two numbers, the lowest first"),
     ],

@@ -94,7 +94,7 @@ ARROWS = {  # room or module: what of ours it may import
         "sat_tf.resnet",
     },
     "sat_tf.passes": {"sat_tf.activations", "sat_tf.half"},
-    "sat_tf.methods": {"sat_tf.losses", "sat_tf.attacks", "sat_tf.passes", "sat_tf.replicas", "sat_tf.schedules"},
+    "sat_tf.methods": {f"sat_tf.{name}" for name in ("losses", "attacks", "names", "passes", "replicas", "schedules")},
     "sat_tf.train": {
         "sat_tf.graphs",
         "sat_tf.methods",

@@ -276,6 +276,40 @@ def test_free_wants_one_gradient_for_attack_and_update():
     assert make("free", backward=passes.Backward(attack="softplus", update="softplus")).updates == 2
 
 
+@pytest.mark.parametrize("replays", [0, 2.5])
+def test_free_wants_whole_replays(replays):
+    with pytest.raises(ValueError, match="replays of a batch"):
+        make("free", replays=replays)
+
+
+def test_what_half_precision_cannot_hold_stays_out_of_the_perturbation():
+    model = linear()
+    loop = loop_of(make("free", attack_of(steps=1, step_size=3 / 255), replays=2), model)
+    images, labels = small_batch(seed=0)
+    loop.step(np.where(np.arange(8)[:, None, None, None] == 3, np.nan, images).astype(np.float32), labels)
+    assert np.isfinite(loop.state.memory["delta"]).all()
+
+
+@pytest.mark.parametrize(
+    "name, settings, says",
+    [
+        ("trades", {"beta": -1}, "a beta of at least 0"),
+        ("trades", {"beta": "6"}, "a beta of at least 0"),
+        ("dynamic", {"fosc_max": 0}, "fosc_max above 0"),
+        ("epsilon-warmup", {"growth": "quadratic"}, "a known growth"),
+    ],
+)
+def test_settings_that_are_none_are_refused(name, settings, says):
+    with pytest.raises(ValueError, match=says) as error:
+        make(name, **settings)
+    assert "Received: " in str(error.value) and "\n" not in str(error.value)
+
+
+def test_auto_pgd_is_whose_it_is():
+    assert "Croce & Hein" in make("apgd-at", attacks.for_training("apgd-2", epsilon=8 / 255)).words
+    assert "Madry" in make("pgd-at").words
+
+
 def test_a_growing_radius():
     model = linear()
     images, labels = small_batch()

@@ -111,3 +111,10 @@ def test_a_model_s_own_regularisation_counts():
         results.append((loss, dense.kernel.numpy()))
     np.testing.assert_allclose(results[1][0] - results[0][0], 3 * np.square(before).sum(), rtol=1e-3)
     np.testing.assert_allclose(results[1][1] - results[0][1], -0.1 * 2 * 3 * before, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_weights_stay_where_half_precision_cannot_hold_the_gradient(bad):
+    kernel = keras.Variable(np.ones([2, 3], np.float32))
+    gradient = tf.constant([[1.0, bad, 1.0], [0.0, 0.0, 1.0]])
+    np.testing.assert_array_equal(methods.perturbed([kernel], [gradient], 0.1)[0], kernel)

@@ -43,7 +43,17 @@ def make_method(recipe: hparams.Recipe, epoch_steps: int = 1000) -> methods.Stan
     if method.attack not in (None, attack):
         raise ValueError(
             f"Expected the attack that the method {recipe.method} itself has, {_in_words(method.attack)}. "
-            f"Received: attack={recipe.attack}, {_in_words(attack)}. Leave attack and step size out."
+            f"Received: attack={recipe.attack}, {_in_words(attack)}. Leave these out."
+        )
+    if method.one_step and attack.steps != 1:
+        raise ValueError(
+            f"Expected an attack of one step with the method {recipe.method}, which makes one step an update. "
+            f"Received: attack={recipe.attack}. Leave the attack out."
+        )
+    if method.wants_ids and recipe.extra_share:
+        raise ValueError(
+            f"Expected extra_share=0 with the method {recipe.method}, which has to know which images it sees. "
+            f"Received: extra_share={recipe.extra_share:g}."
         )
     if recipe.accumulate_steps > 1 and method.updates > 1:
         raise ValueError(
@@ -70,7 +80,9 @@ def _in_words(attack):
     """Return steps and radii of an attack for an error."""
     size = getattr(attack, "step_size", None)
     step = f", step_size={hparams.format_radius(size)}" if size is not None else ""
-    return f"steps={attack.steps}{step}, epsilon={hparams.format_radius(attack.epsilon)}"
+    names = [name for name in ("random_start", "clean_start") if hasattr(attack, name)]
+    start = "".join(f", {name}={getattr(attack, name)!s}".lower() for name in names)
+    return f"steps={attack.steps}{step}, epsilon={hparams.format_radius(attack.epsilon)}{start}"
 
 
 def make_memory(

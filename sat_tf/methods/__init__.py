@@ -10,8 +10,9 @@ from sat_tf.methods.customized import Customized
 from sat_tf.methods.difficulty import Convergence, Difficulty, HeadCurvature, ProbabilityGap, Seen, Steps, fosc
 from sat_tf.methods.free import Free
 from sat_tf.methods.mart import Mart
+from sat_tf.methods.pace import Length, pace
 from sat_tf.methods.standard import Batch, Report, Standard, Update, Updater
-from sat_tf.methods.table import METHODS, Length, Method, at_worst_weights, pace, sat, standard
+from sat_tf.methods.table import METHODS, Method, at_worst_weights, sat, standard
 from sat_tf.methods.trades import Trades
 from sat_tf.methods.warmup import GrowingRadius
 from sat_tf.methods.weights import WeightPerturbed, perturbed

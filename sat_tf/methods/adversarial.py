@@ -51,6 +51,13 @@ class MultiStep(AdversarialTraining):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class AutoStep(MultiStep):
+    """Train on adversarial images only, after some steps of Auto-PGD (Croce & Hein 2020)."""
+
+    words = "adversarially, by Auto-PGD (Croce & Hein 2020)"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Fast(AdversarialTraining):
     """Train on the images of one step of 1.25 epsilon from a random start (FGSM-RS, Wong et al. 2020)."""
 

@@ -80,7 +80,7 @@ class HeadCurvature(Difficulty):
         psi = min(2 top(p) (|phi|^2 + 1) / S, 1),   S = the 95th percentile of |phi|^2 + 1 over the clean batch.
 
     This form is ours. Sitawarin et al. 2021 define psi by the Hessian to *all* weights, and approximate it in a way
-    that their public material does not say; the top layer alone is what Sankar et al. 2022 (arXiv 2211.12624)
+    that their public material does not say; the top layer alone is what Wang et al. 2022 (arXiv 2211.12624)
     regularise, for the same reason. docs/methods.md has how well it ranks images as the whole Hessian does.
 
     Attributes:

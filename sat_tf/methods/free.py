@@ -18,9 +18,9 @@ class Free(AdversarialTraining):
     """Update the model m times on each batch; each backward pass also moves the images (free-m).
 
     The perturbation moves by the attack's step size (the paper's: epsilon) along the sign of its gradient and stays in
-    the ball; the next batch begins with the last one's. A pass is attack and update in one, and so sees the model in
-    training mode. Schedules of the learning rate count the updates: a run of n epochs makes m n passes over the images,
-    so divide the epochs by m for an equal number.
+    the ball; the next batch begins with the last one's, where `batch.memory` has it. A pass is attack and update in
+    one, and so sees the model in training mode. Schedules of the learning rate count the updates: a run of n epochs
+    makes m n passes over the images, so divide the epochs by m for an equal number.
 
     Source: Shafahi et al. 2019, "Adversarial Training for Free!", Algorithm 1.
 
@@ -30,12 +30,13 @@ class Free(AdversarialTraining):
 
     replays: int = 8
 
+    one_step = True
     words = "by free adversarial training (Shafahi et al. 2019)"
 
     def __post_init__(self):
         climber(self.attack, "free adversarial training")
-        if self.replays < 1:
-            raise ValueError(f"Expected at least 1 replay of a batch. Received: replays={self.replays}.")
+        if self.replays < 1 or self.replays != int(self.replays):
+            raise ValueError(f"Expected 1, 2, ... replays of a batch. Received: replays={self.replays}.")
         if self.backward.attack_precision is not None:
             raise ValueError(
                 "Expected no precision of the attack's own with free adversarial training, whose attack and update are "
@@ -83,7 +84,8 @@ class Free(AdversarialTraining):
                 return self.loss(model, images, points, batch.labels)
 
             report, gradient = updater(update, watched=points)
-            delta = tf.clip_by_value(delta + step_size * tf.sign(gradient), -edge, edge)
+            known = tf.where(tf.math.is_finite(gradient), gradient, 0.0)  # where half precision overflows it is not
+            delta = tf.clip_by_value(delta + step_size * tf.sign(known), -edge, edge)
             reports.append(report)
         if kept is not None:
             delta = gathered(delta)

@@ -85,6 +85,7 @@ class Standard:
     update_equivalents = 3  # forward passes that they cost: a forward pass, and twice that backwards
     attack_equivalents = 0  # forward passes that the perturbation costs
     ends_early = False  # whether the perturbation may cost less than that
+    one_step = False  # whether it moves images by the attack's step, whatever number of these the attack has
     wants_ids = False  # whether a batch should say which images it holds
     takes_mixed = True  # whether labels may be probabilities, as those of mixed images are
 

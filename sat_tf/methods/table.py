@@ -8,18 +8,19 @@ from typing import Any
 import tensorflow as tf
 
 from sat_tf import losses, passes, schedules
-from sat_tf.methods.adversarial import AdversarialTraining, Fast, MultiStep
+from sat_tf.methods.adversarial import AdversarialTraining, AutoStep, Fast, MultiStep
 from sat_tf.methods.curriculum import Curriculum
 from sat_tf.methods.customized import Customized
 from sat_tf.methods.difficulty import Convergence, HeadCurvature, ProbabilityGap
 from sat_tf.methods.free import Free
 from sat_tf.methods.mart import Mart
+from sat_tf.methods.pace import Length, must_reach_one, pace
 from sat_tf.methods.standard import LossFn, Standard
 from sat_tf.methods.trades import Trades
 from sat_tf.methods.warmup import GrowingRadius
 from sat_tf.methods.weights import WeightPerturbed
+from sat_tf.names import unknown
 
-Schedule = Callable[[int | tf.Tensor], tf.Tensor]
 FAST = 1.25  # radii, the step of FGSM-RS
 
 
@@ -31,11 +32,13 @@ class Method:
       make: `(attack, loss_fn, backward, **settings) -> method`.
       attack: with which the method is trained where nobody names one, "pgd-10".
       step: its step size in radii; None for the attack's own.
+      starts: whether its attack has a random start whatever is asked for; None: as is asked for.
     """
 
     make: Callable
     attack: str
     step: float | None = None
+    starts: bool | None = None
 
     @property
     def about(self) -> str:
@@ -45,31 +48,6 @@ class Method:
     def __call__(self, *args: Any, **settings: Any) -> Standard:
         """Return the method of an attack, a loss and settings."""
         return self.make(*args, **settings)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Length:
-    """How long a training is: epochs, which may be a fraction, and steps of one."""
-
-    epochs: float
-    epoch_steps: int
-
-    @property
-    def every(self) -> float:
-        """Epochs between two values of a schedule: one, or a hundredth of a training that is shorter than 100."""
-        return min(1.0, self.epochs / 100)
-
-    @property
-    def steps(self) -> int:
-        """Steps in all."""
-        return round(self.epochs * self.epoch_steps)
-
-    def rise(self, epochs: float) -> Schedule:
-        """Return `step -> share`, which is 0 in the first epoch and 1 after so many."""
-        begin, every = self.every, self.every
-        return schedules.ramp(
-            first=0.0, last=1.0, begin=begin, until=begin + epochs, epoch_steps=self.epoch_steps, every=every
-        )
 
 
 def standard(attack: Any, loss_fn: LossFn = losses.cross_entropy, backward: passes.Backward = passes.OWN) -> Standard:
@@ -89,6 +67,11 @@ def multi_step(
 ) -> MultiStep:
     """Train on adversarial images after several steps of the attack (Madry et al. 2018)."""
     return MultiStep(attack=attack, loss_fn=loss_fn, backward=backward)
+
+
+def auto_step(attack: Any, loss_fn: LossFn = losses.cross_entropy, backward: passes.Backward = passes.OWN) -> AutoStep:
+    """Train on adversarial images after some steps of Auto-PGD (Croce & Hein 2020)."""
+    return AutoStep(attack=attack, loss_fn=loss_fn, backward=backward)
 
 
 def fast(attack: Any, loss_fn: LossFn = losses.cross_entropy, backward: passes.Backward = passes.OWN) -> Fast:
@@ -187,10 +170,12 @@ def dynamic(
     fosc_epochs: float | None = None,
 ) -> Curriculum:
     """Stop the attack on an image once it has converged, more strictly as training goes on (Wang et al. 2019)."""
+    if not fosc_max > 0:
+        raise ValueError(f"Expected a fosc_max above 0, such as 0.5. Received: fosc_max={fosc_max}.")
     schedule = schedules.constant(peak=1.0)
     if length is not None:
         schedule = length.rise(0.8 * length.epochs if fosc_epochs is None else fosc_epochs)
-        _must_reach_one(schedule, length, f"fosc_epochs={fosc_epochs}", "Choose fewer fosc_epochs.")
+        must_reach_one(schedule, length, f"fosc_epochs={fosc_epochs}", "Choose fewer fosc_epochs.")
     words = "by dynamic adversarial training (Wang et al. 2019)"
     return Curriculum(
         attack=attack,
@@ -226,10 +211,12 @@ def growing(
     growth_epochs: float | None = None,
 ) -> GrowingRadius:
     """Attack within a radius that grows to epsilon (epsilon warm-up, Liu et al. 2020)."""
+    if growth not in ("linear", "cosine"):
+        raise unknown("a known growth", "growth", growth, ("linear", "cosine"))
     schedule = schedules.constant(peak=1.0)
     if length is not None:
         rise = length.rise(0.5 * length.epochs if growth_epochs is None else growth_epochs)
-        _must_reach_one(rise, length, f"growth_epochs={growth_epochs}", "Choose fewer growth_epochs.")
+        must_reach_one(rise, length, f"growth_epochs={growth_epochs}", "Choose fewer growth_epochs.")
         schedule = {"linear": rise, "cosine": lambda step: 0.5 * (1.0 - tf.cos(math.pi * rise(step)))}[growth]
     return GrowingRadius(attack=attack, loss_fn=loss_fn, backward=backward, schedule=schedule)
 
@@ -267,14 +254,14 @@ METHODS = {
     "standard": standard,
     "sat": sat,
     "pgd-at": Method(multi_step, attack="pgd-10", step=0.25),
-    "apgd-at": Method(multi_step, attack="apgd-2"),
+    "apgd-at": Method(auto_step, attack="apgd-2"),
     "p-sat": Method(p_sat, attack="pgd-10", step=0.25),
     "h-sat": Method(h_sat, attack="pgd-10", step=0.25),
     "dynamic": Method(dynamic, attack="pgd-10", step=0.25),
     "trades": Method(trades, attack="pgd-10", step=0.25),
     "mart": Method(mart, attack="pgd-10", step=0.25),
     "cat": Method(customized, attack="pgd-10", step=0.25),
-    "fast": Method(fast, attack="pgd-1", step=FAST),
+    "fast": Method(fast, attack="pgd-1", step=FAST, starts=True),
     "free": Method(free, attack="pgd-1", step=1.0),
     "epsilon-warmup": Method(growing, attack="pgd-10", step=0.25),
     "sat-awp": sat_awp,
@@ -300,65 +287,3 @@ def at_worst_weights(method: Standard, length: Length | None, gamma: float, begi
             f"Received: awp_begin={begin:g}. Choose an earlier epoch."
         )
     return WeightPerturbed(method=method, gamma=gamma, begin=round(begin * length.epoch_steps) if length else 0)
-
-
-def pace(
-    length: Length | None,
-    *,
-    lambda_schedule: str = "linear",
-    lambda_start: float = 0.0,
-    lambda_end: float = 1.0,
-    lambda_epochs: Sequence[float] = (),
-    lambda_every: float | None = None,
-    lambda_partial: bool = False,
-    window: Sequence[float] = (0.3, 0.7),
-) -> Schedule:
-    """Return the schedule `step -> lambda` of a curriculum, in one of the forms of Sitawarin et al. 2021's code.
-
-    Args:
-      length: of the training; None: lambda is `lambda_end` throughout.
-      lambda_schedule: linear between two epochs, or steps at some epochs.
-      lambda_start: lambda before.
-      lambda_end: lambda after.
-      lambda_epochs: linear: first and last epoch of the rise, by default the shares `window` of the training; steps: at
-        which it rises, by default 30, 45 and 60 seventieths of the training.
-      lambda_every: linear: epochs between two rises; None for `Length.every`.
-      lambda_partial: whether lambda may end below 1.
-      window: see `lambda_epochs`.
-
-    Raises:
-      ValueError: lambda falls, its epochs are no rise, or it never reaches 1 and may not.
-    """
-    if lambda_end < lambda_start:
-        raise ValueError(f"Expected a lambda that rises. Received: {lambda_start=:g}, {lambda_end=:g}.")
-    if length is None:
-        return schedules.constant(peak=lambda_end)
-    ends = {"first": lambda_start, "last": lambda_end, "epoch_steps": length.epoch_steps}
-    given = ",".join(f"{epoch:g}" for epoch in lambda_epochs)
-    if lambda_schedule == "steps":
-        epochs = lambda_epochs or [length.epochs * share / 70 for share in (30, 45, 60)]
-        schedule = schedules.stairs(epochs=epochs, **ends)
-    else:
-        epochs = lambda_epochs or [length.epochs * share for share in window]
-        if len(epochs) != 2 or not epochs[0] < epochs[1]:
-            raise ValueError(
-                f"Expected first and last epoch of the linear rise of lambda, such as 30,70. Received: "
-                f"lambda_epochs={given}. For more than two rises take --set lambda_schedule=steps."
-            )
-        every = length.every if lambda_every is None else lambda_every
-        schedule = schedules.ramp(begin=epochs[0], until=epochs[1], every=every, **ends)
-    if not lambda_partial:
-        received = f"lambda_end={lambda_end:g}, lambda_epochs={given or 'none'}"
-        _must_reach_one(schedule, length, received, "To stop below 1 on purpose add --set lambda_partial=true.")
-    return schedule
-
-
-def _must_reach_one(schedule, length, received, remedy):
-    """Refuse a schedule that is below 1 in the last step: training would never come to the whole attack."""
-    with tf.init_scope():
-        last = float(schedule(length.steps - 1))
-    if last < 1.0:
-        raise ValueError(
-            f"Expected a schedule that reaches 1 within the {length.epochs:g} epochs, where the attack is whole. "
-            f"Received: {received}, which ends at {last:.3g}. {remedy}"
-        )

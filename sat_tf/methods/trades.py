@@ -1,6 +1,7 @@
 """TRADES: accuracy on clean images, and an answer that does not move."""
 
 import dataclasses
+import numbers
 from typing import Any
 
 import keras
@@ -33,6 +34,10 @@ class Trades(AdversarialTraining):
 
     words = "by TRADES (Zhang et al. 2019)"
     quantities = ("accuracy", "clean_accuracy", "divergence")
+
+    def __post_init__(self):
+        if not (isinstance(self.beta, numbers.Real) and self.beta >= 0):
+            raise ValueError(f"Expected a beta of at least 0, such as 6. Received: beta={self.beta!r}.")
 
     @property
     def attack_equivalents(self) -> int:

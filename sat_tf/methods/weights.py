@@ -151,7 +151,9 @@ def perturbed(variables: list[Any], gradients: list[tf.Tensor | None], gamma: An
         weight = tf.convert_to_tensor(variable.value)
         if gradient is not None and len(weight.shape) > 1:
             gradient = tf.cast(gradient, weight.dtype)
-            length = tf.cast(gamma, weight.dtype) * tf.norm(weight) / (tf.norm(gradient) + 1e-12)
-            weight = weight + length * gradient
+            size = tf.norm(gradient)
+            known = tf.math.is_finite(size)  # else half precision has overflowed, and the update will be left out
+            length = tf.cast(gamma, weight.dtype) * tf.norm(weight) / (tf.where(known, size, 1.0) + 1e-12)
+            weight = weight + length * tf.where(known, gradient, tf.zeros_like(gradient))
         moved.append(weight)
     return moved
