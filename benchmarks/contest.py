@@ -45,13 +45,20 @@ def main(doc: str, make: Callable, options: dict[str, str], compare: str) -> pat
     values = {name: getattr(arguments, name).split(",") for name in options}
     if arguments.compare not in values:
         sys.exit(f"Expected an option of {', '.join(values)}. Received: compare={arguments.compare}.")
+    if arguments.rounds < 1 or arguments.threads < 1:
+        sys.exit(f"Expected 1 or more. Received: rounds={arguments.rounds}, threads={arguments.threads}.")
+    try:
+        pathlib.Path(arguments.out).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sys.exit(f"Expected a folder to write into. Received: out={arguments.out} ({error.strerror}).")
     crossed = [name for name in values if name != arguments.compare]
     contests = []
     for chosen in itertools.product(*(values[name] for name in crossed)):
         common = dict(zip(crossed, chosen, strict=True))
         contests.append(_contest(common, arguments, values[arguments.compare]))
         print(_table(contests[-1], arguments.compare, varied(values, arguments.compare)), flush=True)
-    _write(doc, contests, values, arguments)
+        written = _write(doc, contests, values, arguments)  # after each, so that none is lost
+    print(f"\n{written}")
     return pathlib.Path(arguments.out)
 
 
@@ -147,6 +154,8 @@ def _work(make, setting):
             raise
         print(json.dumps({NOT_HERE: str(error)}), flush=True)
         return
+    except (ValueError, KeyError) as error:
+        sys.exit(str(error) if isinstance(error, ValueError) else f"Expected names that there are. Received: {error}.")
     print(json.dumps({"prepared": time.perf_counter() - begun, "versions": versions()}), flush=True)
     for _ in sys.stdin:
         wall, cpu = time.perf_counter(), _processor()
@@ -206,7 +215,6 @@ def _write(doc, contests, values, arguments):
     command = " ".join(["python", f"benchmarks/{name}.py", *sys.argv[1:]])
     facts = {"system": platform.platform(), "cores": os.cpu_count(), "processor": _processor_name()}
     folder = pathlib.Path(arguments.out)
-    folder.mkdir(parents=True, exist_ok=True)
     whole = {"command": command, "time": machine.now(), "machine": facts, "versions": machine.versions()}
     settings = {"rounds": arguments.rounds, "threads": arguments.threads, "compare": arguments.compare}
     files.write(folder / f"{name}.json", json.dumps({**whole, **settings, "contests": contests}, indent=1) + "\n")
@@ -222,7 +230,7 @@ def _write(doc, contests, values, arguments):
         f"{', '.join(f'{key} {value}' for key, value in found.items())}. Ratios are of times to the first side's: "
         f"above 1 that one is faster.\n{tables}\n"
     )
-    print(f"\n{files.write(folder / f'{name}.md', text)}")
+    return files.write(folder / f"{name}.md", text)
 
 
 def _processor_name():

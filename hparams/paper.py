@@ -262,7 +262,7 @@ def rows_of(experiment: str, scale: str, chosen: Sequence[str] | None = None) ->
 
 def row_recipe(experiment: str, name: str, scale: str, changes: dict[str, Any] | None = None) -> Recipe:
     """Return the recipe of a row at a scale, with `changes` `{field: value}` that leave what makes it that row."""
-    row, changes = EXPERIMENTS[experiment].rows[name], changes or {}
+    row, changes = EXPERIMENTS[experiment].rows[name], _renamed(changes or {})
     fixed = _fixed(experiment, scale)
     if both := sorted(fixed & set(changes)):
         raise ValueError(
@@ -273,10 +273,27 @@ def row_recipe(experiment: str, name: str, scale: str, changes: dict[str, Any] |
     if scale == "paper":
         return row.make_recipe(f"{experiment}-{name}", content.setting(scale)).replace(**changes)
     base = small.SETTINGS[scale](changes.get("dataset", small.DATASET))
-    base = base.replace(**{field: changes[field] for field in ("epochs",) if field in changes})
+    base = _as_long(base, changes)
     base = base.replace(**content.setting(scale, base))
     made = base.replace(**{**changes, **row.changes_to(base)})
     return dataclasses.replace(made, name=f"{experiment}-{name}-{scale}")
+
+
+def _renamed(changes):
+    """Return changes by the names of fields, where a flag has another."""
+    if "attack_steps" not in changes:
+        return changes
+    return {**{k: v for k, v in changes.items() if k != "attack_steps"}, "attack": f"pgd-{changes['attack_steps']}"}
+
+
+def _as_long(base, changes):
+    """Return a setting of as many epochs as are asked for."""
+    made = base.replace(**{field: changes[field] for field in ("epochs",) if field in changes})
+    if made.epochs is None:
+        raise ValueError(
+            "Expected a number of epochs, the same for all rows of an experiment. Received: epochs=none. Leave it out."
+        )
+    return made
 
 
 def _fixed(experiment, scale):

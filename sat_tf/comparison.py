@@ -100,6 +100,11 @@ def _outcomes(folder, content):
         mine = [line for line in lines if line["attack"] == (lines[0]["attack"] if clean else row["attack"])]
         if not mine or (not clean and report.withheld(content)):
             continue
+        if len(mine) != row["count"]:
+            raise OSError(
+                f"{file} is damaged: it has {len(mine)} images under {mine[0]['attack']}, the report {row['count']}. "
+                "Evaluate it again: --mode=eval."
+            )
         key = tuple(round(row[name], 9) if isinstance(row[name], float) else row[name] for name in ABOUT)
         by_digest = bool(mine[0].get("image"))
         title = report.describe(row).replace(" accuracy", "")

@@ -25,7 +25,10 @@ def terminating_as_ctrl_c() -> Iterator[None]:
 
 @contextlib.contextmanager
 def on_request() -> Iterator[Callable[[], bool]]:
-    """Yield `requested() -> bool`: whether the user or the system asked to stop. A second signal ends the process."""
+    """Yield `requested() -> bool`: whether the user or the system asked to stop. A second signal ends the process.
+
+    A signal that the process ignores is not heard: a grid's run is asked by the grid alone, not by Ctrl-C as well.
+    """
     asked = []
 
     def ask(number, frame):
@@ -36,7 +39,8 @@ def on_request() -> Iterator[Callable[[], bool]]:
     if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
         yield lambda: False
         return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) != signal.SIG_IGN]
+    before = {number: signal.signal(number, ask) for number in heard}
     try:
         yield lambda: bool(asked)
     finally:

@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import io
 import os
+import signal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 if "PYTEST_XDIST_WORKER" in os.environ:  # small operations gain nothing by threads, and two processes would share them
@@ -28,6 +29,8 @@ tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfigur
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 tf.config.list_logical_devices()
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell has it for what runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.fsync = lambda descriptor: None  # no test cuts the power; that and when files are flushed, test_files asks
 gc.freeze()  # what was imported stays: no collection need look at it
 gc.set_threshold(20_000)  # tracing allocates so much that a collection of every 700 takes a twentieth of the time

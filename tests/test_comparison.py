@@ -165,6 +165,15 @@ def test_what_cannot_be_compared_is_said_by_name(tmp_path, outcomes):
         experiment.compare([tmp_path / name for name in ("a", "elsewhere", "empty")])
 
 
+def test_a_table_that_was_cut_is_damaged(tmp_path, outcomes):
+    for name in ("a", "b", "cut"):
+        make_run(tmp_path / name, outcomes[int(name == "b")])
+    lines = (tmp_path / "cut/images.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "cut/images.csv").write_text("".join(lines[:9]))
+    found = experiment.compare([tmp_path / name for name in ("a", "b", "cut")], tmp_path / "out")
+    assert "images.csv is damaged: it has 8 images" in found["left_out"]["cut"] and len(found["runs"]) == 2
+
+
 def test_later_evaluations_count_and_those_of_other_weights_do_not(tmp_path, outcomes):
     run = make_run(tmp_path / "a", outcomes[0])
     for name, step in (("001", 10), ("002", 5)):

@@ -49,7 +49,7 @@ def test_the_other_side_is_another_parting(tmp_path):
     assert courses.of(folders, "relu")["swish"]["parted"]["held_out"] == 2
 
 
-def test_few_validations_no_attack_and_runs_that_stopped_early(tmp_path):
+def test_few_validations_no_attack_and_runs_that_stopped_early(tmp_path, capsys):
     folders = {
         ("relu", 0): run(tmp_path / "a", [0.1, 0.2]),
         ("swish", 0): run(tmp_path / "b", ["", "", ""]),
@@ -60,10 +60,12 @@ def test_few_validations_no_attack_and_runs_that_stopped_early(tmp_path):
     found = courses.of(folders, "relu")
     assert found.keys() == {"swish", "elu"} and "held_out" not in found["swish"]["points"][0]
     assert [point["held_out"]["std"] is None for point in found["elu"]["points"]] == [False, False, False, True]
-    assert found["elu"]["parted"]["held_out"] is None  # there is no baseline to differ from
+    assert found["elu"]["parted"]["held_out"] == courses.FEW  # there is no baseline to differ from
     (tmp_path / "b" / courses.HISTORY).write_text("epoch,train/loss\nx,1\n")
-    with pytest.raises(OSError, match="history.csv is damaged: .* Remove"):
-        courses.of(folders, "relu")
+    (tmp_path / "c" / courses.HISTORY).write_text("epoch,train/loss\n1,nan\n")
+    assert courses.of(folders, "relu").keys() == {"elu"}
+    told = capsys.readouterr().err
+    assert told.count("Left out of the courses: ") == 2 and "none" in told and "could not convert" in told
 
 
 def test_courses_are_drawn_and_told(folders):

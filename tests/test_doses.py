@@ -93,3 +93,7 @@ def test_the_table_says_what_was_chosen_by_which_rule():
     assert "label b" in text and "label d" in text and "label a" not in text and "2.25 (others 2.00)" in text
     assert "+12.50" in text
     assert tables._choices({"choices": [], "rows": rows, "attack": "pgd-10"}) == []
+    choices = table.choose({"ReLU": ("a", "z"), "swish": ("c", "d")}, runs)
+    text = "\n".join(tables._choices({"choices": choices, "rows": rows, "attack": "pgd-10"}))
+    assert "label d" in text and "no seed of all its rows has ended: ReLU" in text and "difference to ReLU" in text
+    assert "+12.50" not in text

@@ -168,6 +168,8 @@ def test_equal_rows_share_their_runs_and_others_do_not():
         ),
         (lambda: hparams.row_recipe("table1", "both", "small", {"act": "swish"}), "Received: act=swish"),
         (lambda: hparams.row_recipe("table1", "both", "small", {"epoch": 3}), "Did you mean epochs?"),
+        (lambda: hparams.row_recipe("table1", "both", "small", {"epochs": None}), "a number of epochs"),
+        (lambda: hparams.row_recipe("section3.3", "pgd-2", "small", {"attack_steps": 2}), "Received: attack=pgd-2"),
         (lambda: hparams.row_recipe("table3", "resnet50", "paper", {"model": "resnet20"}), "Received: model=resnet20"),
         (lambda: hparams.row_recipe("table3", "resnet50", "paper", {"image_size": 64}), "Received: image_size=64"),
     ],

@@ -21,6 +21,20 @@ def test_the_first_signal_is_a_request_and_handlers_come_back(number):
     assert signal.getsignal(number) is before
 
 
+def test_what_the_process_ignores_is_not_heard():
+    """A grid's run ignores Ctrl-C, which reaches the whole group, and listens to the grid."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with interruption.on_request() as requested:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not requested()
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert requested() and signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_ends_the_process(second):
     code = (

@@ -50,7 +50,8 @@ def summary(runs: dict[int, dict[str, float]], baseline: dict[int, dict[str, flo
       `{quantity: {"mean", "std", "difference", "interval", "pairs"}}`: the mean difference plus or minus `interval` is
       its 95 % confidence interval by Student's t. What needs more runs than there are is None.
     """
-    return {name: _summarise(name, runs, baseline) for name in next(iter(runs.values()), {})}
+    names = [name for name in next(iter(runs.values()), {}) if all(name in run for run in runs.values())]
+    return {name: _summarise(name, runs, baseline) for name in names}
 
 
 def _summarise(name, runs, baseline):

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import math
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -15,10 +16,15 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
     file = folder / "report.json"
     try:
         content = json.loads(file.read_text())
-        numbers(content)
-        content["dataset"]["source"], content["training"]["ended"]  # noqa: B018
+        found = numbers(content)
+        content["dataset"]["source"], content["training"]["ended"], content["versions"], content["machine"]  # noqa: B018
+        if not math.isfinite(sum(found.values()) + found["clean"]):
+            raise ValueError("a number that is none")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise OSError(f"{file} is damaged: {error!r}. Remove {folder}, or name another --results_dir.") from None
+        raise OSError(
+            f"{file} is damaged: {str(error)[:80]}. Remove it, and the run is evaluated again; or name another "
+            "--results_dir."
+        ) from None
     return content
 
 

@@ -8,10 +8,12 @@ from sat_tf.report import words
 from sat_tf.report.figures import CYCLE, figure_of, styled
 
 QUANTITIES = {"train_loss": "training loss", "held_out": "robust accuracy on held-out images (%)"}
+MARKERS, DASHES = "osD^vP*X<>hp", ("-", "--", ":")
 RULE = (
-    "Mean over the seeds at every validation, in a band of a standard deviation to either side. A row is apart from "
-    "the baseline since the epoch from which on every 95 % interval of their paired difference excludes 0, up to the "
-    "end; with so many looks one may do so by chance."
+    "Robust accuracy is under the attack of validation (`validation_attack` of the recipe). Mean over the seeds at "
+    "every validation, in a band of a standard deviation to either side. A row is apart from the baseline since the "
+    "epoch from which on every 95 % interval of their paired difference excludes 0, up to the end; with so many looks "
+    "one may do so by chance."
 )
 
 
@@ -21,7 +23,8 @@ def draw_courses(table: dict) -> Any:
     if not rows:
         return None
     with styled():
-        figure = figure_of(10, 4.6, layout="constrained")
+        columns = 3 if max(len(row["label"]) for row in rows) < 30 else 2
+        figure = figure_of(10, 4.2 + 0.22 * -(-len(rows) // columns), layout="constrained")
         for axes, (name, words_of) in zip(figure.subplots(1, len(QUANTITIES)), QUANTITIES.items(), strict=True):
             for number, row in enumerate(rows):
                 course = table["courses"][row["row"]]
@@ -29,7 +32,7 @@ def draw_courses(table: dict) -> Any:
                 if points:
                     _draw(axes, points, f"{row['label']}, {_seeds(course)}", number)
             axes.set(xlabel="epochs", ylabel=words_of)
-        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=columns)
         figure.suptitle(table["title"])
     return figure
 
@@ -39,7 +42,8 @@ def _draw(axes, points, label, number):
     means = np.array([each["mean"] for each in found])
     spread = np.array([each["std"] or 0.0 for each in found])
     colour = CYCLE[number % len(CYCLE)]
-    axes.plot(epochs, means, "o-", color=colour, label=label)
+    style = MARKERS[number % len(MARKERS)] + DASHES[number // len(CYCLE) % len(DASHES)]
+    axes.plot(epochs, means, style, color=colour, label=label)
     axes.fill_between(epochs, means - spread, means + spread, color=colour, alpha=0.2, linewidth=0)
 
 
@@ -64,4 +68,4 @@ def section(table: dict) -> list[str]:
 
 
 def _epoch(epoch):
-    return "never" if epoch is None else f"{epoch:g}"
+    return "never" if epoch is None else epoch if isinstance(epoch, str) else f"{epoch:g}"

@@ -27,9 +27,10 @@ def draw_doses(table: dict) -> Any:
         figure.axes[0].set_ylabel(f"robust accuracy against {base} (points)")
         counts = sorted({row["n"] for row in table["rows"] if row["n"]})
         seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        seeds += " seed" if counts == [1] else " seeds"
         figure.suptitle(
             f"Accuracy under {attack_title(table['attack'])}: difference to {base}, mean and 95 % interval of pairs, "
-            f"{seeds} seeds"
+            f"{seeds}"
         )
     return figure
 

@@ -27,6 +27,7 @@ def markdown(table: dict) -> str:
         f"# {table['title']}",
         _setting(table),
         *measured,
+        *(["![](doses.png)"] if table.get("doses") else []),
         *_choices(table),
         *courses.section(table),
         "## The paper's numbers",
@@ -100,11 +101,12 @@ def _measured(table):
 
 def _choices(table):
     """Return the section on what was chosen on held-out images, and what it does on test images."""
-    chosen = [each for each in table.get("choices") or () if each["row"]]
-    if not chosen:
+    choices = table.get("choices") or []
+    chosen, missing = ([each for each in choices if bool(each["row"]) == known] for known in (True, False))
+    if not choices:
         return []
     labels = {row["row"]: row["label"] for row in table["rows"]}
-    columns, first = _columns(table), chosen[0]["row"]
+    columns, first = _columns(table), choices[0]
     header = ["chosen", "seeds", "held out (%)", *columns.values()]
     rows = [
         [
@@ -112,17 +114,21 @@ def _choices(table):
             str(len(each["seeds"])),
             f"{each['held_out'][each['row']]:.2f} (others {_others(each)})",
             *(_mean(each["quantities"].get(name), name) for name in columns),
-            *("" if each["row"] == first else _difference(each["quantities"].get(name), name) for name in columns),
+            *("" if each is first else _difference(each["quantities"].get(name), name) for name in columns),
         ]
         for each in chosen
     ]
-    differences = [f"difference to {chosen[0]['title']}: {name.replace('train_', '')}" for name in columns]
+    differences = [f"difference to {first['title']}: {name.replace('train_', '')}" for name in columns]
     rule = (
         "Of each group the row with the highest mean robust accuracy at the end of training on images held out of it, "
         "over the seeds that all of its rows have; no test image was looked at. Differences are of pairs with the same "
         "seed."
     )
-    return ["## Chosen on held-out images", rule, words.table(header + differences, rows)]
+    parts = [words.table(header + differences, rows)] if rows else []
+    if missing:
+        names = ", ".join(each["title"] for each in missing)
+        parts.append(f"Not chosen, since no seed of all its rows has ended: {names}.")
+    return ["## Chosen on held-out images", rule, *parts]
 
 
 def _others(choice):
