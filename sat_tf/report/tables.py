@@ -183,22 +183,24 @@ def draw_table(table: dict) -> Any:
         return None
     panels = [("measured", measured)] + ([("in the paper, ImageNet", paper)] if len(paper) > 1 else [])
     with styled():
-        figure = figure_of(max(8, 5.6 * len(panels)), 5.8, layout="constrained")
+        columns = 4 if all(len(row["label"]) < 28 for row in table["rows"]) else 2
+        height = 4.6 + 0.22 * -(-len(table["rows"]) // columns)
+        figure = figure_of(max(8, 5.6 * len(panels)), height, layout="constrained")
         for axes, (title, points) in zip(np.ravel(figure.subplots(1, len(panels))), panels, strict=True):
-            _draw_points(axes, points, colours, table["connected"], 2 if _short(points) else 1)
+            _draw_points(axes, points, colours, table["connected"])
             for name, found in runs.items() if title == "measured" else ():
                 axes.plot(*zip(*found, strict=True), ".", color=colours[name][0], alpha=0.4, zorder=1)
             under = f" under {attack_title(table['attack'])}" if title == "measured" else " under PGD-200"
             axes.set(title=title, xlabel="clean accuracy (%)", ylabel=f"accuracy{under} (%)")
-        figure.suptitle(textwrap.fill(table["title"], 80))
+        named = [axes.get_legend_handles_labels() for axes in figure.axes]
+        legend = {label: handle for handles, labels in named for handle, label in zip(handles, labels, strict=True)}
+        figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=columns)
+        marks = "mean and standard deviation over the seeds; a dot for each" if measured else ""
+        figure.suptitle(textwrap.fill(table["title"], 80) + f"\n{marks}", fontsize=10)
     return figure
 
 
-def _short(points):
-    return all(len(label) < 28 for _, label, *_ in points)
-
-
-def _draw_points(axes, points, colours, connected, columns):
+def _draw_points(axes, points, colours, connected):
     joined = [point for point in points if point[0] in connected]
     if len(joined) < len(connected):
         joined = []  # a line past rows that are missing would be another curve
@@ -216,7 +218,6 @@ def _draw_points(axes, points, colours, connected, columns):
             elinewidth=1,
             label=label,
         )
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=columns)
     axes.margins(0.12)
 
 
