@@ -5,7 +5,7 @@ import math
 import tensorflow as tf
 
 
-def smooth_relu(x, alpha):
+def smooth_relu(x: tf.Tensor, alpha: float | tf.Tensor) -> tf.Tensor:
     """x - log(alpha x + 1) / alpha for x >= 0, 0 below; alpha is a number or a tensor of one."""
     return _smooth_relu_of(x, tf.cast(alpha, x.dtype))
 
@@ -26,7 +26,7 @@ def _smooth_relu_of(x, alpha):
 
 
 @tf.custom_gradient
-def swish(x):
+def swish(x: tf.Tensor) -> tf.Tensor:
     """x sigmoid(x); its gradient in three operations where `tf.nn.silu` takes five, and as little kept in memory."""
 
     def gradient(upstream):
@@ -38,7 +38,7 @@ def swish(x):
 
 
 @tf.custom_gradient
-def tanh_gelu(x):
+def tanh_gelu(x: tf.Tensor) -> tf.Tensor:
     """x sigmoid(2u), which is x (1 + tanh(u)) / 2 without the cancellation in its tail."""
     scale = 2 * math.sqrt(2 / math.pi)
     twice_u = scale * (x + 0.044715 * x**3)
@@ -52,7 +52,7 @@ def tanh_gelu(x):
 
 
 @tf.custom_gradient
-def mish(x):
+def mish(x: tf.Tensor) -> tf.Tensor:
     """x t with t = tanh(log(1 + exp(x))) as a quotient of polynomials in exp(-|x|), so that 1 - t keeps its digits."""
     e = tf.exp(-tf.abs(x))
     e2 = tf.square(e)

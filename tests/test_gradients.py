@@ -250,7 +250,7 @@ def test_a_run_has_ended_once_its_gradients_were_measured_as_well(tmp_path):
     training = {"train_loss": 1.0, "wall_time_seconds": 1.0, "ended": "after all its epochs"}
     rows = [{"attack": name, "steps": steps, "accuracy": 0.5} for name, steps in (("clean", None), ("pgd-1", 1))]
     content = {"recipe": item.recipe.to_dict(), "dataset": data, "training": training, "evaluations": rows}
-    (item.folder / "report.json").write_text(json.dumps(content))
+    (item.folder / "report.json").write_text(json.dumps({**content, "versions": {}, "machine": {}}))
     assert not item.finished and not grid.plan("mechanism", **{**plan, "seeds": 2})[0][1].finished
     (item.folder / "mechanism.json").write_text("{}")
     assert item.finished

@@ -115,8 +115,15 @@ def _last_of(schedule, length):
         return float(schedule(length.steps - 1))
 
 
-def must_reach_one(schedule, length, received, remedy):
-    """Refuse a schedule that is below 1 in the last step: training would never come to the whole attack."""
+def must_reach_one(schedule: Schedule, length: Length, received: str, remedy: str) -> None:
+    """Refuse a schedule that is below 1 in the last step: training would never come to the whole attack.
+
+    Args:
+      schedule: `step -> value`.
+      length: of the training.
+      received: what the user asked for, for the error.
+      remedy: what to do, for the error.
+    """
     last = _last_of(schedule, length)
     if last < 1.0:
         raise ValueError(
