@@ -244,7 +244,7 @@ DRAWN = {  # figures of activations and their derivatives: which ones
 def rows_of(experiment: str, scale: str, chosen: Sequence[str] | None = None) -> list[str]:
     """Return the names of an experiment's rows at a scale, or of the `chosen` ones; a ValueError names what there is.
 
-    The baseline is always among them.
+    The baseline is always among them. A row may be named as its recipe is, with the experiment before it.
     """
     f.one_of(*EXPERIMENTS)("experiment", experiment)
     content = EXPERIMENTS[experiment]
@@ -254,7 +254,8 @@ def rows_of(experiment: str, scale: str, chosen: Sequence[str] | None = None) ->
             f"networks for ImageNet. Received: --scale={scale}."
         )
     there = [name for name, row in content.rows.items() if row.small or scale == "paper"]
-    unknown = [name for name in chosen or () if name not in there]
+    chosen = [name if name in there else name.removeprefix(f"{experiment}-") for name in chosen or ()]
+    unknown = [name for name in chosen if name not in there]
     if unknown:
         raise ValueError(f"Expected --rows of {', '.join(there)}. Received: --rows={','.join(chosen)}.")
     return [name for name in there if not chosen or name in chosen or name == content.baseline]

@@ -7,6 +7,7 @@ import math
 import os
 import pathlib
 import re
+import shutil
 import signal
 import statistics
 import subprocess
@@ -154,6 +155,11 @@ def test_equal_rows_share_their_runs_and_others_do_not():
                 assert by_name.setdefault(folder, recipe) == recipe, f"{experiment}, {row}: {folder}"
         recipes = list(by_name.values())
         assert all(recipes.count(recipe) == 1 for recipe in recipes)
+
+
+def test_rows_are_named_as_their_recipes_too():
+    assert hparams.rows_of("figure3", "small", ["figure3-swish"]) == hparams.rows_of("figure3", "small", ["swish"])
+    assert hparams.rows_of("curriculum", "small", ["curriculum-p-sat"]) == ["pgd-at", "p-sat"]
 
 
 @pytest.mark.parametrize(
@@ -373,6 +379,9 @@ def test_a_smaller_command_keeps_what_is_known(fake, tmp_path):
     fake.started[:] = []
     content, _ = run(tmp_path, rows=["both"], seeds=1)
     assert [row["n"] for row in content["rows"]] == [2, 2, 2, 2] and not fake.started
+    items, _ = planned(tmp_path)
+    shutil.copytree(items[0].folder, items[0].folder.with_name("seed0.bak"))  # no run of the grid
+    assert [item.folder for item in planned(tmp_path)[0]] == [item.folder for item in items]
 
 
 def test_a_damaged_report_is_named(tmp_path):

@@ -85,6 +85,7 @@ def plan(
         (row, int(file.parent.name.removeprefix("seed")))
         for row in recipes
         for file in sorted(home.glob(f"{hparams.run_name(name, row, scale)}/seed*/{runs.files_of(measured)[-1]}"))
+        if file.parent.name.removeprefix("seed").isdecimal()  # no copy of a run
     ]
     items = [
         Run(
