@@ -12,7 +12,7 @@ from typing import Any
 from sat_tf.hparams import curriculum, dose, mechanism, rate, small
 from sat_tf.hparams import fields as f
 from sat_tf.hparams.efficientnets import named
-from sat_tf.hparams.recipe import Recipe, show
+from sat_tf.hparams.recipe import Recipe, read, show
 from sat_tf.hparams.rows import SCALES, SUBSTITUTE, Experiment, Row
 
 
@@ -263,12 +263,12 @@ def rows_of(experiment: str, scale: str, chosen: Sequence[str] | None = None) ->
 
 def row_recipe(experiment: str, name: str, scale: str, changes: dict[str, Any] | None = None) -> Recipe:
     """Return the recipe of a row at a scale, with `changes` `{field: value}` that leave what makes it that row."""
-    row, changes = EXPERIMENTS[experiment].rows[name], _renamed(changes or {})
+    row, changes = EXPERIMENTS[experiment].rows[name], read(changes or {})
     fixed = _fixed(experiment, scale)
     if both := sorted(fixed & set(changes)):
         raise ValueError(
             f"Expected flags that leave the rows of {experiment} what they are, made by "
-            f"{', '.join(sorted(fixed))}. Received: {both[0]}={changes[both[0]]}."
+            f"{', '.join(sorted(fixed))}. Received: {both[0]}={show(both[0], changes[both[0]])}."
         )
     content = EXPERIMENTS[experiment]
     if scale == "paper":
@@ -278,13 +278,6 @@ def row_recipe(experiment: str, name: str, scale: str, changes: dict[str, Any] |
     base = base.replace(**content.setting(scale, base))
     made = base.replace(**{**changes, **row.changes_to(base)})
     return dataclasses.replace(made, name=f"{experiment}-{name}-{scale}")
-
-
-def _renamed(changes):
-    """Return changes by the names of fields, where a flag has another."""
-    if "attack_steps" not in changes:
-        return changes
-    return {**{k: v for k, v in changes.items() if k != "attack_steps"}, "attack": f"pgd-{changes['attack_steps']}"}
 
 
 def _as_long(base, changes):

@@ -17,8 +17,9 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text())
         found = numbers(content)
-        content["dataset"]["source"], content["training"]["ended"], content["versions"], content["machine"]  # noqa: B018
-        if not math.isfinite(sum(found.values()) + found["clean"]):
+        found["clean"], content["dataset"]["source"], content["training"]["ended"]  # noqa: B018
+        content["versions"], content["machine"]  # noqa: B018
+        if not all(map(math.isfinite, found.values())):
             raise ValueError("a number that is none")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise OSError(

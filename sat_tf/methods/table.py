@@ -22,6 +22,7 @@ from sat_tf.methods.weights import WeightPerturbed
 from sat_tf.names import unknown
 
 FAST = 1.25  # radii, the step of FGSM-RS
+GROWTHS = {"linear": lambda share: share, "cosine": lambda share: 0.5 * (1.0 - tf.cos(math.pi * share))}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,13 +212,13 @@ def growing(
     growth_epochs: float | None = None,
 ) -> GrowingRadius:
     """Attack within a radius that grows to epsilon (epsilon warm-up, Liu et al. 2020)."""
-    if growth not in ("linear", "cosine"):
-        raise unknown("a known growth", "growth", growth, ("linear", "cosine"))
+    if growth not in GROWTHS:
+        raise unknown("a known growth", "growth", growth, GROWTHS)
     schedule = schedules.constant(peak=1.0)
     if length is not None:
         rise = length.rise(0.5 * length.epochs if growth_epochs is None else growth_epochs)
         must_reach_one(rise, length, f"growth_epochs={growth_epochs}", "Choose fewer growth_epochs.")
-        schedule = {"linear": rise, "cosine": lambda step: 0.5 * (1.0 - tf.cos(math.pi * rise(step)))}[growth]
+        schedule = lambda step: GROWTHS[growth](rise(step))  # noqa: E731
     return GrowingRadius(attack=attack, loss_fn=loss_fn, backward=backward, schedule=schedule)
 
 

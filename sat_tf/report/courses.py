@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 
 from sat_tf.report import words
-from sat_tf.report.figures import CYCLE, figure_of, styled
+from sat_tf.report.figures import CYCLE, MARKERS, figure_of, styled
 
 QUANTITIES = {"train_loss": "training loss", "held_out": "robust accuracy on held-out images (%)"}
-MARKERS, DASHES = "osD^vP*X<>hp", ("-", "--", ":")
+DASHES = ("-", "--", ":")
 RULE = (
     "Robust accuracy is under the attack of validation (`validation_attack` of the recipe). Mean over the seeds at "
     "every validation, in a band of a standard deviation to either side. A row is apart from the baseline since the "

@@ -21,6 +21,7 @@ _STYLE = {
 _BLUE, _ORANGE, _GREEN, _RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#777777"
 _PURPLE, _SKY = "#CC79A7", "#56B4E9"
 CYCLE = (_BLUE, _ORANGE, _GREEN, _RED, _PURPLE, _SKY, "#000000")
+MARKERS = "osD^vP*X<>hp"
 
 
 def draw(report: dict, history: list[dict], panel: dict | None) -> dict:

@@ -6,11 +6,10 @@ import numpy as np
 
 from sat_tf.names import attack_title, format_radius
 from sat_tf.report import words
-from sat_tf.report.figures import CYCLE, GREY, figure_of, styled
+from sat_tf.report.figures import CYCLE, GREY, MARKERS, figure_of, styled
 
 UNITS = {"probe": (2, "points"), "robust": (2, "points"), "share": (3, ""), "cosine": (3, ""), "noise": (3, "")}
 VERDICTS = ("reproduced", "undecided", "not reproduced", "not run")
-MARKERS = "osD^vP*X<>hp"
 _DEFINITIONS = """\
 * **Own, substitute**: the gradient that was taken: the activation's own, or that of another one behind ReLU, as in the
   paper's Section 3.2. The weights are the same to the last bit.

@@ -7,7 +7,7 @@ import numpy as np
 
 from sat_tf.names import attack_title, format_radius
 from sat_tf.report import courses, words
-from sat_tf.report.figures import CYCLE, GREY, figure_of, styled
+from sat_tf.report.figures import CYCLE, GREY, MARKERS, figure_of, styled
 
 _DIGITS = {"train_loss": 3, "seconds": 0}
 _DEFINITIONS = """\
@@ -178,7 +178,7 @@ def draw_table(table: dict) -> Any:
         for row in table["rows"]
         if {"clean", "robust"} <= set(row["paper"])
     ]
-    colours = {row["row"]: (CYCLE[i % len(CYCLE)], "osD^vP*X<>hp"[i % 12]) for i, row in enumerate(table["rows"])}
+    colours = {row["row"]: (CYCLE[i % len(CYCLE)], MARKERS[i % len(MARKERS)]) for i, row in enumerate(table["rows"])}
     if not measured:
         return None
     panels = [("measured", measured)] + ([("in the paper, ImageNet", paper)] if len(paper) > 1 else [])
